@@ -1,0 +1,5 @@
+//! Executing a plan: upload, verify, commit, record.
+
+mod report;
+
+pub use report::{HostReport, HostResult, Refused, Report};

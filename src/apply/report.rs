@@ -1,0 +1,71 @@
+//! What an apply did, as plain data.
+
+use std::time::Duration;
+
+use crate::model::{HostId, RelPath};
+
+/// An entry that was not done, though the plan has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Index of the mapping in the host's mappings.
+    pub mapping: usize,
+    /// Where, relative to the mapping.
+    pub path: RelPath,
+    /// Full destination, for people.
+    pub dest: String,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// How the work on one host ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostResult {
+    /// The plan is done there, but for the entries in [`HostReport::refused`].
+    Done,
+    /// There was nothing to do.
+    Unchanged,
+    /// It was left untouched because of conflicts that nobody decided about.
+    Conflicts(usize),
+    /// It was left untouched because it is no longer as the plan says.
+    Stale(String),
+    /// It could not be reached.
+    Unreachable(String),
+    /// It failed; what it has is recorded.
+    Failed(String),
+    /// The run was interrupted before this host was begun.
+    NotBegun,
+}
+
+/// What was done on one host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostReport {
+    /// Which host.
+    pub host: HostId,
+    /// How it ended.
+    pub result: HostResult,
+    /// Changes that the host confirmed.
+    pub changed: usize,
+    /// Entries that were already right and are now recorded.
+    pub adopted: usize,
+    /// Entries that were not done.
+    pub refused: Vec<Refused>,
+    /// Entries left as they are because `--on-conflict skip` says so.
+    pub skipped: usize,
+    /// Bytes of content that were sent.
+    pub sent_bytes: u64,
+    /// From connecting to the end.
+    pub elapsed: Duration,
+}
+
+/// What an apply did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Serial of the state that it wrote; `None` when it wrote none.
+    pub serial: Option<u64>,
+    /// Every host of the plan, in its order.
+    pub hosts: Vec<HostReport>,
+    /// Whether it was interrupted.
+    pub interrupted: bool,
+    /// From the first connection to the last answer.
+    pub elapsed: Duration,
+}

@@ -1,0 +1,1 @@
+//! `config.ini`, read as the old program reads it.

@@ -1,0 +1,1 @@
+//! `connection_info.json` and the `[ip].json` mapper files.

@@ -1,0 +1,13 @@
+//! The vocabulary of every other module: hosts, paths, digests, trees, events.
+
+mod digest;
+mod event;
+mod host;
+mod path;
+mod tree;
+
+pub use digest::{Blake3, ContentDigest, ParseDigestError, Sha256};
+pub use event::{Event, HostOutcome, Observer, Phase, Silent};
+pub use host::HostId;
+pub use path::{LocalPath, RelPath, RelPathError, RemotePath};
+pub use tree::{Entry, Kind, Mode, Node, Tree};

@@ -1,0 +1,223 @@
+//! Trees: all entries of one mapping.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Blake3, ContentDigest, RelPath};
+
+/// What sort of thing an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Dir,
+    /// A symbolic link.
+    Symlink,
+    /// A device, socket or pipe. Only ever found on a host, never sent.
+    Other,
+}
+
+/// Permission bits, the low twelve of `st_mode` (so setuid, setgid and sticky are included).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Mode(u32);
+
+impl Mode {
+    /// Keeps the permission bits of `bits` and drops the file type.
+    pub fn new(bits: u32) -> Self {
+        Self(bits & 0o7777)
+    }
+
+    /// The bits, at most `0o7777`.
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// Whether anyone may execute the file.
+    pub fn is_executable(self) -> bool {
+        self.0 & 0o111 != 0
+    }
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:04o}", self.0)
+    }
+}
+
+/// What is found at a path.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Node {
+    /// A regular file.
+    File {
+        /// Length in bytes.
+        size_bytes: u64,
+        /// Permission bits.
+        mode: Mode,
+        /// Its content.
+        digest: ContentDigest,
+    },
+    /// A folder.
+    Dir {
+        /// Permission bits.
+        mode: Mode,
+    },
+    /// A symbolic link. Its permission bits mean nothing.
+    Symlink {
+        /// Where it points, byte for byte.
+        target: Box<[u8]>,
+    },
+    /// A device, socket or pipe. Only ever found on a host, never sent.
+    Other {
+        /// Permission bits.
+        mode: Mode,
+    },
+}
+
+impl Node {
+    /// What sort of thing this is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::File { .. } => Kind::File,
+            Self::Dir { .. } => Kind::Dir,
+            Self::Symlink { .. } => Kind::Symlink,
+            Self::Other { .. } => Kind::Other,
+        }
+    }
+
+    /// The permission bits, for what has any.
+    pub fn mode(&self) -> Option<Mode> {
+        match self {
+            Self::File { mode, .. } | Self::Dir { mode } | Self::Other { mode } => Some(*mode),
+            Self::Symlink { .. } => None,
+        }
+    }
+
+    /// Same kind and same bytes (or target); permission bits aside. Content whose digests share no
+    /// algorithm counts as different.
+    pub fn same_content(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::File {
+                    size_bytes, digest, ..
+                },
+                Self::File {
+                    size_bytes: other_size,
+                    digest: other_digest,
+                    ..
+                },
+            ) => size_bytes == other_size && digest.agrees_with(other_digest) == Some(true),
+            (Self::Dir { .. }, Self::Dir { .. }) => true,
+            (Self::Symlink { target }, Self::Symlink { target: other }) => target == other,
+            _ => false,
+        }
+    }
+
+    /// [`Node::same_content`] and the same permission bits.
+    pub fn same(&self, other: &Self) -> bool {
+        self.same_content(other) && self.mode() == other.mode()
+    }
+}
+
+/// One path of a tree and what is there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Entry {
+    /// Where, relative to the root of the mapping.
+    pub path: RelPath,
+    /// What.
+    pub node: Node,
+}
+
+/// All entries of one mapping.
+///
+/// Invariant: in byte order of their path, each path once.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Tree {
+    entries: Vec<Entry>,
+}
+
+impl Tree {
+    /// Sorts the entries. Of two with the same path the first one is kept.
+    pub fn from_entries(mut entries: Vec<Entry>) -> Self {
+        if !entries.is_sorted_by(|a, b| a.path < b.path) {
+            entries.sort_by(|a, b| a.path.cmp(&b.path));
+            entries.dedup_by(|a, b| a.path == b.path);
+        }
+        Self { entries }
+    }
+
+    /// The entries in byte order of their path.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The entry at `path`.
+    pub fn get(&self, path: &RelPath) -> Option<&Node> {
+        self.entries
+            .binary_search_by(|entry| entry.path.cmp(path))
+            .ok()
+            .map(|index| &self.entries[index].node)
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no entry, not even a root.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The digest that names this tree: over kind, path, permission bits, size, blake3 and link
+    /// target of every entry. Two trees with the same digest are the same to a host.
+    pub fn digest(&self) -> Blake3 {
+        let mut hasher = blake3::Hasher::new();
+        let mut field = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        for Entry { path, node } in &self.entries {
+            field(path.as_bytes());
+            match node {
+                Node::File {
+                    size_bytes,
+                    mode,
+                    digest,
+                } => {
+                    field(b"file");
+                    field(&size_bytes.to_le_bytes());
+                    field(&mode.bits().to_le_bytes());
+                    match (digest.blake3, digest.sha256) {
+                        (Some(blake3), _) => field(blake3.as_bytes()),
+                        (None, Some(sha256)) => {
+                            field(b"sha256");
+                            field(sha256.as_bytes());
+                        }
+                        (None, None) => field(b"unknown"),
+                    }
+                }
+                Node::Dir { mode } => {
+                    field(b"dir");
+                    field(&mode.bits().to_le_bytes());
+                }
+                Node::Symlink { target } => {
+                    field(b"symlink");
+                    field(target);
+                }
+                Node::Other { mode } => {
+                    field(b"other");
+                    field(&mode.bits().to_le_bytes());
+                }
+            }
+        }
+        Blake3::from_bytes(*hasher.finalize().as_bytes())
+    }
+}
+
+impl FromIterator<Entry> for Tree {
+    fn from_iter<I: IntoIterator<Item = Entry>>(iter: I) -> Self {
+        Self::from_entries(iter.into_iter().collect())
+    }
+}

@@ -1,0 +1,1 @@
+//! The function that builds a plan for one host. Pure.

@@ -1,0 +1,13 @@
+//! The plan: what apply would do to each host, and why.
+//!
+//! [`build`] makes it, and is pure: no network, no clock, no file system. [`saved`] is its file
+//! format. Showing it is the business of [`crate::view`].
+
+pub mod build;
+pub mod saved;
+mod types;
+
+pub use types::{
+    Action, Change, ChangeSet, ChangeSetId, HostPlan, HostStatus, MappingNames, Plan, PlanHeader,
+    Reason, Refresh, Summary,
+};

@@ -1,0 +1,4 @@
+//! Looking: at local sources and at hosts. Nothing here changes anything but the hash cache.
+
+pub mod local;
+pub mod remote;

@@ -1,0 +1,1 @@
+//! Looking at a host: one exec, whatever its size.

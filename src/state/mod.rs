@@ -1,0 +1,18 @@
+//! What was written last: the state folder.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `state.json` | the lineage, and a serial that every apply raises by one |
+//! | `hosts/<host>.json` | per host: the serial that last touched it, per mapping its tree, the listing digest |
+//! | `trees/<digest>.json` | the manifest of a tree, once however many hosts have it |
+//! | `cache/` | may be deleted at any time |
+//! | `lock` | a kernel lock, with a note of who holds it |
+
+mod error;
+mod files;
+mod lock;
+mod store;
+
+pub use error::StateError;
+pub use lock::{LockHolder, StateLock};
+pub use store::{HostRecord, Identity, MappingRecord, Progress, StateStore};

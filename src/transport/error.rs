@@ -1,0 +1,134 @@
+//! What can go wrong between here and a host.
+
+use std::time::Duration;
+
+use miette::Diagnostic;
+use thiserror::Error;
+
+/// The reason for which the caller of [`super::Session::exec`] gave up.
+#[derive(Debug, Error)]
+#[error(transparent)]
+pub struct Aborted(pub Box<dyn std::error::Error + Send + Sync>);
+
+/// Connecting to a host or running a command there did not work. None of the texts holds a secret.
+#[derive(Debug, Error, Diagnostic)]
+pub enum TransportError {
+    /// The name does not resolve.
+    #[error("cannot resolve `{address}`: {reason}")]
+    #[diagnostic(
+        code(hostsync::transport::unknown_address),
+        help("check `ip_address` of this host")
+    )]
+    UnknownAddress {
+        /// Name or address, as configured.
+        address: String,
+        /// What the resolver said.
+        reason: String,
+    },
+    /// No TCP connection, or no SSH server behind it.
+    #[error("cannot connect to {address}:{port}: {reason}")]
+    #[diagnostic(
+        code(hostsync::transport::unreachable),
+        help("is the host up, is sshd listening on that port, does a firewall let you through?")
+    )]
+    Unreachable {
+        /// Name or address, as configured.
+        address: String,
+        /// TCP port.
+        port: u16,
+        /// What failed.
+        reason: String,
+    },
+    /// Something took too long.
+    #[error("{what} took longer than {}", humantime::format_duration(*.limit))]
+    #[diagnostic(
+        code(hostsync::transport::timeout),
+        help("`{setting}` in the configuration sets the limit")
+    )]
+    Timeout {
+        /// What was waited for.
+        what: String,
+        /// How long.
+        limit: Duration,
+        /// The setting that says so.
+        setting: &'static str,
+    },
+    /// The host's key is not in known_hosts.
+    #[error("the {key_type} host key {fingerprint} is not known")]
+    #[diagnostic(
+        code(hostsync::transport::unknown_host_key),
+        help("compare it with the host's own `ssh-keygen -l`, then run `hostsync trust {host}`")
+    )]
+    UnknownHostKey {
+        /// The host's name.
+        host: String,
+        /// `ssh-ed25519`, for instance.
+        key_type: String,
+        /// `SHA256:…`.
+        fingerprint: String,
+    },
+    /// The host's key is another one than in known_hosts, or a revoked one.
+    #[error("the host key has changed: it is {fingerprint} ({key_type}), but {known}")]
+    #[diagnostic(
+        code(hostsync::transport::host_key_changed),
+        help(
+            "somebody may be listening in, or the host was set up anew; if you are sure that it \
+             was, remove the old line from known_hosts and run `hostsync trust {host}`"
+        )
+    )]
+    HostKeyChanged {
+        /// The host's name.
+        host: String,
+        /// `ssh-ed25519`, for instance.
+        key_type: String,
+        /// `SHA256:…`.
+        fingerprint: String,
+        /// Where known_hosts says otherwise: path and line.
+        known: String,
+    },
+    /// The known_hosts file cannot be read or written.
+    #[error("cannot use known_hosts file {path}: {reason}")]
+    #[diagnostic(
+        code(hostsync::transport::known_hosts),
+        help("`known_hosts_path` names the file")
+    )]
+    KnownHosts {
+        /// The file.
+        path: String,
+        /// What failed.
+        reason: String,
+    },
+    /// Nobody let us in.
+    #[error("login as `{user}` refused ({tried})")]
+    #[diagnostic(code(hostsync::transport::login_refused), help("{cure}"))]
+    LoginRefused {
+        /// The login name.
+        user: String,
+        /// What was tried, without secrets.
+        tried: String,
+        /// What to do about it.
+        cure: String,
+    },
+    /// A credential could not be used at all.
+    #[error("{what}")]
+    #[diagnostic(code(hostsync::transport::credential), help("{cure}"))]
+    Credential {
+        /// What is wrong, without secrets.
+        what: String,
+        /// What to do about it.
+        cure: String,
+    },
+    /// The connection broke.
+    #[error("the connection broke {during}: {reason}")]
+    #[diagnostic(code(hostsync::transport::broken), help("run the same command again"))]
+    Broken {
+        /// What was going on: `while sending`, for instance.
+        during: String,
+        /// What the socket or libssh2 said.
+        reason: String,
+    },
+    /// The other end of [`super::ExecIo`] gave up.
+    #[error(transparent)]
+    #[diagnostic(code(hostsync::transport::aborted))]
+    Aborted(#[from] Aborted),
+}

@@ -1,0 +1,80 @@
+//! SSH: the only place that knows ssh2.
+//!
+//! The engine sees two small traits. A [`Connector`] logs in to a host; a [`Session`] runs commands
+//! there, one at a time, with both directions streaming. Tests put other implementations behind
+//! them, to count round trips or to inject faults.
+
+pub mod auth;
+mod error;
+pub mod known_hosts;
+pub mod scp;
+pub mod ssh;
+
+use std::ops::ControlFlow;
+
+pub use error::{Aborted, TransportError};
+
+use crate::config::Host;
+
+/// Logs in to hosts.
+pub trait Connector: Sync {
+    /// Connects, checks the host key and logs in.
+    ///
+    /// # Errors
+    /// When any of these fails or takes longer than its time-out.
+    fn connect(&self, host: &Host) -> Result<Box<dyn Session>, TransportError>;
+}
+
+/// A login on one host. Used by one thread.
+pub trait Session {
+    /// Runs one command and feeds it through `io` until it ends, or until `io` has seen enough.
+    ///
+    /// Standard error is read all the while; its last 64 KiB are in the outcome.
+    ///
+    /// # Errors
+    /// When the connection breaks, nothing moves for the stall time-out, or `io` gives up.
+    fn exec(&mut self, command: &str, io: &mut dyn ExecIo) -> Result<ExecOutcome, TransportError>;
+
+    /// Logs out. Never blocks for longer than a second.
+    fn close(self: Box<Self>);
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecOutcome {
+    /// The end of what it wrote to standard error.
+    pub stderr: Vec<u8>,
+    /// Its exit status, where one came. Not to be relied upon for success: hosts lose it.
+    pub exit_status: Option<i32>,
+}
+
+/// What [`ExecIo::next_input`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// There are bytes in the buffer.
+    Ready,
+    /// None now; ask again after more output has come.
+    Wait,
+    /// None any more: standard input is to be closed. Not asked again.
+    End,
+}
+
+/// The two ends of a running command, as seen from here.
+pub trait ExecIo {
+    /// Appends the next bytes of standard input to `buffer`, which is empty; 32 KiB to 256 KiB at
+    /// once are best. Called whenever earlier bytes have been taken.
+    ///
+    /// # Errors
+    /// To end the command at once.
+    fn next_input(&mut self, buffer: &mut Vec<u8>) -> Result<Input, Aborted>;
+
+    /// Takes bytes of standard output. `Break` when nothing further is of interest: the command is
+    /// then left without waiting for its end.
+    ///
+    /// # Errors
+    /// To end the command at once.
+    fn output(&mut self, bytes: &[u8]) -> Result<ControlFlow<()>, Aborted>;
+
+    /// Told how many bytes of input the host has taken since the last call.
+    fn sent(&mut self, _bytes: usize) {}
+}

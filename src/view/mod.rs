@@ -1,0 +1,1 @@
+//! Plans, reports and events as text, JSON and progress bars.
