@@ -1,1 +1,340 @@
-//! The function that builds a plan for one host. Pure.
+//! The function that builds the plan of one host.
+//!
+//! Pure: what is desired (the source), what is recorded (the state) and what is actual (the host)
+//! go in, changes come out. No network, no clock, no file system.
+
+use std::collections::BTreeSet;
+
+use crate::config::{Exact, Excludes, MaxDelete, Modes};
+use crate::model::{Entry, Kind, Mode, Node, RelPath, Tree};
+
+use super::{Action, Change, Reason};
+
+/// What is known about one mapping of a host.
+#[derive(Clone, Copy, Debug)]
+pub struct MappingInput<'a> {
+    /// The source.
+    pub desired: &'a Tree,
+    /// What the state says was written last; empty when it has never heard of the mapping.
+    pub recorded: &'a Tree,
+    /// What is on the host, of the desired and the recorded entries; for a mirror, everything.
+    pub actual: &'a Tree,
+    /// What happens to what the source does not have.
+    pub exact: Exact,
+    /// Paths that are none of our business.
+    pub exclude: &'a Excludes,
+    /// Paths of the source that cannot be sent; they, and what lies below, stay as they are.
+    pub unsendable: &'a [RelPath],
+}
+
+/// What the configuration says about planning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Which permission bits count.
+    pub modes: Modes,
+    /// Largest share of a mapping that may be deleted.
+    pub max_delete: MaxDelete,
+}
+
+/// The changes of one host.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct HostChanges {
+    /// Ordered by mapping, then by path.
+    pub changes: Vec<Change>,
+    /// How many entries are right and recorded.
+    pub unchanged: usize,
+}
+
+/// The plan would delete more of a mapping than is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{deletes} of {entries} entries would be deleted, more than `max_delete` allows ({percent}%)")]
+pub struct TooManyDeletes {
+    /// Index of the mapping.
+    pub mapping: usize,
+    /// How many entries would go.
+    pub deletes: usize,
+    /// How many entries there are.
+    pub entries: usize,
+    /// The limit.
+    pub percent: u8,
+}
+
+/// Compares the three trees of every mapping of a host.
+///
+/// # Errors
+/// When a mapping would lose more than `policy.max_delete`: an empty source is an accident until
+/// somebody says otherwise.
+pub fn build(mappings: &[MappingInput<'_>], policy: Policy) -> Result<HostChanges, TooManyDeletes> {
+    let mut result = HostChanges::default();
+    for (index, input) in mappings.iter().enumerate() {
+        let first = result.changes.len();
+        MappingBuilder { index, input, policy, result: &mut result }.run();
+        check_deletes(index, input, &result.changes[first..], policy.max_delete)?;
+    }
+    Ok(result)
+}
+
+fn check_deletes(
+    mapping: usize,
+    input: &MappingInput<'_>,
+    changes: &[Change],
+    limit: MaxDelete,
+) -> Result<(), TooManyDeletes> {
+    let is_delete = |change: &&Change| change.action == Action::Delete;
+    let deletes = changes.iter().filter(is_delete).count();
+    let below_root = |tree: &Tree| tree.entries().iter().filter(|e| !e.path.is_root()).count();
+    let entries = below_root(input.recorded).max(below_root(input.actual)).max(1);
+    if deletes == 0 || limit.allows(deletes, entries) {
+        return Ok(());
+    }
+    Err(TooManyDeletes { mapping, deletes, entries, percent: limit.percent })
+}
+
+/// Some subtrees, asked about in the byte order of paths.
+///
+/// What lies below a path does not follow it at once (`a`, `a-b`, `a/c`), but all of it shares the
+/// path as a prefix: so a stack of prefixes is enough.
+#[derive(Default)]
+struct Subtrees<'a>(Vec<&'a RelPath>);
+
+impl<'a> Subtrees<'a> {
+    fn push(&mut self, top: &'a RelPath) {
+        self.0.push(top);
+    }
+
+    /// Whether `path` lies below one of them. Paths must be asked about in ascending order.
+    fn hold(&mut self, path: &RelPath) -> bool {
+        while self.0.last().is_some_and(|top| !path.as_bytes().starts_with(top.as_bytes())) {
+            self.0.pop();
+        }
+        self.0.iter().any(|top| path.is_below(top))
+    }
+}
+
+/// The three sides of one path.
+struct Sides<'a> {
+    path: &'a RelPath,
+    desired: Option<&'a Node>,
+    recorded: Option<&'a Node>,
+    actual: Option<&'a Node>,
+}
+
+struct MappingBuilder<'a, 'b> {
+    index: usize,
+    input: &'a MappingInput<'a>,
+    policy: Policy,
+    result: &'b mut HostChanges,
+}
+
+impl MappingBuilder<'_, '_> {
+    fn run(&mut self) {
+        let input = self.input;
+        let kept = kept_folders(input);
+        // No folders on the host, though one is expected there: what a lookup found "below" them it
+        // found through a symbolic link, and that is not ours.
+        let mut no_folders = Subtrees::default();
+        // Folders on the host that have to make room for something else.
+        let mut making_room = Subtrees::default();
+        for mut sides in three_way(input) {
+            let is_dir = |node: Option<&Node>| node.is_some_and(|node| node.kind() == Kind::Dir);
+            if no_folders.hold(sides.path) {
+                sides.actual = None;
+            } else if sides.actual.is_some()
+                && !is_dir(sides.actual)
+                && (is_dir(sides.desired) || is_dir(sides.recorded))
+            {
+                no_folders.push(sides.path);
+            }
+            let in_the_way = making_room.hold(sides.path);
+            if !in_the_way
+                && is_dir(sides.actual)
+                && sides.desired.is_some_and(|node| node.kind() != Kind::Dir)
+            {
+                making_room.push(sides.path);
+            }
+            match sides.desired {
+                Some(desired) => self.wanted(&sides, desired),
+                None if in_the_way => self.unwanted(&sides, true),
+                None if !kept.contains(sides.path) => {
+                    self.unwanted(&sides, input.exact != Exact::No);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// The source has it.
+    fn wanted(&mut self, sides: &Sides<'_>, desired: &Node) {
+        let after = with_policy(self.policy.modes, desired, sides.actual);
+        let Some(actual) = sides.actual else {
+            let drift = sides.recorded.is_some();
+            self.push(sides, Action::Create, Reason::Missing, drift, Some(after));
+            return;
+        };
+        let drift = sides.recorded.is_some_and(|recorded| !self.same(recorded, actual));
+        if self.same(&after, actual) {
+            if sides.recorded.is_some_and(|recorded| self.same(recorded, &after)) {
+                self.result.unchanged += 1;
+            } else {
+                self.push(sides, Action::Adopt, Reason::Recorded, false, Some(after));
+            }
+        } else if after.same_content(actual) {
+            self.push(sides, Action::Metadata, Reason::Mode, drift, Some(after));
+        } else {
+            let reason =
+                if after.kind() == actual.kind() { Reason::Content } else { Reason::Type };
+            self.push(sides, Action::Update, reason, drift, Some(after));
+        }
+    }
+
+    /// The source does not have it.
+    fn unwanted(&mut self, sides: &Sides<'_>, may_delete: bool) {
+        let Some(actual) = sides.actual else { return };
+        if !may_delete {
+            return;
+        }
+        let is_ours = sides.recorded.is_some_and(|recorded| self.same(recorded, actual));
+        match (sides.recorded, self.input.exact) {
+            // Only what was written here, and only while it is still what was written.
+            (Some(_), Exact::Orphans) if !is_ours => {}
+            (Some(_), _) => self.push(sides, Action::Delete, Reason::Orphan, !is_ours, None),
+            (None, _) => self.push(sides, Action::Delete, Reason::Extraneous, false, None),
+        }
+    }
+
+    fn same(&self, a: &Node, b: &Node) -> bool {
+        a.same_content(b)
+            && match self.policy.modes {
+                Modes::All => a.mode() == b.mode(),
+                Modes::Executable => {
+                    a.kind() != Kind::File
+                        || a.mode().map(Mode::is_executable) == b.mode().map(Mode::is_executable)
+                }
+            }
+    }
+
+    fn push(
+        &mut self,
+        sides: &Sides<'_>,
+        action: Action,
+        reason: Reason,
+        drift: bool,
+        after: Option<Node>,
+    ) {
+        let unmanaged = sides.actual.is_some() && sides.recorded.is_none();
+        let destroys = match (action, sides.actual) {
+            // An empty folder holds no bytes; one that is not empty is never removed.
+            (Action::Delete, Some(actual)) => actual.kind() != Kind::Dir,
+            (Action::Update, Some(_)) => true,
+            _ => false,
+        };
+        self.result.changes.push(Change {
+            mapping: self.index,
+            path: sides.path.clone(),
+            action,
+            reason,
+            drift,
+            unmanaged: unmanaged && action != Action::Adopt,
+            conflict: destroys && (drift || unmanaged),
+            before: sides.actual.map(|actual| with_known_digests(actual, sides)),
+            after,
+        });
+    }
+}
+
+/// All paths of the three trees in order, without those that are none of our business.
+fn three_way<'a>(input: &'a MappingInput<'a>) -> impl Iterator<Item = Sides<'a>> {
+    let mut desired = input.desired.entries().iter().peekable();
+    let mut recorded = input.recorded.entries().iter().peekable();
+    let mut actual = input.actual.entries().iter().peekable();
+    let all = std::iter::from_fn(move || {
+        let heads = [desired.peek(), recorded.peek(), actual.peek()];
+        let path = heads.into_iter().flatten().map(|entry| &entry.path).min()?;
+        let at = |entry: &&Entry| entry.path == *path;
+        Some(Sides {
+            path,
+            desired: desired.next_if(at).map(|entry| &entry.node),
+            recorded: recorded.next_if(at).map(|entry| &entry.node),
+            actual: actual.next_if(at).map(|entry| &entry.node),
+        })
+    });
+    all.filter(move |sides| {
+        sides.desired.is_some()
+            || !(input.exclude.excludes(sides.path) || is_unsendable(input, sides.path))
+    })
+}
+
+fn is_unsendable(input: &MappingInput<'_>, path: &RelPath) -> bool {
+    input.unsendable.iter().any(|top| path == top || path.is_below(top))
+}
+
+/// Folders that stay because something in them is none of our business.
+fn kept_folders(input: &MappingInput<'_>) -> BTreeSet<RelPath> {
+    let mut kept = BTreeSet::new();
+    if input.exact == Exact::No {
+        return kept;
+    }
+    let outside = input.actual.entries().iter().map(|entry| &entry.path).filter(|path| {
+        input.exclude.excludes(path) || is_unsendable(input, path)
+    });
+    for path in outside.chain(input.unsendable) {
+        let mut parent = path.parent();
+        while let Some(folder) = parent {
+            parent = folder.parent();
+            if !kept.insert(folder) {
+                break;
+            }
+        }
+    }
+    kept
+}
+
+/// The node that will be there: the desired one, with the permission bits that the policy leaves
+/// to the host.
+fn with_policy(modes: Modes, desired: &Node, actual: Option<&Node>) -> Node {
+    if modes == Modes::All {
+        return desired.clone();
+    }
+    match desired {
+        Node::File { size_bytes, mode, digest } => {
+            let base = match actual {
+                Some(Node::File { mode, .. }) => mode.bits(),
+                _ => 0o644,
+            };
+            let bits = if mode.is_executable() {
+                // Whoever may read it may execute it, as git does.
+                base | ((base & 0o444) >> 2)
+            } else {
+                base & !0o111
+            };
+            let mode = if Mode::new(base).is_executable() == mode.is_executable() {
+                Mode::new(base)
+            } else {
+                Mode::new(bits)
+            };
+            Node::File { size_bytes: *size_bytes, mode, digest: *digest }
+        }
+        Node::Dir { .. } => match actual {
+            Some(Node::Dir { mode }) => Node::Dir { mode: *mode },
+            _ => Node::Dir { mode: Mode::new(0o755) },
+        },
+        other => other.clone(),
+    }
+}
+
+/// What is on the host, with the digests that are known from the other sides when the content is
+/// the same: so hosts with different hash tools still share one change set.
+fn with_known_digests(actual: &Node, sides: &Sides<'_>) -> Node {
+    let mut node = actual.clone();
+    if let Node::File { digest, size_bytes, .. } = &mut node {
+        for side in [sides.recorded, sides.desired].into_iter().flatten() {
+            if let Node::File { digest: known, size_bytes: known_size, .. } = side
+                && known_size == size_bytes
+                && digest.agrees_with(known) == Some(true)
+            {
+                *digest = digest.merged_with(known);
+            }
+        }
+    }
+    node
+}

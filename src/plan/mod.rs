@@ -1,9 +1,10 @@
 //! The plan: what apply would do to each host, and why.
 //!
-//! [`build`] makes it, and is pure: no network, no clock, no file system. [`saved`] is its file
-//! format. Showing it is the business of [`crate::view`].
+//! [`prepare`] gathers what there is to know, [`build`] makes the plan from it and is pure: no
+//! network, no clock, no file system. [`saved`] is its file format. Showing it is the business of [`crate::view`].
 
 pub mod build;
+pub mod prepare;
 pub mod saved;
 mod types;
 

@@ -1,1 +1,473 @@
 //! Looking at a host: one exec, whatever its size.
+
+use std::collections::{HashMap, HashSet};
+
+use miette::Diagnostic;
+use thiserror::Error;
+
+use crate::model::{ContentDigest, Mode, Node, RemotePath, Sha256};
+use crate::remote::{Program, Script, ScriptRun, Section, last_line};
+use crate::transport::{Session, TransportError};
+
+/// A host could not be looked at.
+#[derive(Debug, Error, Diagnostic)]
+pub enum ScanError {
+    /// The connection did not carry the question or the answer.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Transport(#[from] TransportError),
+    /// The host lacks something.
+    #[error("{reason}")]
+    #[diagnostic(code(hostsync::scan::host), help("hosts need sshd, a POSIX sh and the usual GNU or busybox tools"))]
+    Host {
+        /// What it lacks, as it says itself.
+        reason: String,
+    },
+    /// The host answered something else than it was asked.
+    #[error("no answer from the host's shell{}", .said.as_ref().map(|said| format!("; it said: {said}")).unwrap_or_default())]
+    #[diagnostic(
+        code(hostsync::scan::no_answer),
+        help("the login shell must run `/bin/sh`; a restricted shell or nologin does not")
+    )]
+    NoAnswer {
+        /// The last line of what it said.
+        said: Option<String>,
+    },
+    /// The answer cannot be understood.
+    #[error("the host's answer cannot be understood: {what}")]
+    #[diagnostic(code(hostsync::scan::answer), help("run again with -v and look into the log"))]
+    Answer {
+        /// The part that is wrong.
+        what: String,
+    },
+    /// Something on the host may not be looked at.
+    #[error("{complaint}")]
+    #[diagnostic(code(hostsync::scan::not_allowed), help("the login user must be able to see the destinations"))]
+    NotAllowed {
+        /// What the host's `stat` said.
+        complaint: String,
+    },
+}
+
+/// The hash that a host computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// It has `b3sum`.
+    Blake3,
+    /// It has one of the many tools for sha256.
+    Sha256,
+}
+
+impl Algorithm {
+    /// `blake3` or `sha256`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Blake3 => "blake3",
+            Self::Sha256 => "sha256",
+        }
+    }
+
+    /// Reads hexadecimal digits as a digest of this algorithm.
+    fn digest(self, hex: &str) -> Option<ContentDigest> {
+        match self {
+            Self::Blake3 => {
+                hex.parse().ok().map(|d| ContentDigest { blake3: Some(d), sha256: None })
+            }
+            Self::Sha256 => hex
+                .parse::<Sha256>()
+                .ok()
+                .map(|d| ContentDigest { blake3: None, sha256: Some(d) }),
+        }
+    }
+}
+
+/// What a host has and who we are there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostFacts {
+    /// The hash it computes.
+    pub algorithm: Algorithm,
+    /// The tool it computes it with.
+    pub hash_tool: String,
+    /// Numeric user id of the login.
+    pub uid: u32,
+    /// Numeric group id of the login.
+    pub gid: u32,
+    /// Whether it has perl.
+    pub has_perl: bool,
+    /// Whether it has `scp`.
+    pub has_scp: bool,
+}
+
+/// A folder, or the nearest thing above it that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// What exists, at or above what was asked for.
+    pub path: Vec<u8>,
+    /// Number of its file system.
+    pub device: u64,
+    /// Whether it is a folder (or a link to one).
+    pub is_folder: bool,
+    /// Whether we may write there.
+    pub is_writable: bool,
+}
+
+/// Where a destination lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DestPlace {
+    /// The folder that holds it.
+    pub parent: Place,
+    /// The destination itself, when it is a folder.
+    pub inside: Option<Place>,
+}
+
+/// What `stat` said of a path, as text: type and permission bits, size, mtime, ctime, inode, uid,
+/// gid, device. Two equal ones mean that nothing has touched the entry in between.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StatTuple(String);
+
+/// How many words a [`StatTuple`] has; each of its two times is three.
+const STAT_WORDS: usize = 12;
+
+impl StatTuple {
+    /// Splits a line of `stat` into the tuple and the path.
+    pub fn from_line(line: &[u8]) -> Option<(Self, &[u8])> {
+        let mut spaces = line.iter().enumerate().filter(|(_, byte)| **byte == b' ');
+        let (end, _) = spaces.nth(STAT_WORDS - 1)?;
+        let tuple = Self(std::str::from_utf8(&line[..end]).ok()?.to_owned());
+        tuple.raw_mode()?;
+        tuple.word(1)?.parse::<u64>().ok()?;
+        tuple.word(11)?.parse::<u64>().ok()?;
+        Some((tuple, &line[end + 1..]))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn word(&self, index: usize) -> Option<&str> {
+        self.0.split(' ').nth(index)
+    }
+
+    fn raw_mode(&self) -> Option<u32> {
+        u32::from_str_radix(self.word(0)?, 16).ok()
+    }
+
+    fn number(&self, index: usize) -> u64 {
+        // Checked when it was made.
+        self.word(index).and_then(|word| word.parse().ok()).unwrap_or_default()
+    }
+
+    /// Type and permission bits together, hexadecimal, as `stat` wrote them.
+    pub fn type_and_mode(&self) -> &str {
+        self.word(0).unwrap_or_default()
+    }
+
+    /// Permission bits.
+    pub fn mode(&self) -> Mode {
+        Mode::new(self.raw_mode().unwrap_or_default())
+    }
+
+    /// Length in bytes.
+    pub fn size_bytes(&self) -> u64 {
+        self.number(1)
+    }
+
+    /// Modification time: date and time of day, UTC.
+    pub fn modified(&self) -> String {
+        [self.word(2), self.word(3)].map(Option::unwrap_or_default).join(" ")
+    }
+
+    /// Inode number.
+    pub fn inode(&self) -> u64 {
+        self.number(8)
+    }
+
+    /// Numeric owner.
+    pub fn uid(&self) -> u64 {
+        self.number(9)
+    }
+
+    /// Numeric group.
+    pub fn gid(&self) -> u64 {
+        self.number(10)
+    }
+
+    /// Number of the file system.
+    pub fn device(&self) -> u64 {
+        self.number(11)
+    }
+
+    /// What sort of thing it is: the digits before the permission bits.
+    fn file_type(&self) -> u32 {
+        self.raw_mode().unwrap_or_default() >> 12
+    }
+
+    /// Whether it is a folder.
+    pub fn is_folder(&self) -> bool {
+        self.file_type() == 0o4
+    }
+}
+
+/// An entry that is on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// What `stat` said.
+    pub stat: StatTuple,
+    /// What it is. A file that could not be read has no digest.
+    pub node: Node,
+}
+
+/// What became of the listing that the host keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// It was not asked for.
+    NotAsked,
+    /// Nothing of what it lists has moved.
+    Same,
+    /// Some of it has: [`HostScan::seen`] and [`HostScan::gone`] say what.
+    Moved,
+    /// It is missing, or not the one that the state knows. Nothing was looked at.
+    Lost,
+}
+
+/// What a host has.
+#[derive(Clone, Debug)]
+pub struct HostScan {
+    /// About the host itself.
+    pub facts: HostFacts,
+    /// Where the destinations lie, by mapping.
+    pub places: Vec<DestPlace>,
+    /// Where staging would lie.
+    pub staging: Place,
+    /// What became of the kept listing.
+    pub listing: Listing,
+    /// What was looked at and is there.
+    pub seen: HashMap<Vec<u8>, Seen>,
+    /// What the kept listing has, but no longer like that; unless it is also in `seen`, it is gone.
+    pub gone: HashSet<Vec<u8>>,
+}
+
+/// What is to be looked at.
+#[derive(Clone, Debug)]
+pub struct Question<'a> {
+    /// Folder of ours on the host.
+    pub base: &'a RemotePath,
+    /// Destinations, by mapping.
+    pub roots: &'a [RemotePath],
+    /// Indices of the mappings of which everything below is looked at.
+    pub mirrors: &'a [usize],
+    /// Digest of the listing that may be trusted; `None` to look at everything.
+    pub listing: Option<&'a str>,
+    /// Paths to look at, apart from those in the listing.
+    pub paths: &'a [RemotePath],
+}
+
+/// Asks a host. One exec; nothing on the host changes.
+///
+/// # Errors
+/// When the host cannot be asked, cannot answer, or may not see what it is asked about.
+pub fn scan(session: &mut dyn Session, question: &Question<'_>) -> Result<HostScan, ScanError> {
+    let mut script = Script::new(Program::Scan);
+    script.path("hs_base", question.base);
+    script.path("hs_staging", question.base);
+    script.text("hs_mode", if question.listing.is_some() { b"quick" } else { b"full" });
+    script.text("hs_listing", question.listing.unwrap_or_default().as_bytes());
+    script.number("hs_roots", question.roots.len() as u64);
+    for (index, root) in question.roots.iter().enumerate() {
+        script.path(&format!("hs_root_{index}"), root);
+    }
+    let mirrors: Vec<String> = question.mirrors.iter().map(usize::to_string).collect();
+    script.text("hs_mirrors", mirrors.join(" ").as_bytes());
+
+    let mut data = Vec::new();
+    for path in question.paths {
+        data.extend_from_slice(path.as_bytes());
+        data.push(0);
+    }
+    let mut run = ScriptRun::new(&script, &data);
+    let outcome = session.exec(&script.command(), &mut run)?;
+    if !run.has_ended() {
+        let noise = [run.noise(), last_line(&outcome.stderr)];
+        return Err(ScanError::NoAnswer { said: noise.into_iter().find(|said| !said.is_empty()) });
+    }
+    let scan = read_answer(&run.sections(), question.roots.len())?;
+    complaint(&outcome.stderr).map_or(Ok(scan), |complaint| Err(ScanError::NotAllowed { complaint }))
+}
+
+/// The first thing that `stat` complained about.
+fn complaint(stderr: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(stderr);
+    let line = text.lines().find_map(|line| line.split_once("stat: "))?.1;
+    Some(line.chars().filter(|c| !c.is_control()).take(300).collect())
+}
+
+fn read_answer(sections: &[Section<'_>], roots: usize) -> Result<HostScan, ScanError> {
+    let section = |name: &str| sections.iter().find(|section| section.name == name);
+    if let Some(fail) = section("fail") {
+        return Err(ScanError::Host { reason: last_line(fail.body) });
+    }
+    let answer = |what: &str| ScanError::Answer { what: what.to_owned() };
+    let facts = section("facts")
+        .and_then(read_facts)
+        .ok_or_else(|| answer("what the host has"))?;
+    let places = section("places").ok_or_else(|| answer("where the destinations lie"))?;
+    let (places, staging) =
+        read_places(places, roots).ok_or_else(|| answer("where the destinations lie"))?;
+    let listing = match section("listing").map(|section| section.argument) {
+        Some("full") => Listing::NotAsked,
+        Some("same") => Listing::Same,
+        Some("moved") => Listing::Moved,
+        Some("lost") => Listing::Lost,
+        _ => return Err(answer("the state of the listing")),
+    };
+    let sums = section("sums").map(|s| read_sums(s, facts.algorithm)).unwrap_or_default();
+    let links = section("links").map(read_links).unwrap_or_default();
+    let mut seen = HashMap::new();
+    for line in section("stat").into_iter().flat_map(Section::lines) {
+        let (stat, path) = StatTuple::from_line(line)
+            .ok_or_else(|| answer(&format!("`{}`", String::from_utf8_lossy(line))))?;
+        let node = match stat.file_type() {
+            0o10 => Node::File {
+                size_bytes: stat.size_bytes(),
+                mode: stat.mode(),
+                digest: sums.get(path).copied().unwrap_or_default(),
+            },
+            0o4 => Node::Dir { mode: stat.mode() },
+            0o12 => {
+                let target = links.get(path).ok_or_else(|| answer("the target of a link"))?;
+                Node::Symlink { target: (*target).into() }
+            }
+            _ => Node::Other { mode: stat.mode() },
+        };
+        seen.insert(path.to_vec(), Seen { stat, node });
+    }
+    let gone = section("gone")
+        .into_iter()
+        .flat_map(Section::lines)
+        .filter_map(|line| StatTuple::from_line(line).map(|(_, path)| path.to_vec()))
+        .collect();
+    Ok(HostScan { facts, places, staging, listing, seen, gone })
+}
+
+fn read_facts(section: &Section<'_>) -> Option<HostFacts> {
+    let text = std::str::from_utf8(section.body).ok()?;
+    let facts: HashMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
+    Some(HostFacts {
+        algorithm: match *facts.get("algorithm")? {
+            "blake3" => Algorithm::Blake3,
+            "sha256" => Algorithm::Sha256,
+            _ => return None,
+        },
+        hash_tool: (*facts.get("tool")?).to_owned(),
+        uid: facts.get("uid")?.parse().ok()?,
+        gid: facts.get("gid")?.parse().ok()?,
+        has_perl: *facts.get("perl")? == "yes",
+        has_scp: *facts.get("scp")? == "yes",
+    })
+}
+
+fn read_places(section: &Section<'_>, roots: usize) -> Option<(Vec<DestPlace>, Place)> {
+    let mut parents = vec![None; roots];
+    let mut insides = vec![None; roots];
+    let mut staging = None;
+    for line in section.lines() {
+        let mut words = line.splitn(6, |byte| *byte == b' ');
+        let mut text = || words.next().and_then(|word| std::str::from_utf8(word).ok());
+        let (what, index, writable, device, mode) = (text()?, text()?, text()?, text()?, text()?);
+        let place = Place {
+            path: words.next()?.to_vec(),
+            device: device.parse().ok()?,
+            is_folder: u32::from_str_radix(mode, 16).ok()? >> 12 == 0o4,
+            is_writable: writable == "rw",
+        };
+        let index: usize = index.parse().ok()?;
+        match what {
+            "parent" => *parents.get_mut(index)? = Some(place),
+            "inside" => *insides.get_mut(index)? = Some(place),
+            _ => staging = Some(place),
+        }
+    }
+    let places = parents
+        .into_iter()
+        .zip(insides)
+        .map(|(parent, inside)| Some(DestPlace { parent: parent?, inside }))
+        .collect::<Option<Vec<_>>>()?;
+    Some((places, staging?))
+}
+
+/// Targets of links by path: both end with a NUL, in turn.
+fn read_links<'a>(section: &Section<'a>) -> HashMap<&'a [u8], &'a [u8]> {
+    let mut parts = section.body.split(|byte| *byte == 0);
+    let mut links = HashMap::new();
+    while let (Some(path), Some(target)) = (parts.next(), parts.next()) {
+        links.insert(path, target);
+    }
+    links
+}
+
+/// Digests by path. The tools print `DIGEST`, a space, a space or `*`, and the name; when the name
+/// holds a backslash some put a backslash before the line and double those in the name, some do not.
+fn read_sums(section: &Section<'_>, algorithm: Algorithm) -> HashMap<Vec<u8>, ContentDigest> {
+    let mut sums = HashMap::new();
+    for line in section.lines() {
+        let (escaped, line) = line.strip_prefix(b"\\").map_or((false, line), |rest| (true, rest));
+        let Some((hex, name)) = line.split_at_checked(64) else { continue };
+        let Some(digest) = std::str::from_utf8(hex).ok().and_then(|hex| algorithm.digest(hex)) else {
+            continue;
+        };
+        let Some(name) = name.strip_prefix(b"  ").or_else(|| name.strip_prefix(b" *")) else {
+            continue;
+        };
+        if escaped {
+            sums.insert(unescaped(name), digest);
+        } else {
+            sums.insert(name.to_vec(), digest);
+        }
+    }
+    sums
+}
+
+fn unescaped(name: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(name.len());
+    let mut bytes = name.iter();
+    while let Some(byte) = bytes.next() {
+        match (byte, bytes.as_slice().first()) {
+            (b'\\', Some(b'\\')) => out.push(b'\\'),
+            (b'\\', Some(b'n')) => out.push(b'\n'),
+            (b'\\', Some(b'r')) => out.push(b'\r'),
+            _ => {
+                out.push(*byte);
+                continue;
+            }
+        }
+        bytes.next();
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_line_gives_tuple_and_path_with_spaces() {
+        let line = b"81a4 5 2026-11-22 15:22:31.239433909 +0000 2026-11-22 15:22:31.2 +0000 77 1 2 64 /a b  c";
+        let (stat, path) = StatTuple::from_line(line).expect("a stat line");
+        assert_eq!(path, b"/a b  c");
+        assert_eq!((stat.mode().bits(), stat.size_bytes(), stat.inode()), (0o644, 5, 77));
+        assert_eq!((stat.uid(), stat.gid(), stat.device()), (1, 2, 64));
+        assert!(StatTuple::from_line(b"81a4 5 2026").is_none());
+    }
+
+    #[test]
+    fn sums_are_read_as_every_tool_writes_them() {
+        let hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let body = format!("{hex}  /plain name\n{hex} */openssl\n\\{hex}  /back\\\\slash\nrubbish\n");
+        let section = Section { name: "sums", argument: "", body: body.as_bytes() };
+        let sums = read_sums(&section, Algorithm::Sha256);
+        let mut names: Vec<_> = sums.keys().map(|name| String::from_utf8_lossy(name)).collect();
+        names.sort();
+        assert_eq!(names, ["/back\\slash", "/openssl", "/plain name"]);
+    }
+}

@@ -1,0 +1,351 @@
+# shellcheck shell=sh disable=SC2154
+# Verifies what was uploaded and moves it into place.
+#
+# Set by the controller, before common.sh:
+#   hs_home       folder of ours on the host, where the listing is kept
+#   hs_bases      how many staging folders there are; hs_base_0 … ; hs_run: this run's folder in each
+#   hs_roots      how many mappings there are; hs_root_0 … destinations; hs_at_0 … number of the
+#                 staging folder that serves the mapping
+#   hs_serial     names the folder of the backups that this apply makes
+#   hs_backups    how many such folders are kept
+#   hs_listing    digest that the kept listing must have for the new one to be answered as a difference
+#   hs_wait       seconds to wait for another run on this host
+#   hs_intent, hs_staged, hs_sums, hs_paths   lengths in bytes of the four parts of standard input
+# Standard input, one after the other:
+#   intent   what to do, three lines for each step: the step with its number, mapping and arguments;
+#            the path below the mapping; what must be there before (or, for "link", the target)
+#   staged   the paths of all staged files below the staging folder, one a line, by staging folder
+#   sums     their digests, in the same order
+#   paths    what the new listing is to hold, one path a line
+
+umask 077
+hs_beat
+hs_find_hash
+[ -n "$hs_hash" ] || hs_fail 'this host has no tool for sha256 or blake3 any more'
+mkdir -p -- "$hs_home" || hs_fail "cannot make the folder $hs_home"
+
+# Reads exactly so many bytes of standard input into a file.
+hs_take() {
+  : >"$2" || hs_fail "cannot write in ${2%/*} ($( (: >"$2") 2>&1))"
+  hs_have=0
+  while [ "$hs_have" -lt "$1" ]; do
+    hs_left=$(($1 - hs_have))
+    [ "$hs_left" -le 1048576 ] || hs_left=1048576
+    dd bs="$hs_left" count=1 >>"$2" 2>/dev/null || hs_fail "cannot write in ${2%/*}: is the disk full?"
+    hs_now=$(($(wc -c <"$2")))
+    [ "$hs_now" -gt "$hs_have" ] || hs_fail 'the connection ended early'
+    hs_have=$hs_now
+  done
+}
+
+hs_work=$hs_home/$hs_run
+if [ ! -d "$hs_work" ]; then mkdir -- "$hs_work" || hs_fail "cannot make a folder in $hs_home"; fi
+hs_take "$hs_intent" "$hs_work/intent"
+hs_take "$hs_staged" "$hs_work/staged"
+hs_take "$hs_sums" "$hs_work/sums"
+hs_take "$hs_paths" "$hs_work/paths"
+
+# --- one run at a time -------------------------------------------------------------------------------
+
+hs_lock=$hs_home/lock
+hs_unlock() {
+  rm -f -- "$hs_lock/owner"
+  rmdir -- "$hs_lock" 2>/dev/null
+}
+hs_waited=0
+until mkdir -- "$hs_lock" 2>/dev/null; do
+  [ -d "$hs_lock" ] || hs_fail "cannot make the lock $hs_lock ($(mkdir -- "$hs_lock" 2>&1))"
+  hs_pid=unknown
+  if hs_is_gone "$hs_lock/owner"; then
+    # Of those that see this at once, the one that can move it away has it; unless it was another
+    # one's by then, who gets it back.
+    hs_dead="$hs_pid $hs_start $hs_where"
+    if mv -- "$hs_lock" "$hs_work/lock.dead" 2>/dev/null; then
+      if [ "$(cat "$hs_work/lock.dead/owner" 2>/dev/null)" = "$hs_dead" ]; then
+        rm -rf -- "$hs_work/lock.dead"
+        continue
+      fi
+      mv -T -- "$hs_work/lock.dead" "$hs_lock"
+    fi
+  fi
+  if [ "$hs_waited" -ge "$hs_wait" ]; then
+    hs_mark locked
+    printf '%s\n' "$hs_pid"
+    hs_mark end locked
+    rm -rf -- "$hs_work"
+    exit 1
+  fi
+  hs_waited=$((hs_waited + 1))
+  sleep 1
+done
+hs_sign "$$" "$hs_lock/owner"
+trap 'hs_unlock; kill "$hs_heart" 2>/dev/null' EXIT
+trap 'exit 1' HUP INT TERM
+
+# --- verify ------------------------------------------------------------------------------------------
+
+if [ -s "$hs_work/staged" ]; then
+  # The staging folder of each file is the first word of its line, the rest is its path.
+  sed 's/^\([0-9]*\) .*/\1/' <"$hs_work/staged" | sort -u >"$hs_work/used"
+  : >"$hs_work/got"
+  while read -r hs_i; do
+    eval "hs_base=\$hs_base_$hs_i"
+    sed -n "s/^$hs_i //p" <"$hs_work/staged" >"$hs_work/names"
+    (
+      cd -- "$hs_base/$hs_run/up" || exit 1
+      find . -type f -print | wc -l >&4
+      # shellcheck disable=SC2086 # The words of the tool are to be split.
+      hs_each_line $hs_hash 2>/dev/null | sed -e 's/^\\//' -e 's/[ *].*$//'
+    ) <"$hs_work/names" 4>"$hs_work/count" >>"$hs_work/got"
+    if [ "$(($(cat "$hs_work/count")))" -ne "$(($(wc -l <"$hs_work/names")))" ]; then
+      echo count >>"$hs_work/got"
+    fi
+  done <"$hs_work/used"
+  if ! cmp -s "$hs_work/sums" "$hs_work/got"; then
+    hs_mark unverified
+    hs_n=0
+    while read -r hs_want <&5; do
+      read -r hs_is <&6 || hs_is=
+      IFS= read -r hs_name <&7 || hs_name=
+      if [ "$hs_want" != "$hs_is" ] && [ "$hs_n" -lt 5 ]; then
+        printf '%s\n' "${hs_name#* }"
+        hs_n=$((hs_n + 1))
+      fi
+    done 5<"$hs_work/sums" 6<"$hs_work/got" 7<"$hs_work/staged"
+    hs_mark end unverified
+    hs_i=0
+    while [ "$hs_i" -lt "$hs_bases" ]; do
+      eval "rm -rf -- \"\$hs_base_$hs_i/\$hs_run\""
+      hs_i=$((hs_i + 1))
+    done
+    rm -rf -- "$hs_work"
+    exit 1
+  fi
+fi
+
+hs_sync() {
+  sync -f "$@" 2>/dev/null || sync
+}
+
+# Everything that the steps need is on the disk before the first of them.
+hs_i=0
+while [ "$hs_i" -lt "$hs_bases" ]; do
+  eval "hs_base=\$hs_base_$hs_i"
+  if [ -d "$hs_base/$hs_run" ]; then hs_sync "$hs_base/$hs_run"; fi
+  hs_i=$((hs_i + 1))
+done
+hs_sync "$hs_work"
+
+# --- commit ------------------------------------------------------------------------------------------
+
+# A connection that breaks now no longer stops it.
+trap '' HUP PIPE
+
+hs_mark steps
+hs_error=$hs_work/error
+hs_current=
+
+# Sets for a path of a mapping: hs_dest, hs_new (where it is staged) and hs_old (where its backup goes).
+hs_locate() {
+  if [ "$1" != "$hs_current" ]; then
+    hs_current=$1
+    eval "hs_root=\$hs_root_$1"
+    eval "hs_base=\$hs_base_$(eval "printf %s \"\$hs_at_$1\"")"
+    hs_made=
+  fi
+  hs_new=$hs_base/$hs_run/up/$1
+  hs_old=$hs_base/backup/$hs_serial/$1
+  hs_dest=$hs_root
+  if [ -n "$2" ]; then
+    hs_new=$hs_new/$2
+    hs_old=$hs_old/$2
+    case $hs_root in
+      */) hs_dest=$hs_root$2 ;;
+      *) hs_dest=$hs_root/$2 ;;
+    esac
+  fi
+}
+
+hs_done() { printf 'done %s\n' "$hs_step"; }
+
+# The first line of what a command complained about, or a text.
+hs_refuse() {
+  hs_why=
+  if [ -s "$hs_error" ]; then IFS= read -r hs_why <"$hs_error" || :; fi
+  printf 'refused %s %s%s\n' "$hs_step" "$1" "${hs_why:+: ${hs_why##*: }}"
+  : >"$hs_error"
+}
+
+# Whether the host still has what it had when it was looked at.
+hs_as_expected() {
+  if [ "$hs_expected" = - ]; then
+    if [ ! -e "$hs_dest" ] && [ ! -L "$hs_dest" ]; then return 0; fi
+  elif [ "$(stat -c "$hs_format_before" -- "$hs_dest" 2>/dev/null)" = "$hs_expected" ]; then
+    return 0
+  fi
+  : >"$hs_error"
+  hs_refuse 'it has changed on the host since it was looked at'
+  return 1
+}
+
+hs_make_room_for_backup() {
+  hs_folder=${hs_old%/*}
+  [ "$hs_folder" != "$hs_made" ] || return 0
+  mkdir -p -- "$hs_folder" 2>"$hs_error" && hs_made=$hs_folder
+}
+
+# Moves what is in place to the backups. It is gone from its place then.
+hs_move_to_backup() {
+  hs_make_room_for_backup && mv -fT -- "$hs_dest" "$hs_old" 2>"$hs_error"
+}
+
+# Keeps what is in place in the backups, too.
+hs_keep_in_backup() {
+  hs_make_room_for_backup || return 1
+  [ ! -L "$hs_dest" ] || { cp -pPR -- "$hs_dest" "$hs_old" 2>"$hs_error"; return; }
+  ln -- "$hs_dest" "$hs_old" 2>/dev/null || cp -p -- "$hs_dest" "$hs_old" 2>"$hs_error"
+}
+
+# Puts what is staged where nothing is. A link is made only where there really is nothing.
+hs_place() {
+  if [ -L "$hs_new" ]; then
+    mv -nT -- "$hs_new" "$hs_dest" 2>"$hs_error" && [ ! -L "$hs_new" ]
+  elif [ -d "$hs_new" ]; then
+    mv -T -- "$hs_new" "$hs_dest" 2>"$hs_error"
+  elif ln -- "$hs_new" "$hs_dest" 2>"$hs_error"; then
+    [ ! -d "$hs_dest" ] || { rm -f -- "$hs_dest/${hs_new##*/}"; false; }
+  else
+    # File systems without hard links.
+    mv -nT -- "$hs_new" "$hs_dest" 2>"$hs_error" && [ ! -e "$hs_new" ]
+  fi
+}
+
+while read -r hs_what hs_step hs_mapping hs_arg hs_arg2; do
+  IFS= read -r hs_path
+  IFS= read -r hs_expected
+  hs_locate "$hs_mapping" "$hs_path"
+  hs_format_before='%f %s %y %z %i %u %g %d'
+  case $hs_what in
+    parents)
+      # The folders above a destination that is not there yet; as any program would make them.
+      (umask 022 && mkdir -p -- "${hs_dest%/*}") 2>"$hs_error" || hs_refuse 'cannot make the folder that holds it'
+      ;;
+    link)
+      # Symbolic links are not in the upload.
+      ln -s -- "$hs_expected" "$hs_new" 2>"$hs_error" || hs_refuse 'cannot make the link'
+      ;;
+    mode)
+      # Of something staged, which could not have it while it was filled.
+      chmod "$hs_arg" "$hs_new" 2>"$hs_error" || hs_refuse 'cannot set the permission bits'
+      ;;
+    new)
+      hs_as_expected || continue
+      if [ "$hs_arg" != = ]; then
+        # The group that a folder gives to what is made in it.
+        chgrp -R "$hs_arg" "$hs_new" 2>/dev/null
+        [ -L "$hs_new" ] || chmod "$hs_arg2" "$hs_new" 2>/dev/null
+      fi
+      if hs_place; then hs_done; else hs_refuse 'cannot put it in place'; fi
+      ;;
+    replace)
+      hs_as_expected || continue
+      if [ "$hs_arg" != = ] && [ ! -L "$hs_new" ]; then
+        # The owner and group of what is replaced, as far as the login user may set them.
+        chown "$hs_arg" "$hs_new" 2>/dev/null || chgrp "${hs_arg#*:}" "$hs_new" 2>/dev/null
+        chmod "$hs_arg2" "$hs_new" 2>/dev/null
+      fi
+      hs_keep_in_backup || { hs_refuse 'cannot keep a backup of it'; continue; }
+      if mv -fT -- "$hs_new" "$hs_dest" 2>"$hs_error"; then hs_done; else hs_refuse 'cannot put it in place'; fi
+      ;;
+    retype)
+      hs_as_expected || continue
+      hs_move_to_backup || { hs_refuse 'cannot keep a backup of it'; continue; }
+      if hs_place; then
+        hs_done
+      else
+        mv -nT -- "$hs_old" "$hs_dest" 2>/dev/null
+        hs_refuse 'cannot put it in place'
+      fi
+      ;;
+    clear)
+      # A folder that makes room: only while it is empty.
+      hs_format_before='%f %i'
+      hs_as_expected || continue
+      rmdir -- "$hs_dest" 2>"$hs_error" || { hs_refuse 'the folder is not empty'; continue; }
+      if hs_place; then hs_done; else hs_refuse 'cannot put it in place'; fi
+      ;;
+    delete)
+      hs_as_expected || continue
+      if hs_move_to_backup; then hs_done; else hs_refuse 'cannot move it to the backups'; fi
+      ;;
+    rmdir)
+      hs_format_before='%f %i'
+      hs_as_expected || continue
+      if rmdir -- "$hs_dest" 2>"$hs_error"; then hs_done; else hs_refuse 'cannot remove the folder'; fi
+      ;;
+    chmod)
+      hs_format_before='%f %i'
+      hs_as_expected || continue
+      if chmod "$hs_arg" "$hs_dest" 2>"$hs_error"; then hs_done; else hs_refuse 'cannot set the permission bits'; fi
+      ;;
+    unlock)
+      # A folder of ours that may not be written, while its entries change.
+      chmod u+rwx "$hs_dest" 2>/dev/null
+      ;;
+    relock)
+      chmod "$hs_arg" "$hs_dest" 2>/dev/null
+      ;;
+  esac
+done <"$hs_work/intent"
+
+# --- what is there now -------------------------------------------------------------------------------
+
+hs_i=0
+while [ "$hs_i" -lt "$hs_roots" ]; do
+  eval "hs_root=\$hs_root_$hs_i"
+  if [ -e "$hs_root" ]; then hs_sync "$hs_root"; fi
+  hs_i=$((hs_i + 1))
+done
+
+if [ -s "$hs_work/paths" ]; then
+  # Later changes must get a later ctime than those just made.
+  sleep 0.05 2>/dev/null || sleep 1
+  hs_each_line stat -c "$hs_format" -- <"$hs_work/paths" >"$hs_work/listing" 2>/dev/null
+  case $(sed -n 1p "$hs_work/listing") in
+    *.000000000\ *) sleep 2 ;;
+  esac
+  if [ -n "$hs_listing" ] && [ -r "$hs_home/listing" ] && [ "$(hs_digest <"$hs_home/listing")" = "$hs_listing" ]; then
+    hs_mark difference
+    diff -a -U0 "$hs_home/listing" "$hs_work/listing" | sed -n -e '1,2d' -e '/^[-+]/p'
+  else
+    hs_mark listing
+    cat "$hs_work/listing"
+  fi
+  hs_mark digest
+  hs_digest <"$hs_work/listing"
+  mv -fT -- "$hs_work/listing" "$hs_home/listing"
+else
+  rm -f -- "$hs_home/listing"
+fi
+
+# --- clean up ----------------------------------------------------------------------------------------
+
+hs_i=0
+while [ "$hs_i" -lt "$hs_bases" ]; do
+  eval "hs_base=\$hs_base_$hs_i"
+  chmod -R u+rwx "$hs_base/$hs_run" 2>/dev/null
+  rm -rf -- "${hs_base:?}/${hs_run:?}"
+  if [ -d "$hs_base/backup" ]; then
+    hs_n=0
+    for hs_old in $(cd -- "$hs_base/backup" && printf '%s\n' [0-9]* | sort -rn); do
+      hs_n=$((hs_n + 1))
+      if [ "$hs_n" -gt "$hs_backups" ] && [ -d "$hs_base/backup/$hs_old" ]; then
+        chmod -R u+rwx "$hs_base/backup/$hs_old" 2>/dev/null
+        rm -rf -- "$hs_base/backup/$hs_old"
+      fi
+    done
+  fi
+  hs_i=$((hs_i + 1))
+done
+rm -rf -- "$hs_work"
+hs_mark end ok

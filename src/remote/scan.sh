@@ -1,0 +1,148 @@
+# shellcheck shell=sh disable=SC2154
+# Looks at a host and answers what is there. Writes nothing.
+#
+# Set by the controller, before common.sh:
+#   hs_mode       quick: trust what has not moved since the kept listing was made; full: look at all
+#   hs_base       folder of ours on the host, where the listing is kept
+#   hs_listing    digest that the kept listing must have (quick)
+#   hs_roots      how many mappings there are; hs_root_0, hs_root_1 … are their destinations
+#   hs_mirrors    numbers of the mappings of which everything below is looked at
+#   hs_staging    the folder that is proposed for staging
+# Standard input: the paths to look at, each ended by a NUL.
+
+# The nearest folder that exists at or above a path.
+hs_anchor() {
+  hs_at=$1
+  while [ ! -e "$hs_at" ] && [ ! -L "$hs_at" ]; do
+    case $hs_at in
+      */*) hs_at=${hs_at%/*} ;;
+      *) hs_at=. ;;
+    esac
+    [ -n "$hs_at" ] || hs_at=/
+  done
+}
+
+# Where a path lies: device, type, whether it may be written, and what exists of it.
+hs_place() {
+  hs_anchor "$1"
+  hs_writable=ro
+  if [ -w "$hs_at" ]; then hs_writable=rw; fi
+  printf '%s %s ' "$2" "$hs_writable"
+  stat -L -c '%d %f %n' -- "$hs_at" 2>/dev/null || printf '0 0 %s\n' "$hs_at"
+}
+
+hs_parent() {
+  case $1 in
+    */*) hs_up=${1%/*} ;;
+    *) hs_up=. ;;
+  esac
+  [ -n "$hs_up" ] || hs_up=/
+}
+
+hs_links() {
+  if [ -n "$hs_perl" ]; then
+    # shellcheck disable=SC2016 # Perl's variables.
+    perl -ne 'chomp; my $t = readlink; print "$_\0$t\0" if defined $t'
+  else
+    while IFS= read -r hs_link; do
+      hs_target=$(readlink "$hs_link" && echo x) || continue
+      # readlink ends its answer with a newline, and a target may end with one, too.
+      hs_target=${hs_target%x}
+      printf '%s\0%s\0' "$hs_link" "${hs_target%?}"
+    done
+  fi
+}
+
+# Complains about what cannot be looked at, but not about what is not there.
+hs_stat() {
+  {
+    xargs -0 -r stat -c "$hs_format" -- 2>&1 >&3 3>&- |
+      sed -e '/No such file or directory/d' -e '/Not a directory/d' >&2
+  } 3>&1
+}
+
+hs_beat
+stat -c %f / >/dev/null 2>&1 || hs_fail 'this host has no stat command that knows -c'
+printf 'x\0' | xargs -0 -r true >/dev/null 2>&1 || hs_fail 'this host has no xargs command that knows -0 and -r'
+hs_find_hash
+[ -n "$hs_hash" ] || hs_fail 'this host has no tool for sha256 or blake3 (sha256sum, openssl, shasum, b3sum)'
+hs_perl=
+if perl -e 1 >/dev/null 2>&1; then hs_perl=yes; fi
+hs_scp=
+if command -v scp >/dev/null 2>&1 && [ ! -e /etc/ssh/disable_scp ]; then hs_scp=yes; fi
+
+hs_mark facts
+printf 'algorithm=%s\ntool=%s\nuid=%s\ngid=%s\nperl=%s\nscp=%s\n' \
+  "$hs_algorithm" "${hs_hash%% *}" "$(id -u)" "$(id -g)" "$hs_perl" "$hs_scp"
+
+hs_mark places
+hs_i=0
+while [ "$hs_i" -lt "$hs_roots" ]; do
+  eval "hs_dest=\$hs_root_$hs_i"
+  hs_parent "$hs_dest"
+  hs_place "$hs_up" "parent $hs_i"
+  if [ -d "$hs_dest" ] && [ ! -L "$hs_dest" ]; then hs_place "$hs_dest" "inside $hs_i"; fi
+  hs_i=$((hs_i + 1))
+done
+hs_place "$hs_staging" 'staging 0'
+
+hs_lines=
+hs_answer=full
+if [ "$hs_mode" = quick ]; then
+  hs_answer=lost
+  if [ -r "$hs_base/listing" ] && [ "$(hs_digest <"$hs_base/listing")" = "$hs_listing" ] &&
+    command -v diff >/dev/null 2>&1; then
+    hs_answer=same
+    # shellcheck disable=SC2094 # Both only read it.
+    hs_moved=$(
+      sed "$hs_path_of_line" <"$hs_base/listing" | tr '\n' '\0' | hs_stat |
+        diff -a -U0 "$hs_base/listing" - | sed -e '1,2d' -e '/^@@/d'
+    )
+    if [ -n "$hs_moved" ]; then
+      hs_answer=moved
+      hs_lines=$(printf '%s\n' "$hs_moved" | sed -n 's/^+//p')
+    fi
+  fi
+fi
+hs_mark listing "$hs_answer"
+if [ "$hs_answer" = lost ]; then
+  hs_mark end ok
+  exit 0
+fi
+if [ "$hs_answer" = moved ]; then
+  hs_mark gone
+  printf '%s\n' "$hs_moved" | sed -n 's/^-//p'
+fi
+
+# All paths that were asked for, and all below the mirrored destinations.
+hs_asked=$(
+  {
+    cat
+    if [ "$hs_mode" = full ]; then
+      for hs_i in $hs_mirrors; do
+        eval "hs_dest=\$hs_root_$hs_i"
+        # A name with a newline cannot be told from two names.
+        find "$hs_dest" -name '*
+*' -prune -o -print0 2>/dev/null
+      done
+    fi
+  } | hs_stat
+)
+if [ -n "$hs_asked" ]; then
+  hs_lines="${hs_lines:+$hs_lines
+}$hs_asked"
+fi
+
+hs_mark stat
+if [ -n "$hs_lines" ]; then
+  printf '%s\n' "$hs_lines"
+  hs_mark links
+  printf '%s\n' "$hs_lines" | hs_paths_of_type a | hs_links
+  hs_mark sums
+  hs_files=$(printf '%s\n' "$hs_lines" | hs_paths_of_type 8)
+  if [ -n "$hs_files" ]; then
+    # shellcheck disable=SC2086 # The words of the tool are to be split.
+    printf '%s\n' "$hs_files" | hs_each_line $hs_hash 2>/dev/null
+  fi
+fi
+hs_mark end ok

@@ -1,0 +1,26 @@
+# shellcheck shell=sh disable=SC2154
+# Takes an upload into a fresh private folder. What follows this text on standard input is the SCP stream.
+#
+# Set by the controller, before common.sh:
+#   hs_base   folder of ours on the host, on the file system of the destinations
+#   hs_run    name of this run's folder in it
+
+umask 077
+mkdir -p -- "$hs_base" 2>/dev/null || hs_fail "cannot make the folder $hs_base ($(mkdir -p -- "$hs_base" 2>&1))"
+
+# What runs that are gone have left. A run lasts as long as its connection, which is our parent.
+for hs_old in "$hs_base"/run-*; do
+  if [ -d "$hs_old" ] && hs_is_gone "$hs_old/owner"; then
+    chmod -R u+rwx "$hs_old" 2>/dev/null
+    rm -rf -- "$hs_old"
+  fi
+done
+
+if ! { mkdir -- "$hs_base/$hs_run" && mkdir -- "$hs_base/$hs_run/up"; } 2>/dev/null; then
+  hs_fail "cannot make a folder in $hs_base ($(mkdir -p -- "$hs_base/$hs_run/up" 2>&1))"
+fi
+hs_sign "$PPID" "$hs_base/$hs_run/owner" || hs_fail "cannot write in $hs_base"
+
+hs_mark scp
+scp -rpt "$hs_base/$hs_run/up"
+hs_mark end "$?"
