@@ -1,5 +1,185 @@
 //! Executing a plan: upload, verify, commit, record.
+//!
+//! Each host is worked on by one thread over one session: an upload per file system that is written
+//! to, and one commit. Nothing becomes visible before the host has verified it, and the state learns
+//! of nothing that the host has not confirmed.
 
+mod program;
 mod report;
+mod worker;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 pub use report::{HostReport, HostResult, Refused, Report};
+
+use crate::config::{Config, Host};
+use crate::model::{Blake3, Event, HostOutcome, Observer};
+use crate::plan::prepare::{Prepared, for_each_parallel};
+use crate::plan::{HostPlan, HostStatus};
+use crate::state::{Identity, StateError, StateLock, StateStore};
+use crate::transport::Connector;
+
+/// What happens to changes that would destroy bytes that nobody reviewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnConflict {
+    /// The host that has one is left untouched.
+    #[default]
+    Fail,
+    /// Just these entries are left as they are.
+    Skip,
+    /// They are overwritten.
+    Overwrite,
+}
+
+/// What to apply with.
+pub struct Request<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// The plan and what is known of its hosts.
+    pub prepared: &'a Prepared,
+    /// Proof that nobody else writes the state.
+    pub lock: &'a StateLock,
+    /// Logs in to hosts.
+    pub connector: &'a dyn Connector,
+    /// What happens to conflicts.
+    pub on_conflict: OnConflict,
+    /// How long to wait on a host for another run that is committing there.
+    pub wait_for_host: Duration,
+    /// Told to stop when somebody sets it: hosts that are not begun are left, those that are
+    /// committing come to their end.
+    pub interrupted: &'a AtomicBool,
+    /// The time of day for the records: RFC 3339, UTC.
+    pub now: &'a (dyn Fn() -> String + Sync),
+    /// Told what happens.
+    pub observer: &'a dyn Observer,
+}
+
+/// What all workers share.
+struct Run<'a> {
+    request: &'a Request<'a>,
+    state: &'a StateStore,
+    identity: Identity,
+    plan_digest: Blake3,
+}
+
+/// Applies a plan and records what every host confirmed.
+///
+/// # Errors
+/// When the state cannot be written before anything was done. What fails on one host is in its
+/// report.
+pub fn apply(request: &Request<'_>, state: &mut StateStore) -> Result<Report, StateError> {
+    let started = Instant::now();
+    let identity = state.begin_apply(request.lock)?;
+    let serial = identity.serial;
+    let plan = &request.prepared.plan;
+    let run = Run { request, state, identity, plan_digest: plan.digest() };
+
+    let total_bytes = plan.summary().bytes_to_send;
+    let busy = plan.hosts.iter().filter(|host| host.change_set.is_some()).count();
+    request.observer.event(&Event::HostsStarted { hosts: busy, total_bytes });
+    let threads = request.config.settings.number_of_connections;
+    let hosts = for_each_parallel(&plan.hosts, threads, |index, host_plan| {
+        let span = tracing::info_span!("apply", host = %host_plan.host);
+        let _entered = span.enter();
+        run.host(index, host_plan)
+    });
+    request.observer.event(&Event::HostsFinished);
+    Ok(Report {
+        serial: Some(serial),
+        hosts,
+        interrupted: request.interrupted.load(Ordering::Relaxed),
+        elapsed: started.elapsed(),
+    })
+}
+
+impl Run<'_> {
+    fn host(&self, index: usize, plan: &HostPlan) -> HostReport {
+        let started = Instant::now();
+        let mut report = HostReport {
+            host: plan.host.clone(),
+            result: HostResult::Unchanged,
+            changed: 0,
+            adopted: 0,
+            refused: Vec::new(),
+            skipped: 0,
+            sent_bytes: 0,
+            elapsed: Duration::ZERO,
+        };
+        let prepared = self.request.prepared.hosts.get(index).and_then(Option::as_ref);
+        let host = self.request.config.hosts.iter().find(|host| host.id == plan.host);
+        match (&plan.status, prepared, host) {
+            (HostStatus::Unreachable(error), ..) => {
+                report.result = HostResult::Unreachable(error.clone());
+            }
+            (HostStatus::Failed(error), ..) => report.result = HostResult::Failed(error.clone()),
+            (HostStatus::Ok, Some(prepared), Some(host)) if plan.change_set.is_some() => {
+                self.work(host, plan, prepared, &mut report);
+                report.elapsed = started.elapsed();
+                self.tell(&report);
+            }
+            (HostStatus::Ok, ..) => {}
+        }
+        report
+    }
+
+    fn work(
+        &self,
+        host: &Host,
+        plan: &HostPlan,
+        prepared: &crate::plan::prepare::PreparedHost,
+        report: &mut HostReport,
+    ) {
+        if self.request.interrupted.load(Ordering::Relaxed) {
+            report.result = HostResult::NotBegun;
+            return;
+        }
+        let changes = match self.request.on_conflict {
+            OnConflict::Overwrite => plan.changes().iter().collect(),
+            OnConflict::Skip => worker::without_conflicts(plan.changes()),
+            OnConflict::Fail => {
+                let conflicts = plan.changes().iter().filter(|change| change.conflict).count();
+                if conflicts > 0 {
+                    report.result = HostResult::Conflicts(conflicts);
+                    return;
+                }
+                plan.changes().iter().collect()
+            }
+        };
+        report.skipped = plan.changes().len() - changes.len();
+        let worker = worker::Worker { run: self, host, prepared, changes };
+        report.result = match worker.work(report) {
+            Ok(()) => HostResult::Done,
+            Err(failure) => failure.into_result(),
+        };
+    }
+
+    fn tell(&self, report: &HostReport) {
+        let outcome = match &report.result {
+            HostResult::Done | HostResult::Unchanged => {
+                tracing::info!(
+                    changed = report.changed,
+                    adopted = report.adopted,
+                    refused = report.refused.len(),
+                    sent_bytes = report.sent_bytes,
+                    "done"
+                );
+                HostOutcome::Done
+            }
+            HostResult::Unreachable(error) | HostResult::Failed(error) => {
+                tracing::error!("{error}");
+                HostOutcome::Failed(error.clone())
+            }
+            HostResult::Stale(reason) => HostOutcome::LeftAlone(reason.clone()),
+            HostResult::Conflicts(count) => {
+                tracing::warn!(count, "left untouched because of conflicts");
+                HostOutcome::LeftAlone(format!("{count} conflicts"))
+            }
+            HostResult::NotBegun => HostOutcome::LeftAlone("interrupted".to_owned()),
+        };
+        for refused in &report.refused {
+            tracing::warn!(path = refused.dest, "{}", refused.reason);
+        }
+        self.request.observer.event(&Event::HostFinished { host: report.host.clone(), outcome });
+    }
+}

@@ -232,11 +232,12 @@ while read -r hs_what hs_step hs_mapping hs_arg hs_arg2; do
       ;;
     link)
       # Symbolic links are not in the upload.
-      ln -s -- "$hs_expected" "$hs_new" 2>"$hs_error" || hs_refuse 'cannot make the link'
+      ln -s -- "$hs_expected" "$hs_new" 2>"$hs_error" ||
+        hs_fail "cannot make a symbolic link in $hs_base ($(cat "$hs_error"))"
       ;;
-    mode)
-      # Of something staged, which could not have it while it was filled.
-      chmod "$hs_arg" "$hs_new" 2>"$hs_error" || hs_refuse 'cannot set the permission bits'
+    touch)
+      # A staged folder, after links were made in it.
+      touch -d "@$hs_arg" "$hs_new" 2>/dev/null
       ;;
     new)
       hs_as_expected || continue

@@ -1,0 +1,514 @@
+//! From the changes of a host to the steps that its commit script takes.
+//!
+//! Pure: what is known of the host goes in, the upload and the list of steps come out. The order of
+//! the steps is part of the promises: links and permission bits of what is staged first, then what
+//! has to make room, then everything that appears or is replaced, then deletes from the deepest up,
+//! then permission bits.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use crate::config::Host;
+use crate::model::{ContentDigest, Kind, LocalPath, Mode, Node, RelPath, RemotePath};
+use crate::plan::prepare::PreparedHost;
+use crate::plan::{Action, Change, Reason};
+use crate::scan::remote::StatTuple;
+
+/// What a host is to be changed to, and what is known of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Job<'a> {
+    pub(crate) host: &'a Host,
+    pub(crate) prepared: &'a PreparedHost,
+    /// The changes to make, ordered by mapping and path.
+    pub(crate) changes: &'a [&'a Change],
+    /// By mapping, the number of the staging folder that serves it.
+    pub(crate) base_of: &'a [usize],
+    /// Device numbers of the staging folders.
+    pub(crate) devices: &'a [u64],
+}
+
+/// Something to be staged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Staged {
+    /// A folder, with its modification time where it is a new one.
+    Dir { mode: Mode, mtime: Option<i64> },
+    /// A file, sent from here.
+    File { mode: Mode, mtime: i64, size_bytes: u64, source: LocalPath, digest: ContentDigest },
+}
+
+/// Everything that goes into one staging folder, by its components below `up`: so that a folder is
+/// followed by all that is in it.
+pub(crate) type StagedTree = BTreeMap<Vec<Vec<u8>>, Staged>;
+
+/// An entry that cannot be done, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Impossible {
+    /// Index into the job's changes.
+    pub(crate) change: usize,
+    pub(crate) reason: String,
+}
+
+/// What the commit script is to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Program {
+    /// The steps, as the script reads them.
+    pub(crate) intent: Vec<u8>,
+    /// For each step that answers, the indices of the changes it makes.
+    pub(crate) steps: Vec<Vec<usize>>,
+    /// What to upload, by staging folder.
+    pub(crate) staged: Vec<StagedTree>,
+    /// Changes that are not attempted.
+    pub(crate) impossible: Vec<Impossible>,
+}
+
+/// Translates the changes.
+pub(crate) fn compile(job: &Job<'_>) -> Program {
+    let mut compiler = Compiler {
+        job,
+        program: Program {
+            staged: vec![StagedTree::new(); job.devices.len()],
+            ..Program::default()
+        },
+        done: vec![false; job.changes.len()],
+        unlocked: BTreeSet::new(),
+    };
+    compiler.refuse_impossible();
+    compiler.stage();
+    compiler.unlock_folders();
+    compiler.make_room();
+    compiler.place();
+    compiler.delete();
+    compiler.set_modes();
+    compiler.relock_folders();
+    compiler.program
+}
+
+struct Compiler<'a> {
+    job: &'a Job<'a>,
+    program: Program,
+    /// Changes that have their step, or will not get one.
+    done: Vec<bool>,
+    /// Folders that may not be written by their owner and are opened for a while.
+    unlocked: BTreeSet<(usize, RelPath)>,
+}
+
+impl<'a> Compiler<'a> {
+    fn change(&self, index: usize) -> &'a Change {
+        self.job.changes[index]
+    }
+
+    fn indices(&self) -> std::ops::Range<usize> {
+        0..self.job.changes.len()
+    }
+
+    fn stat(&self, mapping: usize, path: &RelPath) -> Option<&'a StatTuple> {
+        let dest = self.job.host.mappings[mapping].dest.join(path);
+        self.job.prepared.scan.seen.get(dest.as_bytes()).map(|seen| &seen.stat)
+    }
+
+    /// Writes a step that answers.
+    fn step(&mut self, what: &str, index: usize, arguments: &str, expected: &str, covers: Vec<usize>) {
+        let change = self.change(index);
+        let number = self.program.steps.len();
+        self.line(what, &number.to_string(), change.mapping, arguments, &change.path, expected.as_bytes());
+        for &covered in &covers {
+            self.done[covered] = true;
+        }
+        self.program.steps.push(covers);
+    }
+
+    /// Writes a step that does not answer.
+    fn silent(&mut self, what: &str, mapping: usize, arguments: &str, path: &RelPath, third: &[u8]) {
+        self.line(what, "-", mapping, arguments, path, third);
+    }
+
+    fn line(
+        &mut self,
+        what: &str,
+        number: &str,
+        mapping: usize,
+        arguments: &str,
+        path: &RelPath,
+        third: &[u8],
+    ) {
+        let head = format!("{what} {number} {mapping} {arguments}\n");
+        let intent = &mut self.program.intent;
+        intent.extend_from_slice(head.as_bytes());
+        intent.extend_from_slice(path.as_bytes());
+        intent.push(b'\n');
+        intent.extend_from_slice(third);
+        intent.push(b'\n');
+    }
+
+    fn refuse(&mut self, change: usize, reason: impl Into<String>) {
+        self.done[change] = true;
+        self.program.impossible.push(Impossible { change, reason: reason.into() });
+    }
+
+    /// What must be there for an entry whose content is about to change; a file or link.
+    fn expected(&self, change: &Change) -> Option<String> {
+        self.stat(change.mapping, &change.path).map(|stat| stat.as_str().to_owned())
+    }
+
+    /// What must be there for a folder, whose times change with its entries.
+    fn expected_folder(&self, change: &Change) -> Option<String> {
+        self.stat(change.mapping, &change.path)
+            .map(|stat| format!("{} {}", stat.type_and_mode(), stat.inode()))
+    }
+
+    /// Steps are lines, a rename does not cross file systems, and adopting needs no step.
+    fn refuse_impossible(&mut self) {
+        for index in self.indices() {
+            let change = self.change(index);
+            if change.action == Action::Adopt {
+                self.done[index] = true;
+                continue;
+            }
+            if change.path.as_bytes().contains(&b'\n') {
+                self.refuse(index, "has a newline in its name");
+                continue;
+            }
+            let device = self.job.devices[self.job.base_of[change.mapping]];
+            let parent = change.path.parent();
+            let elsewhere = parent
+                .and_then(|parent| self.stat(change.mapping, &parent))
+                .is_some_and(|stat| stat.device() != device);
+            if elsewhere && change.action != Action::Metadata {
+                self.refuse(
+                    index,
+                    "lies on another file system than the rest of its mapping; give it a mapping \
+                     of its own",
+                );
+            } else if change.before.is_some() && self.expected(change).is_none() {
+                self.refuse(index, "was not looked at");
+            }
+        }
+    }
+
+    /// Whether the change makes a folder where none is: everything below comes with it.
+    fn makes_folder(change: &Change) -> bool {
+        change.kind() == Kind::Dir
+            && (change.action == Action::Create
+                || (change.action == Action::Update && change.reason == Reason::Type))
+    }
+
+    fn stage(&mut self) {
+        let mut linked = BTreeSet::new();
+        for index in self.indices() {
+            let change = self.change(index);
+            if self.done[index] || !matches!(change.action, Action::Create | Action::Update) {
+                continue;
+            }
+            let Some(after) = &change.after else { continue };
+            let source = &self.job.prepared.sources[change.mapping];
+            let mtime = source
+                .tree
+                .entries()
+                .binary_search_by(|entry| entry.path.cmp(&change.path))
+                .map_or(0, |at| source.mtimes[at]);
+            let base = self.job.base_of[change.mapping];
+            let components = components(change);
+            let tree = &mut self.program.staged[base];
+            for depth in 1..components.len() {
+                // What is only passed through stays private.
+                tree.entry(components[..depth].to_vec())
+                    .or_insert(Staged::Dir { mode: Mode::new(0o700), mtime: None });
+            }
+            match after {
+                Node::File { size_bytes, mode, digest } => {
+                    let source = source.root.join(&change.path);
+                    let staged = Staged::File {
+                        mode: *mode,
+                        mtime,
+                        size_bytes: *size_bytes,
+                        source,
+                        digest: *digest,
+                    };
+                    tree.insert(components, staged);
+                }
+                Node::Dir { mode } => {
+                    // Its owner has to be able to fill and to move it.
+                    let mode = Mode::new(mode.bits() | 0o700);
+                    tree.insert(components, Staged::Dir { mode, mtime: Some(mtime) });
+                }
+                Node::Symlink { target } => {
+                    self.silent("link", change.mapping, "", &change.path, target);
+                    linked.extend(change.path.parent().map(|parent| (change.mapping, parent)));
+                }
+                Node::Other { .. } => {}
+            }
+        }
+        for (mapping, folder) in linked {
+            self.keep_mtime(mapping, &folder);
+        }
+    }
+
+    /// A link that is made in a staged folder must not change when that folder was modified.
+    fn keep_mtime(&mut self, mapping: usize, folder: &RelPath) {
+        let base = self.job.base_of[mapping];
+        let components = components_of(mapping, folder);
+        if let Some(Staged::Dir { mtime: Some(mtime), .. }) =
+            self.program.staged[base].get(&components)
+        {
+            let mtime = mtime.to_string();
+            self.silent("touch", mapping, &mtime, folder, b"");
+        }
+    }
+
+    /// Folders of the login user that may not be written even by their owner.
+    fn unlock_folders(&mut self) {
+        if self.job.prepared.scan.facts.uid == 0 {
+            return;
+        }
+        let mut closed = BTreeMap::new();
+        for index in self.indices() {
+            let change = self.change(index);
+            if self.done[index] || change.action == Action::Metadata {
+                continue;
+            }
+            let Some(parent) = change.path.parent() else { continue };
+            let actual = self.job.prepared.actual[change.mapping].get(&parent);
+            if let Some(Node::Dir { mode }) = actual
+                && mode.bits() & 0o300 != 0o300
+            {
+                closed.insert((change.mapping, parent), *mode);
+            }
+        }
+        for (mapping, folder) in closed.into_keys() {
+            // Its own change of permission bits comes first, while it still is as it was.
+            let own = self.indices().find(|&index| {
+                let change = self.change(index);
+                !self.done[index]
+                    && change.action == Action::Metadata
+                    && (change.mapping, &change.path) == (mapping, &folder)
+            });
+            if let Some(index) = own {
+                self.chmod(index);
+            }
+            self.silent("unlock", mapping, "", &folder, b"");
+            self.unlocked.insert((mapping, folder));
+        }
+    }
+
+    /// Deletes what is in a folder that becomes something else, then puts that in its place.
+    fn make_room(&mut self) {
+        let rooms: Vec<usize> = self
+            .indices()
+            .filter(|&index| {
+                let change = self.change(index);
+                !self.done[index]
+                    && change.action == Action::Update
+                    && change.before.as_ref().map(Node::kind) == Some(Kind::Dir)
+            })
+            .collect();
+        for room in rooms {
+            let top = self.change(room);
+            let inside: Vec<usize> = self
+                .indices()
+                .filter(|&index| {
+                    let change = self.change(index);
+                    change.mapping == top.mapping && change.path.is_below(&top.path)
+                })
+                .collect();
+            for index in inside.into_iter().rev() {
+                if !self.done[index] && self.change(index).action == Action::Delete {
+                    self.delete_one(index);
+                }
+            }
+            if let Some(expected) = self.expected_folder(top) {
+                self.step("clear", room, "", &expected, vec![room]);
+            }
+        }
+    }
+
+    fn place(&mut self) {
+        for index in self.indices() {
+            let change = self.change(index);
+            if self.done[index] || !matches!(change.action, Action::Create | Action::Update) {
+                continue;
+            }
+            let covers = if Self::makes_folder(change) { self.below(index) } else { vec![index] };
+            if change.path.is_root() {
+                self.make_parents(change.mapping);
+            }
+            let Some(before) = &change.before else {
+                let owner = self.inherited_group(change);
+                self.step("new", index, &owner, "-", covers.clone());
+                self.finish_folders(&covers);
+                continue;
+            };
+            let Some(expected) = self.expected(change) else { continue };
+            if change.reason == Reason::Type || before.kind() == Kind::Other {
+                self.step("retype", index, "", &expected, covers.clone());
+                self.finish_folders(&covers);
+            } else {
+                let owner = self.owner_to_keep(change);
+                self.step("replace", index, &owner, &expected, covers);
+            }
+        }
+    }
+
+    /// The change and everything that comes with it.
+    fn below(&self, top: usize) -> Vec<usize> {
+        let folder = self.change(top);
+        self.indices()
+            .filter(|&index| {
+                let change = self.change(index);
+                !self.done[index]
+                    && change.mapping == folder.mapping
+                    && (change.path == folder.path || change.path.is_below(&folder.path))
+            })
+            .collect()
+    }
+
+    /// Folders above a destination are made as any program would make them.
+    fn make_parents(&mut self, mapping: usize) {
+        let dest = self.job.host.mappings[mapping].dest.as_bytes();
+        let end = dest.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+        let parent = if end == 0 { &dest[..1] } else { &dest[..end] };
+        if self.job.prepared.scan.places[mapping].parent.path != parent {
+            self.silent("parents", mapping, "", &RelPath::root(), b"");
+        }
+    }
+
+    /// New folders whose owner may not write them had to be open until now.
+    fn finish_folders(&mut self, covers: &[usize]) {
+        for &index in covers.iter().rev() {
+            let change = self.change(index);
+            if let Some(Node::Dir { mode }) = &change.after
+                && mode.bits() & 0o700 != 0o700
+            {
+                self.silent("relock", change.mapping, &mode.to_string(), &change.path, b"");
+            }
+        }
+    }
+
+    /// A folder with the setgid bit gives its group to what is made in it.
+    fn inherited_group(&self, change: &Change) -> String {
+        let facts = &self.job.prepared.scan.facts;
+        let parent = change.path.parent().and_then(|parent| self.stat(change.mapping, &parent));
+        match (parent, change.after.as_ref().and_then(Node::mode)) {
+            (Some(stat), Some(mode))
+                if stat.mode().bits() & 0o2000 != 0 && stat.gid() != u64::from(facts.gid) =>
+            {
+                format!("{} {mode}", stat.gid())
+            }
+            _ => "=".to_owned(),
+        }
+    }
+
+    /// Owner and group of a file that is replaced, where they are not those of the login.
+    fn owner_to_keep(&self, change: &Change) -> String {
+        let facts = &self.job.prepared.scan.facts;
+        let stat = self.stat(change.mapping, &change.path);
+        match (stat, change.after.as_ref().and_then(Node::mode)) {
+            (Some(stat), Some(mode))
+                if stat.uid() != u64::from(facts.uid) || stat.gid() != u64::from(facts.gid) =>
+            {
+                format!("{}:{} {mode}", stat.uid(), stat.gid())
+            }
+            _ => "=".to_owned(),
+        }
+    }
+
+    fn delete(&mut self) {
+        for index in self.indices().rev() {
+            if !self.done[index] && self.change(index).action == Action::Delete {
+                self.delete_one(index);
+            }
+        }
+    }
+
+    fn delete_one(&mut self, index: usize) {
+        let change = self.change(index);
+        let is_folder = change.before.as_ref().map(Node::kind) == Some(Kind::Dir);
+        let (what, expected) = if is_folder {
+            ("rmdir", self.expected_folder(change))
+        } else {
+            ("delete", self.expected(change))
+        };
+        if let Some(expected) = expected {
+            self.step(what, index, "", &expected, vec![index]);
+        }
+    }
+
+    fn set_modes(&mut self) {
+        // Folders last and from the deepest up: closing one must not lock us out of another.
+        for index in self.indices().rev() {
+            if !self.done[index] && self.change(index).action == Action::Metadata {
+                self.chmod(index);
+            }
+        }
+    }
+
+    fn chmod(&mut self, index: usize) {
+        let change = self.change(index);
+        let mode = change.after.as_ref().and_then(Node::mode);
+        if let (Some(mode), Some(expected)) = (mode, self.expected_folder(change)) {
+            self.step("chmod", index, &mode.to_string(), &expected, vec![index]);
+        }
+    }
+
+    fn relock_folders(&mut self) {
+        for (mapping, folder) in std::mem::take(&mut self.unlocked) {
+            let wanted = self.job.changes.iter().find(|change| {
+                (change.mapping, &change.path) == (mapping, &folder)
+            });
+            let node = wanted.and_then(|change| change.after.as_ref());
+            let node = node.or_else(|| self.job.prepared.actual[mapping].get(&folder));
+            if let Some(mode) = node.and_then(Node::mode) {
+                self.silent("relock", mapping, &mode.to_string(), &folder, b"");
+            }
+        }
+    }
+}
+
+/// Where a change is staged, below `up`: the mapping, then the path.
+fn components(change: &Change) -> Vec<Vec<u8>> {
+    components_of(change.mapping, &change.path)
+}
+
+fn components_of(mapping: usize, path: &RelPath) -> Vec<Vec<u8>> {
+    let mut components = vec![mapping.to_string().into_bytes()];
+    if !path.is_root() {
+        components.extend(path.as_bytes().split(|byte| *byte == b'/').map(<[u8]>::to_vec));
+    }
+    components
+}
+
+/// The staged files of all staging folders, and their digests: what the script verifies.
+///
+/// `None` when a digest is missing in the algorithm that the host computes.
+pub(crate) fn verification(staged: &[StagedTree], is_blake3: bool) -> Option<(Vec<u8>, Vec<u8>)> {
+    let (mut names, mut sums) = (Vec::new(), String::new());
+    for (base, tree) in staged.iter().enumerate() {
+        for (components, staged) in tree {
+            let Staged::File { digest, .. } = staged else { continue };
+            let _ = if is_blake3 {
+                writeln!(sums, "{}", digest.blake3?)
+            } else {
+                writeln!(sums, "{}", digest.sha256?)
+            };
+            names.extend_from_slice(format!("{base} ").as_bytes());
+            names.extend_from_slice(&components.join(&b'/'));
+            names.push(b'\n');
+        }
+    }
+    Some((names, sums.into_bytes()))
+}
+
+/// Bytes of content that an upload has.
+pub(crate) fn content_bytes(staged: &StagedTree) -> u64 {
+    staged
+        .values()
+        .map(|staged| match staged {
+            Staged::File { size_bytes, .. } => *size_bytes,
+            Staged::Dir { .. } => 0,
+        })
+        .sum()
+}
+
+/// The destination of a change, for people.
+pub(crate) fn dest_of(host: &Host, change: &Change) -> RemotePath {
+    host.mappings[change.mapping].dest.join(&change.path)
+}

@@ -1,0 +1,663 @@
+//! The work on one host.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
+
+use crate::config::Host;
+use crate::model::{Entry, Event, Kind, Node, Phase, RelPath, RemotePath, Tree};
+use crate::plan::prepare::{PreparedHost, base_on_host, with_help};
+use crate::plan::{Action, Change};
+use crate::remote::{Program as RemoteProgram, Script, ScriptRun, last_line};
+use crate::scan::remote::{Algorithm, Listing, Place, StatTuple};
+use crate::state::{HostRecord, MappingRecord, Progress, StateError};
+use crate::transport::scp::{Content, ScpRecord, ScpUpload};
+use crate::transport::{Aborted, ExecIo, Input, Session, TransportError};
+
+use super::program::{self, Job, Program, Staged, StagedTree};
+use super::{HostReport, HostResult, Refused, Run};
+
+/// The changes that remain when conflicts are left alone: without them, and without what would lie
+/// below one.
+pub(super) fn without_conflicts(changes: &[Change]) -> Vec<&Change> {
+    let conflicts: Vec<&Change> = changes.iter().filter(|change| change.conflict).collect();
+    let is_left = |change: &Change| {
+        conflicts.iter().any(|conflict| {
+            conflict.mapping == change.mapping
+                && (conflict.path == change.path
+                    || change.path.is_below(&conflict.path)
+                    // What makes room cannot go while something in it stays.
+                    || (conflict.path.is_below(&change.path)
+                        && change.before.as_ref().map(Node::kind) == Some(Kind::Dir)
+                        && change.after.as_ref().map(Node::kind) != Some(Kind::Dir)))
+        })
+    };
+    changes.iter().filter(|change| !is_left(change)).collect()
+}
+
+/// Why a host is not done.
+pub(super) enum Failure {
+    Unreachable(String),
+    Failed(String),
+    Interrupted,
+}
+
+impl Failure {
+    pub(super) fn into_result(self) -> HostResult {
+        match self {
+            Self::Unreachable(error) => HostResult::Unreachable(error),
+            Self::Failed(error) => HostResult::Failed(error),
+            Self::Interrupted => HostResult::NotBegun,
+        }
+    }
+}
+
+impl From<TransportError> for Failure {
+    fn from(error: TransportError) -> Self {
+        Self::Failed(with_help(&error))
+    }
+}
+
+impl From<StateError> for Failure {
+    fn from(error: StateError) -> Self {
+        Self::Failed(with_help(&error))
+    }
+}
+
+pub(super) struct Worker<'a> {
+    pub(super) run: &'a Run<'a>,
+    pub(super) host: &'a Host,
+    pub(super) prepared: &'a PreparedHost,
+    pub(super) changes: Vec<&'a Change>,
+}
+
+/// Where things are staged on a host.
+struct Staging {
+    /// Folder of ours below the login folder: lock, listing, journal.
+    home: RemotePath,
+    /// The staging folders, the one at `home` first.
+    bases: Vec<RemotePath>,
+    /// Their file systems.
+    devices: Vec<u64>,
+    /// By mapping, which one serves it.
+    base_of: Vec<usize>,
+    /// Name of this run's folder in each.
+    run_name: String,
+}
+
+/// What the commit script answered.
+struct Answer {
+    /// By step: `None` for done, else why not.
+    steps: HashMap<usize, Option<String>>,
+    /// The new listing, or what of it differs from the old one.
+    lines: Vec<(StatTuple, Vec<u8>)>,
+    /// Whether `lines` is a difference.
+    is_difference: bool,
+    /// Paths that the old listing has and the new one has not, or not like that.
+    gone: HashSet<Vec<u8>>,
+    /// Digest of the new listing.
+    digest: Option<String>,
+}
+
+impl Worker<'_> {
+    /// Does it. What has been confirmed is in `report` and in the state, whatever comes after.
+    pub(super) fn work(&self, report: &mut HostReport) -> Result<(), Failure> {
+        let staging = self.choose_staging()?;
+        let job = Job {
+            host: self.host,
+            prepared: self.prepared,
+            changes: &self.changes,
+            base_of: &staging.base_of,
+            devices: &staging.devices,
+        };
+        let program = program::compile(&job);
+        let is_blake3 = self.prepared.scan.facts.algorithm == Algorithm::Blake3;
+        let (names, sums) = program::verification(&program.staged, is_blake3).ok_or_else(|| {
+            Failure::Failed("a digest of a source is missing; run the same command again".to_owned())
+        })?;
+        if !self.prepared.scan.facts.has_scp && program.staged.iter().any(|tree| !tree.is_empty()) {
+            return Err(Failure::Failed(
+                "the host has no scp command; install the openssh client there".to_owned(),
+            ));
+        }
+
+        let phase = |phase, total_bytes| {
+            let host = self.host.id.clone();
+            self.observer().event(&Event::HostPhase { host, phase, total_bytes });
+        };
+        phase(Phase::Connecting, 0);
+        let mut session = self
+            .run
+            .request
+            .connector
+            .connect(self.host)
+            .map_err(|error| Failure::Unreachable(with_help(&error)))?;
+        self.record_start()?;
+        for (base, tree) in staging.bases.iter().zip(&program.staged) {
+            if !tree.is_empty() {
+                phase(Phase::Uploading, program::content_bytes(tree));
+                report.sent_bytes += self.upload(session.as_mut(), base, &staging, tree)?;
+            }
+        }
+        if self.is_interrupted() {
+            session.close();
+            return Err(Failure::Interrupted);
+        }
+        phase(Phase::Committing, 0);
+        let answer = self.commit(session.as_mut(), &staging, &program, &names, &sums);
+        session.close();
+        let answer = answer?;
+        self.record_end(&program, &answer, report)?;
+        Ok(())
+    }
+
+    fn observer(&self) -> &dyn crate::model::Observer {
+        self.run.request.observer
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.run.request.interrupted.load(Ordering::Relaxed)
+    }
+
+    /// Finds for every mapping a staging folder on its file system, since only there a rename is one.
+    fn choose_staging(&self) -> Result<Staging, Failure> {
+        let configured = self.run.request.config.settings.staging_path.as_ref();
+        let home = base_on_host(configured, Some(&self.run.identity), &self.host.id);
+        let scan = &self.prepared.scan;
+        let mut staging = Staging {
+            bases: vec![home.clone()],
+            home,
+            devices: vec![scan.staging.device],
+            base_of: Vec::new(),
+            run_name: format!("run-{}", crate::remote::Nonce::random()),
+        };
+        for (index, mapping) in self.host.mappings.iter().enumerate() {
+            let place = &scan.places[index];
+            let device = place.inside.as_ref().map_or(place.parent.device, |inside| inside.device);
+            if let Some(known) = staging.devices.iter().position(|known| *known == device) {
+                staging.base_of.push(known);
+                continue;
+            }
+            let has_changes = self.changes.iter().any(|change| change.mapping == index);
+            let is_folder = matches!(
+                self.prepared.sources[index].tree.get(&RelPath::root()),
+                Some(Node::Dir { .. })
+            );
+            if has_changes && !(is_folder && place.parent.device == device) {
+                return Err(Failure::Failed(format!(
+                    "{} lies on another file system than the login folder, so that nothing could be \
+                     moved there in one step; set `staging_path` to a folder on that file system",
+                    mapping.dest_as_written
+                )));
+            }
+            staging.base_of.push(staging.bases.len());
+            staging.devices.push(device);
+            staging.bases.push(self.base_beside(&place.parent));
+        }
+        Ok(staging)
+    }
+
+    fn base_beside(&self, place: &Place) -> RemotePath {
+        let mut path = place.path.clone();
+        path.extend_from_slice(b"/.hostsync");
+        base_on_host(Some(&RemotePath::from_dest(&path)), Some(&self.run.identity), &self.host.id)
+    }
+
+    fn upload(
+        &self,
+        session: &mut dyn Session,
+        base: &RemotePath,
+        staging: &Staging,
+        tree: &StagedTree,
+    ) -> Result<u64, Failure> {
+        let mut script = Script::new(RemoteProgram::Upload);
+        script.path("hs_base", base).text("hs_run", staging.run_name.as_bytes());
+        let stream = ScpUpload::new(script.nonce().as_str(), records(tree).into_iter());
+        let mut io = UploadIo { worker: self, script: script.to_bytes(), stream, early: ScriptRun::new(&script, b"") };
+        let outcome = session.exec(&script.command(), &mut io);
+        if self.is_interrupted() {
+            return Err(Failure::Interrupted);
+        }
+        let refused = io.early.sections().into_iter().find(|section| section.name == "fail");
+        if let Some(fail) = refused {
+            return Err(Failure::Failed(last_line(fail.body)));
+        }
+        let outcome = outcome?;
+        match io.stream.finish() {
+            Ok(sent) => Ok(sent.content_bytes),
+            Err(error) => {
+                let said = last_line(&outcome.stderr);
+                tracing::debug!(said, "the upload failed");
+                Err(Failure::Failed(with_help(&error)))
+            }
+        }
+    }
+
+    fn commit(
+        &self,
+        session: &mut dyn Session,
+        staging: &Staging,
+        program: &Program,
+        names: &[u8],
+        sums: &[u8],
+    ) -> Result<Answer, Failure> {
+        let paths = self.paths_to_list();
+        let mut script = Script::new(RemoteProgram::Commit);
+        script.path("hs_home", &staging.home).text("hs_run", staging.run_name.as_bytes());
+        script.number("hs_bases", staging.bases.len() as u64);
+        for (index, base) in staging.bases.iter().enumerate() {
+            script.path(&format!("hs_base_{index}"), base);
+        }
+        script.number("hs_roots", self.host.mappings.len() as u64);
+        for (index, mapping) in self.host.mappings.iter().enumerate() {
+            script.path(&format!("hs_root_{index}"), &mapping.dest);
+            script.number(&format!("hs_at_{index}"), staging.base_of[index] as u64);
+        }
+        script.number("hs_serial", self.run.identity.serial);
+        script.number("hs_backups", u64::from(self.run.request.config.settings.backups));
+        script.number("hs_wait", self.run.request.wait_for_host.as_secs());
+        let listing = self.trusted_listing().unwrap_or_default();
+        script.text("hs_listing", listing.as_bytes());
+        let parts = [program.intent.as_slice(), names, sums, &paths];
+        for (name, part) in ["hs_intent", "hs_staged", "hs_sums", "hs_paths"].iter().zip(parts) {
+            script.number(name, part.len() as u64);
+        }
+        let mut run = ScriptRun::new(&script, &parts.concat());
+        let outcome = session.exec(&script.command(), &mut run)?;
+        if !run.has_ended() {
+            let said = last_line(&outcome.stderr);
+            return Err(Failure::Failed(format!(
+                "the host did not answer to the end{}{said}; what it has done will be found by the \
+                 next plan",
+                if said.is_empty() { "" } else { ": " }
+            )));
+        }
+        read_answer(&run, &outcome.stderr)
+    }
+
+    /// The kept listing that the plan was made with, when nothing but our own steps can have changed
+    /// what it lists since.
+    fn trusted_listing(&self) -> Option<&str> {
+        let is_kept = matches!(self.prepared.scan.listing, Listing::Same | Listing::Moved);
+        self.prepared.record.as_ref()?.listing.as_deref().filter(|_| is_kept)
+    }
+
+    /// What the new listing is to hold: everything that will be recorded. Nothing when some entries are
+    /// left as they are: then the next plan has to look at everything.
+    fn paths_to_list(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let is_whole = self.wanted_changes() == self.changes.len();
+        if is_whole {
+            for (mapping, paths) in self.host.mappings.iter().zip(self.recorded_after()) {
+                for path in paths.entries().iter().map(|entry| &entry.path) {
+                    bytes.extend_from_slice(mapping.dest.join(path).as_bytes());
+                    bytes.push(b'\n');
+                }
+            }
+        }
+        bytes
+    }
+
+    fn wanted_changes(&self) -> usize {
+        let plan = &self.run.request.prepared.plan;
+        let host = plan.hosts.iter().find(|plan| plan.host == self.host.id);
+        host.map_or(0, |host| host.changes().len())
+    }
+
+    /// By mapping, what will be recorded if all of `self.changes` is confirmed.
+    fn recorded_after(&self) -> Vec<Tree> {
+        let all: HashSet<usize> = (0..self.changes.len()).collect();
+        self.recorded_with(&all)
+    }
+
+    /// By mapping, what is to be recorded when these of the changes have been confirmed: entries of
+    /// the source that are in place, and entries of earlier applies that are still there.
+    fn recorded_with(&self, confirmed: &HashSet<usize>) -> Vec<Tree> {
+        let mut trees: Vec<BTreeMap<&RelPath, &Node>> = Vec::new();
+        for (recorded, actual) in self.prepared.recorded.iter().zip(&self.prepared.actual) {
+            let still_there =
+                recorded.entries().iter().filter(|entry| actual.get(&entry.path).is_some());
+            trees.push(still_there.map(|entry| (&entry.path, &entry.node)).collect());
+        }
+        for (index, change) in self.changes.iter().enumerate() {
+            if confirmed.contains(&index) {
+                match &change.after {
+                    Some(after) => trees[change.mapping].insert(&change.path, after),
+                    None => trees[change.mapping].remove(&change.path),
+                };
+            }
+        }
+        trees
+            .into_iter()
+            .map(|tree| {
+                let entry = |(path, node): (&RelPath, &Node)| Entry {
+                    path: path.clone(),
+                    node: node.clone(),
+                };
+                tree.into_iter().map(entry).collect()
+            })
+            .collect()
+    }
+
+    /// Before the first step: whatever comes, the state knows that the host is in the middle of this.
+    fn record_start(&self) -> Result<(), Failure> {
+        let mappings = self.mapping_records(&self.prepared.recorded)?;
+        self.save(Progress::InTheMiddle, None, mappings)
+    }
+
+    fn record_end(
+        &self,
+        program: &Program,
+        answer: &Answer,
+        report: &mut HostReport,
+    ) -> Result<(), Failure> {
+        let after: HashMap<&[u8], &StatTuple> =
+            answer.lines.iter().map(|(stat, path)| (path.as_slice(), stat)).collect();
+        let mut confirmed = HashSet::new();
+        let mut refused: BTreeMap<usize, String> = BTreeMap::new();
+        for impossible in &program.impossible {
+            refused.insert(impossible.change, impossible.reason.clone());
+        }
+        for (step, covers) in program.steps.iter().enumerate() {
+            let result = answer.steps.get(&step).cloned();
+            for &index in covers {
+                match &result {
+                    Some(None) => match self.is_as_planned(index, &after) {
+                        Ok(()) => _ = confirmed.insert(index),
+                        Err(reason) => _ = refused.insert(index, reason.to_owned()),
+                    },
+                    Some(Some(reason)) => _ = refused.insert(index, reason.clone()),
+                    None => _ = refused.insert(index, "the host did not say".to_owned()),
+                }
+            }
+        }
+        for (index, change) in self.changes.iter().enumerate() {
+            if change.action == Action::Adopt {
+                confirmed.insert(index);
+                report.adopted += 1;
+            }
+        }
+        report.changed = confirmed.len() - report.adopted;
+        report.refused = refused
+            .into_iter()
+            .map(|(index, reason)| {
+                let change = self.changes[index];
+                Refused {
+                    mapping: change.mapping,
+                    path: change.path.clone(),
+                    dest: program::dest_of(self.host, change).to_string(),
+                    reason,
+                }
+            })
+            .collect();
+
+        let trees = self.recorded_with(&confirmed);
+        let listing = answer.digest.clone().filter(|_| {
+            report.refused.is_empty() && self.listing_can_be_trusted(&trees, answer, &after)
+        });
+        if listing.is_none() {
+            tracing::debug!("the next plan will look at everything");
+        }
+        let mappings = self.mapping_records(&trees)?;
+        self.save(Progress::Finished, listing, mappings)
+    }
+
+    /// Whether an entry that the host says is done looks like it, as far as the listing tells.
+    fn is_as_planned(
+        &self,
+        index: usize,
+        after: &HashMap<&[u8], &StatTuple>,
+    ) -> Result<(), &'static str> {
+        let change = self.changes[index];
+        let dest = program::dest_of(self.host, change);
+        let (Some(stat), Some(node)) = (after.get(dest.as_bytes()), &change.after) else {
+            return Ok(());
+        };
+        match node {
+            Node::File { size_bytes, .. } if stat.size_bytes() != *size_bytes => {
+                Err("it was changed on the host right after it was written")
+            }
+            Node::File { mode, .. } | Node::Dir { mode } if stat.mode() != *mode => {
+                Err("the host did not set its permission bits")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The new listing stands for the recorded trees only if nobody but us has touched what it lists
+    /// since it was looked at. Every entry of it is either ours, and has the size and the time that we
+    /// gave it, or is exactly as the plan found it.
+    fn listing_can_be_trusted(
+        &self,
+        trees: &[Tree],
+        answer: &Answer,
+        after: &HashMap<&[u8], &StatTuple>,
+    ) -> bool {
+        let touched: HashMap<Vec<u8>, &Change> = self
+            .changes
+            .iter()
+            .filter(|change| change.action != Action::Adopt)
+            .map(|change| (program::dest_of(self.host, change).as_bytes().to_vec(), *change))
+            .collect();
+        let mut with_touched_entries: HashSet<Vec<u8>> = HashSet::new();
+        for change in touched.values() {
+            if let Some(parent) = change.path.parent() {
+                let mapping = &self.host.mappings[change.mapping];
+                with_touched_entries.insert(mapping.dest.join(&parent).as_bytes().to_vec());
+            }
+        }
+        for (mapping, tree) in self.host.mappings.iter().zip(trees) {
+            for Entry { path, .. } in tree.entries() {
+                let dest = mapping.dest.join(path);
+                let key = dest.as_bytes();
+                let Some(now) = after.get(key) else {
+                    // In a difference, what is not named is as it was.
+                    if answer.is_difference && !answer.gone.contains(key) {
+                        continue;
+                    }
+                    return false;
+                };
+                let is_right = match (touched.get(key), self.prepared.scan.seen.get(key)) {
+                    (Some(change), _) => self.has_our_time(change, now),
+                    (None, Some(seen)) if with_touched_entries.contains(key) => {
+                        seen.stat.type_and_mode() == now.type_and_mode()
+                            && seen.stat.inode() == now.inode()
+                    }
+                    (None, Some(seen)) => seen.stat == **now,
+                    // Listed before, and moved since.
+                    (None, None) => with_touched_entries.contains(key) && now.is_folder(),
+                };
+                if !is_right {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Whether a file still has the modification time that it was sent with.
+    fn has_our_time(&self, change: &Change, now: &StatTuple) -> bool {
+        let is_sent = matches!(change.action, Action::Create | Action::Update)
+            && change.kind() == Kind::File;
+        if !is_sent {
+            return true;
+        }
+        let source = &self.prepared.sources[change.mapping];
+        let at = source.tree.entries().binary_search_by(|entry| entry.path.cmp(&change.path));
+        let Some(wanted) = at.ok().map(|at| source.mtimes[at].max(0)) else { return false };
+        let is = jiff::civil::DateTime::strptime("%Y-%m-%d %H:%M:%S%.f", now.modified())
+            .and_then(|time| time.to_zoned(jiff::tz::TimeZone::UTC))
+            .map(|time| time.timestamp().as_second());
+        is.is_ok_and(|is| is == wanted)
+    }
+
+    /// Records for the mappings of the configuration, and those of earlier ones that it no longer has.
+    fn mapping_records(&self, trees: &[Tree]) -> Result<Vec<MappingRecord>, Failure> {
+        let mut records = Vec::new();
+        for (mapping, tree) in self.host.mappings.iter().zip(trees) {
+            records.push(MappingRecord {
+                src: mapping.src_as_written.clone(),
+                dest: mapping.dest_as_written.clone(),
+                tree: self.run.state.save_tree(self.run.request.lock, tree)?,
+            });
+        }
+        let earlier = self.prepared.record.iter().flat_map(|record| &record.mappings);
+        for record in earlier {
+            if records.iter().all(|known| known.dest != record.dest) {
+                records.push(record.clone());
+            }
+        }
+        Ok(records)
+    }
+
+    fn save(
+        &self,
+        progress: Progress,
+        listing: Option<String>,
+        mappings: Vec<MappingRecord>,
+    ) -> Result<(), Failure> {
+        let record = HostRecord {
+            host: self.host.id.clone(),
+            serial: self.run.identity.serial,
+            updated_at: (self.run.request.now)(),
+            plan: self.run.plan_digest,
+            progress,
+            listing,
+            algorithm: Some(self.prepared.scan.facts.algorithm.as_str().to_owned()),
+            mappings,
+        };
+        Ok(self.run.state.save_host(self.run.request.lock, &record)?)
+    }
+}
+
+/// The stream of an upload: folders are entered and left around what is in them.
+fn records(tree: &StagedTree) -> Vec<ScpRecord> {
+    let mut records = Vec::new();
+    let mut open: &[Vec<u8>] = &[];
+    for (components, staged) in tree {
+        let (folder, name) = components.split_at(components.len() - 1);
+        let shared = open.iter().zip(folder).take_while(|(a, b)| a == b).count();
+        records.extend((shared..open.len()).map(|_| ScpRecord::LeaveDir));
+        open = &open[..shared];
+        let name = name[0].clone();
+        match staged {
+            Staged::Dir { mode, mtime } => {
+                records.push(ScpRecord::EnterDir { name, mode: mode.bits(), mtime: *mtime });
+                open = components;
+            }
+            Staged::File { mode, mtime, size_bytes, source, .. } => records.push(ScpRecord::File {
+                name,
+                mode: mode.bits(),
+                mtime: Some(*mtime),
+                size_bytes: *size_bytes,
+                content: Content::Path(source.as_path().to_owned()),
+            }),
+        }
+    }
+    records.extend(open.iter().map(|_| ScpRecord::LeaveDir));
+    records
+}
+
+/// The upload script, then the stream. Stops when the run is interrupted.
+struct UploadIo<'a, I> {
+    worker: &'a Worker<'a>,
+    script: Vec<u8>,
+    stream: ScpUpload<I>,
+    /// Reads along, for the case that the script gives up before the stream begins.
+    early: ScriptRun,
+}
+
+impl<I: Iterator<Item = ScpRecord>> ExecIo for UploadIo<'_, I> {
+    fn next_input(&mut self, buffer: &mut Vec<u8>) -> Result<Input, Aborted> {
+        if self.worker.is_interrupted() {
+            return Err(Aborted("interrupted".into()));
+        }
+        if !self.script.is_empty() {
+            buffer.append(&mut self.script);
+            return Ok(Input::Ready);
+        }
+        self.stream.next_input(buffer)
+    }
+
+    fn output(&mut self, bytes: &[u8]) -> Result<ControlFlow<()>, Aborted> {
+        if self.early.output(bytes)?.is_break() {
+            // Either the end of the stream, which it wants to see, too, or the end of the script.
+            let _ = self.stream.output(bytes)?;
+            return Ok(ControlFlow::Break(()));
+        }
+        self.stream.output(bytes)
+    }
+
+    fn sent(&mut self, bytes: usize) {
+        self.stream.sent(bytes);
+        let (host, sent_bytes) = (self.worker.host.id.clone(), bytes as u64);
+        self.worker.observer().event(&Event::HostProgress { host, sent_bytes });
+    }
+}
+
+fn read_answer(run: &ScriptRun, stderr: &[u8]) -> Result<Answer, Failure> {
+    let sections = run.sections();
+    let section = |name: &str| sections.iter().find(|section| section.name == name);
+    if let Some(fail) = section("fail") {
+        return Err(Failure::Failed(last_line(fail.body)));
+    }
+    if let Some(names) = section("unverified") {
+        let names: Vec<String> = names
+            .lines()
+            .map(|line| String::from_utf8_lossy(line).into_owned())
+            .collect();
+        return Err(Failure::Failed(format!(
+            "what arrived is not what was sent ({}); nothing was changed, run the same command again",
+            names.join(", ")
+        )));
+    }
+    if let Some(locked) = section("locked") {
+        return Err(Failure::Failed(format!(
+            "another run is committing on this host (process {} there); nothing was changed",
+            last_line(locked.body)
+        )));
+    }
+    if section("end").map(|end| end.argument) != Some("ok") {
+        return Err(Failure::Failed(format!(
+            "the commit ended early: {}",
+            last_line(stderr)
+        )));
+    }
+    let mut steps = HashMap::new();
+    for line in section("steps").into_iter().flat_map(crate::remote::Section::lines) {
+        let line = String::from_utf8_lossy(line);
+        let mut words = line.splitn(3, ' ');
+        let (what, number) = (words.next(), words.next().and_then(|word| word.parse().ok()));
+        let reason = words.next().unwrap_or("the host gave no reason").to_owned();
+        match (what, number) {
+            (Some("done"), Some(number)) => _ = steps.insert(number, None),
+            (Some("refused"), Some(number)) => _ = steps.insert(number, Some(reason)),
+            _ => tracing::debug!("step: {line}"),
+        }
+    }
+    let mut answer = Answer {
+        steps,
+        lines: Vec::new(),
+        is_difference: false,
+        gone: HashSet::new(),
+        digest: section("digest").map(|digest| last_line(digest.body)),
+    };
+    if let Some(listing) = section("listing") {
+        answer.lines = listing.lines().filter_map(stat_line).collect();
+    }
+    if let Some(difference) = section("difference") {
+        answer.is_difference = true;
+        for line in difference.lines() {
+            match line.split_first() {
+                Some((b'+', line)) => answer.lines.extend(stat_line(line)),
+                Some((b'-', line)) => answer.gone.extend(stat_line(line).map(|(_, path)| path)),
+                _ => {}
+            }
+        }
+    }
+    Ok(answer)
+}
+
+fn stat_line(line: &[u8]) -> Option<(StatTuple, Vec<u8>)> {
+    StatTuple::from_line(line).map(|(stat, path)| (stat, path.to_vec()))
+}
