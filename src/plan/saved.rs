@@ -189,9 +189,12 @@ impl Encoder {
 }
 
 /// The document of a plan: pretty-printed JSON that ends in a newline. Equal plans give equal bytes.
+#[expect(
+    clippy::missing_panics_doc,
+    reason = "all keys are strings, and no value refuses to be serialized"
+)]
 pub fn to_json(plan: &Plan) -> String {
     let document = Document::from_plan(plan);
-    // All keys are strings and no value refuses to be serialized.
     let mut text = serde_json::to_string_pretty(&document).expect("plain data is JSON");
     text.push('\n');
     text
@@ -625,6 +628,8 @@ mod tests {
 
     use super::*;
 
+    type Edit<'a> = &'a dyn Fn(&mut Value);
+
     fn header() -> PlanHeader {
         PlanHeader {
             tool_version: "0.1.0".to_owned(),
@@ -828,10 +833,10 @@ mod tests {
         let change = |document: &mut Value, key: &str, value: Value| {
             document["change_sets"][0]["changes"][0][key] = value;
         };
-        let edits: [(&str, &dyn Fn(&mut Value)); 9] = [
+        let edits: [(&str, Edit<'_>); 9] = [
             ("no such change set", &|d| d["change_sets"] = json!([])),
             ("no such mapping", &|d| {
-                d["hosts"][0]["mappings"] = json!([])
+                d["hosts"][0]["mappings"] = json!([]);
             }),
             ("host twice", &|d| d["hosts"][1]["host"] = json!("a")),
             ("ok with an error", &|d| d["hosts"][1]["error"] = json!("x")),
@@ -843,7 +848,7 @@ mod tests {
             ("other kind", &|d| change(d, "kind", json!("dir"))),
             ("no base64", &|d| change(d, "path_base64", json!("!"))),
             ("no mode", &|d| {
-                change(d, "after", json!({"kind": "dir", "mode": "99"}))
+                change(d, "after", json!({"kind": "dir", "mode": "99"}));
             }),
         ];
         for (what, edit) in edits {

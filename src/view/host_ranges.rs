@@ -1,4 +1,4 @@
-//! Many host names in few words: `web[1-3,7]`, as ClusterShell folds them.
+//! Many host names in few words: `web[1-3,7]`, as `ClusterShell` folds them.
 
 use std::collections::{BTreeMap, BTreeSet};
 

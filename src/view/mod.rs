@@ -4,11 +4,13 @@
 //! exceptions are [`progress`], which draws on standard error while hosts are worked on, and [`log`],
 //! which writes the log files. The JSON of a plan is [`crate::plan::saved`].
 
+mod change;
 pub mod host_ranges;
 pub mod log;
 pub mod plan;
 pub mod progress;
 pub mod report;
 pub mod style;
+mod table;
 pub mod terminal;
 pub mod text;
