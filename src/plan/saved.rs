@@ -1,9 +1,1032 @@
-//! The plan as a JSON document.
-use super::{Change, ChangeSetId};
-use crate::model::Blake3;
+//! The plan as a JSON document: what `--out` saves and `--format json` prints.
+//!
+//! The structs of the document stand apart from the types in memory, so that a field can be renamed
+//! in one without moving the other. Reading trusts nothing: every change set must have the digest
+//! that names it, and every reference must lead somewhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use miette::Diagnostic;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::{
+    Action, Change, ChangeSet, ChangeSetId, HostPlan, HostStatus, MappingNames, Plan, PlanHeader,
+    Reason, Refresh, Summary,
+};
+use crate::model::{Blake3, ContentDigest, HostId, Kind, Mode, Node, RelPath, Sha256};
+
+/// The version that is written. Its major is the only one that is read.
+pub const FORMAT_VERSION: &str = "1.0";
+const FORMAT_MAJOR: u32 = 1;
+
+/// A saved plan cannot be read or written.
+#[derive(Debug, Error, Diagnostic)]
+pub enum PlanFileError {
+    /// The file cannot be read.
+    #[error("cannot read plan file {path}: {reason}")]
+    #[diagnostic(
+        code(hostsync::plan::read),
+        help("`hostsync plan --out FILE` writes one")
+    )]
+    Read {
+        /// The file.
+        path: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The file cannot be written.
+    #[error("cannot write plan file {path}: {reason}")]
+    #[diagnostic(
+        code(hostsync::plan::write),
+        help("is the folder there and writable, and is there space left?")
+    )]
+    Write {
+        /// The file.
+        path: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// It is not JSON, or not that of a plan.
+    #[error("this is not a saved plan: {reason}")]
+    #[diagnostic(
+        code(hostsync::plan::not_a_plan),
+        help("`hostsync plan --out FILE` writes one")
+    )]
+    NotAPlan {
+        /// What is wrong, with line and column.
+        reason: String,
+    },
+    /// Another version of the program wrote it.
+    #[error("the plan has format version `{found}`, and this program reads {FORMAT_MAJOR}.x")]
+    #[diagnostic(
+        code(hostsync::plan::unknown_version),
+        help("use the version of hostsync that made the plan, or plan again with this one")
+    )]
+    UnknownVersion {
+        /// What the document says.
+        found: String,
+    },
+    /// The changes do not have the digest that names them.
+    #[error("the plan was edited: the changes of change set {id} are not those that were planned")]
+    #[diagnostic(
+        code(hostsync::plan::edited),
+        help(
+            "plans are not made to be edited: change the sources or use `--limit`, and plan again"
+        )
+    )]
+    Edited {
+        /// The digest that the document names.
+        id: String,
+    },
+    /// It says things that cannot be true together.
+    #[error("the plan is damaged: {what}")]
+    #[diagnostic(code(hostsync::plan::damaged), help("plan again"))]
+    Damaged {
+        /// What is wrong.
+        what: String,
+    },
+}
+
 impl ChangeSetId {
-    /// stub
+    /// The digest that names these changes: over every field of every change, in their order.
     pub fn of(changes: &[Change]) -> Self {
-        Self(Blake3::of(format!("{changes:?}").as_bytes()))
+        let mut encoder = Encoder(blake3::Hasher::new());
+        encoder.field(b"hostsync change set 1");
+        encoder.number(changes.len() as u64);
+        for change in changes {
+            encoder.change(change);
+        }
+        Self(Blake3::from_bytes(*encoder.0.finalize().as_bytes()))
+    }
+}
+
+/// Feeds a hasher so that no two different sequences of fields give the same bytes: everything of
+/// variable length has its length in front.
+struct Encoder(blake3::Hasher);
+
+impl Encoder {
+    fn number(&mut self, number: u64) {
+        self.0.update(&number.to_le_bytes());
+    }
+
+    fn field(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.0.update(bytes);
+    }
+
+    fn optional(&mut self, bytes: Option<&[u8]>) {
+        match bytes {
+            None => self.number(0),
+            Some(bytes) => {
+                self.number(1);
+                self.field(bytes);
+            }
+        }
+    }
+
+    fn change(&mut self, change: &Change) {
+        self.number(change.mapping as u64);
+        self.field(change.path.as_bytes());
+        self.field(match change.action {
+            Action::Create => b"create",
+            Action::Update => b"update",
+            Action::Delete => b"delete",
+            Action::Metadata => b"metadata",
+            Action::Adopt => b"adopt",
+        });
+        self.field(match change.reason {
+            Reason::Missing => b"missing",
+            Reason::Content => b"content",
+            Reason::Mode => b"mode",
+            Reason::Type => b"type",
+            Reason::Orphan => b"orphan",
+            Reason::Extraneous => b"extraneous",
+            Reason::Recorded => b"recorded",
+        });
+        for flag in [change.drift, change.unmanaged, change.conflict] {
+            self.number(u64::from(flag));
+        }
+        for node in [&change.before, &change.after] {
+            match node {
+                None => self.field(b"nothing"),
+                Some(node) => self.node(node),
+            }
+        }
+    }
+
+    fn node(&mut self, node: &Node) {
+        match node {
+            Node::File {
+                size_bytes,
+                mode,
+                digest,
+            } => {
+                self.field(b"file");
+                self.number(*size_bytes);
+                self.number(mode.bits().into());
+                self.optional(digest.blake3.as_ref().map(|d| &d.as_bytes()[..]));
+                self.optional(digest.sha256.as_ref().map(|d| &d.as_bytes()[..]));
+            }
+            Node::Dir { mode } => {
+                self.field(b"dir");
+                self.number(mode.bits().into());
+            }
+            Node::Symlink { target } => {
+                self.field(b"symlink");
+                self.field(target);
+            }
+            Node::Other { mode } => {
+                self.field(b"other");
+                self.number(mode.bits().into());
+            }
+        }
+    }
+}
+
+/// The document of a plan: pretty-printed JSON that ends in a newline. Equal plans give equal bytes.
+#[expect(
+    clippy::missing_panics_doc,
+    reason = "all keys are strings, and no value refuses to be serialized"
+)]
+pub fn to_json(plan: &Plan) -> String {
+    let document = Document::from_plan(plan);
+    let mut text = serde_json::to_string_pretty(&document).expect("plain data is JSON");
+    text.push('\n');
+    text
+}
+
+/// The digest of a plan: of the bytes of its document.
+pub fn digest(plan: &Plan) -> Blake3 {
+    Blake3::of(to_json(plan).as_bytes())
+}
+
+/// Reads a document. Unknown keys are ignored; summary and flags are computed afresh.
+///
+/// # Errors
+/// When it is not a plan of a known major version, was edited, or contradicts itself.
+pub fn from_json(json: &[u8]) -> Result<Plan, PlanFileError> {
+    let not_a_plan = |error: serde_json::Error| PlanFileError::NotAPlan {
+        reason: error.to_string(),
+    };
+    // The version alone comes first: an unknown one may have any shape.
+    let Version { format_version } = serde_json::from_slice(json).map_err(not_a_plan)?;
+    let major = format_version
+        .split_once('.')
+        .filter(|(_, minor)| minor.parse::<u32>().is_ok())
+        .and_then(|(major, _)| major.parse().ok());
+    if major != Some(FORMAT_MAJOR) {
+        return Err(PlanFileError::UnknownVersion {
+            found: format_version.chars().take(40).collect(),
+        });
+    }
+    let document: Document = serde_json::from_slice(json).map_err(not_a_plan)?;
+    document.into_plan()
+}
+
+/// Saves a plan: the file is there whole or not at all, and only its owner may read it.
+///
+/// # Errors
+/// When it cannot be written; an earlier file of that name is then untouched.
+pub fn save(plan: &Plan, path: &Path) -> Result<(), PlanFileError> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let write = || -> std::io::Result<()> {
+        // Temporary files are made with mode 0600.
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(to_json(plan).as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    };
+    write().map_err(|error| PlanFileError::Write {
+        path: path.display().to_string(),
+        reason: error.to_string(),
+    })
+}
+
+/// Loads a saved plan.
+///
+/// # Errors
+/// When the file cannot be read, or for any reason of [`from_json`].
+pub fn load(path: &Path) -> Result<Plan, PlanFileError> {
+    let json = std::fs::read(path).map_err(|error| PlanFileError::Read {
+        path: path.display().to_string(),
+        reason: error.to_string(),
+    })?;
+    from_json(&json)
+}
+
+#[derive(Deserialize)]
+struct Version {
+    format_version: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Document {
+    format_version: String,
+    tool_version: String,
+    created_at: String,
+    lineage: Option<String>,
+    serial: u64,
+    refresh: Refresh,
+    config_digest: Blake3,
+    // What follows from the rest is written for readers and never believed.
+    #[serde(skip_deserializing)]
+    complete: bool,
+    #[serde(skip_deserializing)]
+    applyable: bool,
+    #[serde(skip_deserializing)]
+    summary: Summary,
+    hosts: Vec<HostDocument>,
+    change_sets: Vec<ChangeSetDocument>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct HostDocument {
+    host: HostId,
+    status: StatusDocument,
+    error: Option<String>,
+    mappings: Vec<MappingNames>,
+    change_set: Option<ChangeSetId>,
+    #[serde(default)]
+    unchanged: usize,
+    #[serde(default)]
+    problems: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum StatusDocument {
+    Ok,
+    Unreachable,
+    Failed,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ChangeSetDocument {
+    id: ChangeSetId,
+    changes: Vec<ChangeDocument>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ChangeDocument {
+    mapping: usize,
+    path: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    path_base64: Option<String>,
+    kind: Kind,
+    action: Action,
+    reason: Reason,
+    drift: bool,
+    unmanaged: bool,
+    conflict: bool,
+    before: Option<NodeDocument>,
+    after: Option<NodeDocument>,
+}
+
+/// Names its own kind, since what is there may be of another kind than what will be there.
+#[derive(Serialize, Deserialize)]
+struct NodeDocument {
+    kind: Kind,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    blake3: Option<Blake3>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sha256: Option<Sha256>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mode: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    target_base64: Option<String>,
+}
+
+impl Document {
+    fn from_plan(plan: &Plan) -> Self {
+        let header = plan.header.clone();
+        Self {
+            format_version: FORMAT_VERSION.to_owned(),
+            tool_version: header.tool_version,
+            created_at: header.created_at,
+            lineage: header.lineage,
+            serial: header.serial,
+            refresh: header.refresh,
+            config_digest: header.config_digest,
+            complete: plan.is_complete(),
+            applyable: plan.is_applyable(),
+            summary: plan.summary(),
+            hosts: plan.hosts.iter().map(HostDocument::from_plan).collect(),
+            change_sets: plan
+                .groups()
+                .into_iter()
+                .map(|(set, _)| ChangeSetDocument {
+                    id: set.id,
+                    changes: set.changes.iter().map(ChangeDocument::from_plan).collect(),
+                })
+                .collect(),
+        }
+    }
+
+    fn into_plan(self) -> Result<Plan, PlanFileError> {
+        let mut sets = BTreeMap::new();
+        for set in self.change_sets {
+            let id = set.id;
+            if sets.insert(id, Arc::new(set.into_plan()?)).is_some() {
+                return Err(damaged(format!("change set {} is there twice", id.0)));
+            }
+        }
+        let mut names = BTreeSet::new();
+        let mut hosts = Vec::with_capacity(self.hosts.len());
+        for host in self.hosts {
+            if !names.insert(host.host.clone()) {
+                return Err(damaged(format!("host `{}` is there twice", host.host)));
+            }
+            hosts.push(host.into_plan(&sets)?);
+        }
+        let header = PlanHeader {
+            tool_version: self.tool_version,
+            created_at: self.created_at,
+            lineage: self.lineage,
+            serial: self.serial,
+            refresh: self.refresh,
+            config_digest: self.config_digest,
+        };
+        Ok(Plan::new(header, hosts))
+    }
+}
+
+impl HostDocument {
+    fn from_plan(host: &HostPlan) -> Self {
+        Self {
+            host: host.host.clone(),
+            status: match host.status {
+                HostStatus::Ok => StatusDocument::Ok,
+                HostStatus::Unreachable(_) => StatusDocument::Unreachable,
+                HostStatus::Failed(_) => StatusDocument::Failed,
+            },
+            error: host.status.error().map(ToOwned::to_owned),
+            mappings: host.mappings.clone(),
+            change_set: host.change_set.as_ref().map(|set| set.id),
+            unchanged: host.unchanged,
+            problems: host.problems.clone(),
+        }
+    }
+
+    fn into_plan(
+        self,
+        sets: &BTreeMap<ChangeSetId, Arc<ChangeSet>>,
+    ) -> Result<HostPlan, PlanFileError> {
+        let name = &self.host;
+        let status = match (self.status, self.error) {
+            (StatusDocument::Ok, None) => HostStatus::Ok,
+            (StatusDocument::Unreachable, Some(text)) => HostStatus::Unreachable(text),
+            (StatusDocument::Failed, Some(text)) => HostStatus::Failed(text),
+            _ => {
+                return Err(damaged(format!(
+                    "status and error of host `{name}` contradict each other"
+                )));
+            }
+        };
+        let change_set = match self.change_set {
+            None => None,
+            Some(id) => Some(sets.get(&id).ok_or_else(|| {
+                damaged(format!(
+                    "host `{name}` names change set {}, which is not there",
+                    id.0
+                ))
+            })?),
+        };
+        if let Some(set) = change_set {
+            if status != HostStatus::Ok {
+                return Err(damaged(format!(
+                    "host `{name}` has changes though nobody looked at it"
+                )));
+            }
+            let highest = set.changes.iter().map(|change| change.mapping).max();
+            if highest.is_some_and(|mapping| mapping >= self.mappings.len()) {
+                return Err(damaged(format!(
+                    "host `{name}` has changes in a mapping that it does not have"
+                )));
+            }
+        }
+        Ok(HostPlan {
+            status,
+            change_set: change_set.cloned(),
+            host: self.host,
+            mappings: self.mappings,
+            unchanged: self.unchanged,
+            problems: self.problems,
+        })
+    }
+}
+
+impl ChangeSetDocument {
+    fn into_plan(self) -> Result<ChangeSet, PlanFileError> {
+        let changes = self
+            .changes
+            .into_iter()
+            .map(ChangeDocument::into_plan)
+            .collect::<Result<Vec<_>, _>>()?;
+        if ChangeSetId::of(&changes) != self.id {
+            return Err(PlanFileError::Edited {
+                id: self.id.0.to_string(),
+            });
+        }
+        Ok(ChangeSet {
+            id: self.id,
+            changes,
+        })
+    }
+}
+
+impl ChangeDocument {
+    fn from_plan(change: &Change) -> Self {
+        let (path, path_base64) = text_of(change.path.as_bytes());
+        Self {
+            mapping: change.mapping,
+            path,
+            path_base64,
+            kind: change.kind(),
+            action: change.action,
+            reason: change.reason,
+            drift: change.drift,
+            unmanaged: change.unmanaged,
+            conflict: change.conflict,
+            before: change.before.as_ref().map(NodeDocument::from_plan),
+            after: change.after.as_ref().map(NodeDocument::from_plan),
+        }
+    }
+
+    fn into_plan(self) -> Result<Change, PlanFileError> {
+        let path = bytes_of(self.path, self.path_base64)?;
+        let change = Change {
+            mapping: self.mapping,
+            path: RelPath::new(path).map_err(|error| damaged(error.to_string()))?,
+            action: self.action,
+            reason: self.reason,
+            drift: self.drift,
+            unmanaged: self.unmanaged,
+            conflict: self.conflict,
+            before: self.before.map(NodeDocument::into_plan).transpose()?,
+            after: self.after.map(NodeDocument::into_plan).transpose()?,
+        };
+        if change.kind() != self.kind {
+            return Err(damaged(format!(
+                "`{}` is not of the kind that it says",
+                change.path
+            )));
+        }
+        Ok(change)
+    }
+}
+
+impl NodeDocument {
+    fn from_plan(node: &Node) -> Self {
+        let mut document = Self {
+            kind: node.kind(),
+            blake3: None,
+            sha256: None,
+            size: None,
+            mode: node.mode().map(|mode| mode.to_string()),
+            target: None,
+            target_base64: None,
+        };
+        match node {
+            Node::File {
+                size_bytes, digest, ..
+            } => {
+                document.blake3 = digest.blake3;
+                document.sha256 = digest.sha256;
+                document.size = Some(*size_bytes);
+            }
+            Node::Symlink { target } => {
+                let (target, target_base64) = text_of(target);
+                document.target = Some(target);
+                document.target_base64 = target_base64;
+            }
+            Node::Dir { .. } | Node::Other { .. } => {}
+        }
+        document
+    }
+
+    fn into_plan(self) -> Result<Node, PlanFileError> {
+        let mode = |text: Option<String>| {
+            let text = text.ok_or_else(|| damaged("an entry has no mode".to_owned()))?;
+            u32::from_str_radix(&text, 8)
+                .ok()
+                .filter(|bits| *bits <= 0o7777)
+                .map(Mode::new)
+                .ok_or_else(|| damaged(format!("`{}` is not a mode", text.escape_debug())))
+        };
+        Ok(match self.kind {
+            Kind::File => Node::File {
+                size_bytes: self
+                    .size
+                    .ok_or_else(|| damaged("a file has no size".to_owned()))?,
+                mode: mode(self.mode)?,
+                digest: ContentDigest {
+                    blake3: self.blake3,
+                    sha256: self.sha256,
+                },
+            },
+            Kind::Dir => Node::Dir {
+                mode: mode(self.mode)?,
+            },
+            Kind::Symlink => Node::Symlink {
+                target: bytes_of(
+                    self.target
+                        .ok_or_else(|| damaged("a symlink has no target".to_owned()))?,
+                    self.target_base64,
+                )?
+                .into_boxed_slice(),
+            },
+            Kind::Other => Node::Other {
+                mode: mode(self.mode)?,
+            },
+        })
+    }
+}
+
+fn damaged(what: String) -> PlanFileError {
+    PlanFileError::Damaged { what }
+}
+
+/// Text for readers and, where the text alone would lose bytes, the bytes.
+fn text_of(bytes: &[u8]) -> (String, Option<String>) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => (text.to_owned(), None),
+        Err(_) => (
+            String::from_utf8_lossy(bytes).into_owned(),
+            Some(BASE64_STANDARD.encode(bytes)),
+        ),
+    }
+}
+
+fn bytes_of(text: String, base64: Option<String>) -> Result<Vec<u8>, PlanFileError> {
+    match base64 {
+        None => Ok(text.into_bytes()),
+        Some(base64) => BASE64_STANDARD
+            .decode(base64)
+            .map_err(|error| damaged(format!("a name is not base64: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
+
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    type Edit<'a> = &'a dyn Fn(&mut Value);
+
+    fn header() -> PlanHeader {
+        PlanHeader {
+            tool_version: "0.1.0".to_owned(),
+            created_at: "2026-01-02T03:04:05Z".to_owned(),
+            lineage: Some("a-lineage".to_owned()),
+            serial: 7,
+            refresh: Refresh::Quick,
+            config_digest: Blake3::of(b"config"),
+        }
+    }
+
+    fn file(content: &[u8]) -> Node {
+        Node::File {
+            size_bytes: content.len() as u64,
+            mode: Mode::new(0o644),
+            digest: ContentDigest {
+                blake3: Some(Blake3::of(content)),
+                sha256: None,
+            },
+        }
+    }
+
+    fn create(path: &[u8], node: Node) -> Change {
+        Change {
+            mapping: 0,
+            path: RelPath::new(path).unwrap(),
+            action: Action::Create,
+            reason: Reason::Missing,
+            drift: false,
+            unmanaged: false,
+            conflict: false,
+            before: None,
+            after: Some(node),
+        }
+    }
+
+    fn host(name: &str, changes: Vec<Change>) -> HostPlan {
+        HostPlan {
+            host: HostId::new(name),
+            status: HostStatus::Ok,
+            mappings: vec![MappingNames {
+                src: "app".to_owned(),
+                dest: format!("/srv/{name}"),
+            }],
+            change_set: (!changes.is_empty()).then(|| {
+                Arc::new(ChangeSet {
+                    id: ChangeSetId::of(&changes),
+                    changes,
+                })
+            }),
+            unchanged: 3,
+            problems: Vec::new(),
+        }
+    }
+
+    fn document(plan: &Plan) -> Value {
+        serde_json::from_str(&to_json(plan)).unwrap()
+    }
+
+    fn read(document: &Value) -> Result<Plan, PlanFileError> {
+        from_json(document.to_string().as_bytes())
+    }
+
+    #[test]
+    fn document_has_the_fields_people_script_against() {
+        let plan = Plan::new(
+            header(),
+            vec![
+                host("a", vec![create(b"f", file(b"x"))]),
+                HostPlan {
+                    status: HostStatus::Unreachable("refused".to_owned()),
+                    ..host("b", Vec::new())
+                },
+            ],
+        );
+        let id = plan.hosts[0].change_set.as_ref().unwrap().id.0.to_string();
+        let expected = json!({
+            "format_version": "1.0",
+            "tool_version": "0.1.0",
+            "created_at": "2026-01-02T03:04:05Z",
+            "lineage": "a-lineage",
+            "serial": 7,
+            "refresh": "quick",
+            "config_digest": Blake3::of(b"config").to_string(),
+            "complete": false,
+            "applyable": true,
+            "summary": {
+                "hosts": 2, "unreachable": 1, "create": 1, "update": 0, "delete": 0,
+                "metadata": 0, "adopt": 0, "unchanged": 6, "conflicts": 0, "bytes_to_send": 1,
+            },
+            "hosts": [
+                {
+                    "host": "a", "status": "ok", "error": null,
+                    "mappings": [{"src": "app", "dest": "/srv/a"}],
+                    "change_set": id, "unchanged": 3, "problems": [],
+                },
+                {
+                    "host": "b", "status": "unreachable", "error": "refused",
+                    "mappings": [{"src": "app", "dest": "/srv/b"}],
+                    "change_set": null, "unchanged": 3, "problems": [],
+                },
+            ],
+            "change_sets": [{
+                "id": id,
+                "changes": [{
+                    "mapping": 0, "path": "f", "kind": "file", "action": "create",
+                    "reason": "missing", "drift": false, "unmanaged": false, "conflict": false,
+                    "before": null,
+                    "after": {
+                        "kind": "file", "blake3": Blake3::of(b"x").to_string(), "size": 1,
+                        "mode": "0644",
+                    },
+                }],
+            }],
+        });
+        assert_eq!(document(&plan), expected);
+    }
+
+    #[test]
+    fn equal_hosts_share_one_change_set_whatever_their_destinations() {
+        let changes = || vec![create(b"f", file(b"x"))];
+        let other = vec![create(b"g", file(b"x"))];
+        let plan = Plan::new(
+            header(),
+            vec![host("z", other), host("a", changes()), host("b", changes())],
+        );
+        let document = document(&plan);
+        let sets = document["change_sets"].as_array().unwrap();
+        assert_eq!(sets.len(), 2);
+        assert_eq!(sets[0]["id"], document["hosts"][0]["change_set"]);
+        assert_eq!(read(&document).unwrap(), plan);
+    }
+
+    #[test]
+    fn names_that_are_not_utf8_survive() {
+        let link = Node::Symlink {
+            target: b"t\xff".to_vec().into(),
+        };
+        let plan = Plan::new(header(), vec![host("a", vec![create(b"n\xfe", link)])]);
+        let document = document(&plan);
+        let change = &document["change_sets"][0]["changes"][0];
+        assert_eq!(change["path"], "n\u{fffd}");
+        assert_eq!(change["path_base64"], "bv4=");
+        assert_eq!(change["after"]["target_base64"], "dP8=");
+        assert_eq!(read(&document).unwrap(), plan);
+    }
+
+    #[test]
+    fn unknown_major_is_refused_before_anything_else_is_looked_at() {
+        for version in ["2.0", "0.9", "1", "1.x", "", "+1.0.0"] {
+            let error = read(&json!({ "format_version": version })).unwrap_err();
+            assert!(
+                matches!(error, PlanFileError::UnknownVersion { .. }),
+                "{version}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn later_minor_and_unknown_keys_are_read() {
+        let plan = Plan::new(header(), vec![host("a", vec![create(b"f", file(b"x"))])]);
+        let mut document = document(&plan);
+        document["format_version"] = json!("1.9");
+        document["novelty"] = json!({});
+        document["hosts"][0]["novelty"] = json!(1);
+        document["change_sets"][0]["changes"][0]["after"]["novelty"] = json!([]);
+        assert_eq!(read(&document).unwrap(), plan);
+    }
+
+    #[test]
+    fn edited_changes_are_noticed() {
+        let plan = Plan::new(header(), vec![host("a", vec![create(b"f", file(b"x"))])]);
+        let edits: [(&str, Value); 6] = [
+            ("path", json!("g")),
+            ("action", json!("update")),
+            ("reason", json!("content")),
+            ("conflict", json!(true)),
+            ("mapping", json!(1)),
+            ("before", json!({"kind": "dir", "mode": "0755"})),
+        ];
+        for (key, value) in edits {
+            let mut document = document(&plan);
+            document["change_sets"][0]["changes"][0][key] = value;
+            let error = read(&document).unwrap_err();
+            assert!(
+                matches!(error, PlanFileError::Edited { .. }),
+                "{key}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn contradictions_are_damage() {
+        let plan = Plan::new(
+            header(),
+            vec![
+                host("a", vec![create(b"f", file(b"x"))]),
+                host("b", Vec::new()),
+            ],
+        );
+        let change = |document: &mut Value, key: &str, value: Value| {
+            document["change_sets"][0]["changes"][0][key] = value;
+        };
+        let edits: [(&str, Edit<'_>); 9] = [
+            ("no such change set", &|d| d["change_sets"] = json!([])),
+            ("no such mapping", &|d| {
+                d["hosts"][0]["mappings"] = json!([]);
+            }),
+            ("host twice", &|d| d["hosts"][1]["host"] = json!("a")),
+            ("ok with an error", &|d| d["hosts"][1]["error"] = json!("x")),
+            ("changes of the unseen", &|d| {
+                d["hosts"][0]["status"] = json!("failed");
+                d["hosts"][0]["error"] = json!("x");
+            }),
+            ("way out", &|d| change(d, "path", json!("../x"))),
+            ("other kind", &|d| change(d, "kind", json!("dir"))),
+            ("no base64", &|d| change(d, "path_base64", json!("!"))),
+            ("no mode", &|d| {
+                change(d, "after", json!({"kind": "dir", "mode": "99"}));
+            }),
+        ];
+        for (what, edit) in edits {
+            let mut document = document(&plan);
+            edit(&mut document);
+            let error = read(&document).unwrap_err();
+            assert!(
+                matches!(error, PlanFileError::Damaged { .. }),
+                "{what}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_plan_is_refused_with_its_place() {
+        for text in [
+            "",
+            "{",
+            "[]",
+            "{\"format_version\": 1}",
+            "{\"format_version\": \"1.0\"}",
+        ] {
+            let error = from_json(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.starts_with("this is not a saved plan"), "{error}");
+            assert!(error.contains("line 1"), "{error}");
+        }
+    }
+
+    #[test]
+    fn saved_file_is_private_and_replaces_the_old_one_whole() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("plan.json");
+        std::fs::write(&path, "old").unwrap();
+        let plan = Plan::new(header(), vec![host("a", vec![create(b"f", file(b"x"))])]);
+        save(&plan, &path).unwrap();
+        assert_eq!(load(&path).unwrap(), plan);
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        let error = save(&plan, &folder.path().join("none/plan.json")).unwrap_err();
+        assert!(matches!(error, PlanFileError::Write { .. }), "{error}");
+    }
+
+    #[test]
+    fn digest_moves_with_the_plan() {
+        let plan = Plan::new(header(), vec![host("a", Vec::new())]);
+        let mut other = plan.clone();
+        other.hosts[0].unchanged += 1;
+        assert_eq!(digest(&plan), digest(&plan.clone()));
+        assert_ne!(digest(&plan), digest(&other));
+    }
+
+    fn any_name() -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(1_u8..=255, 1..6).prop_filter("no plain component", |name| {
+            !name.contains(&b'/') && name != b"." && name != b".."
+        })
+    }
+
+    fn any_path() -> impl Strategy<Value = RelPath> {
+        prop::collection::vec(any_name(), 0..4)
+            .prop_map(|parts| RelPath::new(parts.join(&b'/')).unwrap())
+    }
+
+    fn any_node() -> impl Strategy<Value = Node> {
+        let mode = || (0_u32..=0o7777).prop_map(Mode::new);
+        let digest = || prop::option::of(any::<[u8; 32]>());
+        prop_oneof![
+            (any::<u64>(), mode(), digest(), digest()).prop_map(
+                |(size_bytes, mode, blake3, sha256)| Node::File {
+                    size_bytes,
+                    mode,
+                    digest: ContentDigest {
+                        blake3: blake3.map(Blake3::from_bytes),
+                        sha256: sha256.map(Sha256::from_bytes),
+                    },
+                }
+            ),
+            mode().prop_map(|mode| Node::Dir { mode }),
+            mode().prop_map(|mode| Node::Other { mode }),
+            any_name().prop_map(|target| Node::Symlink {
+                target: target.into()
+            }),
+        ]
+    }
+
+    fn any_change() -> impl Strategy<Value = Change> {
+        let action = prop::sample::select(vec![
+            Action::Create,
+            Action::Update,
+            Action::Delete,
+            Action::Metadata,
+            Action::Adopt,
+        ]);
+        let reason = prop::sample::select(vec![
+            Reason::Missing,
+            Reason::Content,
+            Reason::Mode,
+            Reason::Type,
+            Reason::Orphan,
+            Reason::Extraneous,
+            Reason::Recorded,
+        ]);
+        let flags = any::<(bool, bool, bool)>();
+        let node = || prop::option::of(any_node());
+        (
+            0_usize..2,
+            any_path(),
+            action,
+            reason,
+            flags,
+            node(),
+            node(),
+        )
+            .prop_map(
+                |(mapping, path, action, reason, (drift, unmanaged, conflict), before, after)| {
+                    Change {
+                        mapping,
+                        path,
+                        action,
+                        reason,
+                        drift,
+                        unmanaged,
+                        conflict,
+                        before,
+                        after,
+                    }
+                },
+            )
+    }
+
+    fn any_plan() -> impl Strategy<Value = Plan> {
+        let change_sets = prop::collection::vec(prop::collection::vec(any_change(), 0..4), 1..3);
+        let hosts = prop::collection::vec((0_usize..3, any::<usize>(), ".*"), 0..6);
+        (change_sets, hosts).prop_map(|(change_sets, hosts)| {
+            let hosts = hosts
+                .into_iter()
+                .enumerate()
+                .map(|(index, (status, pick, text))| {
+                    let changes = match status {
+                        0 => change_sets[pick % change_sets.len()].clone(),
+                        _ => Vec::new(),
+                    };
+                    let mut host = host(&format!("host{index}"), changes);
+                    host.mappings.push(MappingNames {
+                        src: text.clone(),
+                        dest: "/x".to_owned(),
+                    });
+                    host.problems = vec![text.clone()];
+                    host.status = match status {
+                        0 => HostStatus::Ok,
+                        1 => HostStatus::Unreachable(text),
+                        _ => HostStatus::Failed(text),
+                    };
+                    host
+                })
+                .collect();
+            Plan::new(header(), hosts)
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn every_plan_survives_its_document(plan in any_plan()) {
+            let json = to_json(&plan);
+            let read = from_json(json.as_bytes()).unwrap();
+            prop_assert_eq!(&read, &plan);
+            prop_assert_eq!(to_json(&read), json);
+        }
+
+        #[test]
+        fn different_changes_have_different_names(
+            a in prop::collection::vec(any_change(), 0..3),
+            b in prop::collection::vec(any_change(), 0..3),
+        ) {
+            prop_assert_eq!(a == b, ChangeSetId::of(&a) == ChangeSetId::of(&b));
+        }
     }
 }

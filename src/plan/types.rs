@@ -292,7 +292,8 @@ impl Plan {
             if host.status != HostStatus::Ok {
                 summary.unreachable += 1;
             }
-            summary.unchanged += host.unchanged;
+            // A saved plan may claim any number.
+            summary.unchanged = summary.unchanged.saturating_add(host.unchanged);
             for change in host.changes() {
                 match change.action {
                     Action::Create => summary.create += 1,
@@ -302,7 +303,8 @@ impl Plan {
                     Action::Adopt => summary.adopt += 1,
                 }
                 summary.conflicts += usize::from(change.conflict);
-                summary.bytes_to_send += change.bytes_to_send();
+                summary.bytes_to_send =
+                    summary.bytes_to_send.saturating_add(change.bytes_to_send());
             }
         }
         summary

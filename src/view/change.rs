@@ -1,0 +1,191 @@
+//! One change in words.
+
+use std::fmt::Write as _;
+
+use anstyle::Style;
+
+use super::style::{ALARM, CREATE, DELETE, UPDATE};
+use super::table::Row;
+use super::text::{count, escape, size};
+use crate::model::{Kind, Node};
+use crate::plan::{Action, Change, Reason};
+
+/// What happens to an entry, in the order in which reviewers want to see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Class {
+    Conflict,
+    Delete,
+    Create,
+    Update,
+    Metadata,
+}
+
+impl Class {
+    pub(super) const ALL: [Self; 5] = [
+        Self::Conflict,
+        Self::Delete,
+        Self::Create,
+        Self::Update,
+        Self::Metadata,
+    ];
+
+    /// `None` for an entry that is only recorded.
+    pub(super) fn of(change: &Change) -> Option<Self> {
+        Some(match change.action {
+            Action::Adopt => return None,
+            _ if change.conflict => Self::Conflict,
+            Action::Delete => Self::Delete,
+            Action::Create => Self::Create,
+            Action::Update => Self::Update,
+            Action::Metadata => Self::Metadata,
+        })
+    }
+
+    pub(super) fn symbol(self) -> (&'static str, Style) {
+        match self {
+            Self::Conflict => ("!", ALARM),
+            Self::Delete => ("-", DELETE),
+            Self::Create => ("+", CREATE),
+            Self::Update | Self::Metadata => ("~", UPDATE),
+        }
+    }
+
+    /// `12 to update`.
+    pub(super) fn number(self, number: usize) -> String {
+        match self {
+            Self::Conflict => count(number, "conflict", "conflicts"),
+            Self::Delete => format!("{number} to delete"),
+            Self::Create => format!("{number} to create"),
+            Self::Update => format!("{number} to update"),
+            Self::Metadata => format!("{} to change", count(number, "mode", "modes")),
+        }
+    }
+
+    pub(super) fn always_shown(self) -> bool {
+        matches!(self, Self::Conflict | Self::Delete)
+    }
+}
+
+/// The line of a change. `root` is what a mapping is called that is a single file.
+pub(super) fn row(class: Class, change: &Change, root: &str) -> Row {
+    let (symbol, style) = class.symbol();
+    Row {
+        symbol,
+        style,
+        name: name(change, root),
+        detail: detail(change),
+        reason: reason(change),
+    }
+}
+
+/// The path; folders with a slash, symlinks with their target.
+fn name(change: &Change, root: &str) -> String {
+    let node = change.after.as_ref().or(change.before.as_ref());
+    let path = match node {
+        Some(Node::Dir { .. }) if change.path.is_root() => return "./".to_owned(),
+        _ if change.path.is_root() => escape(root.as_bytes()),
+        _ => escape(change.path.as_bytes()),
+    };
+    match node {
+        Some(Node::Dir { .. }) => format!("{path}/"),
+        Some(Node::Symlink { target }) => format!("{path} -> {}", escape(target)),
+        _ => path,
+    }
+}
+
+/// Sizes, kinds or permission bits.
+fn detail(change: &Change) -> String {
+    let size_of = |node: &Node| match node {
+        Node::File { size_bytes, .. } => Some(size(*size_bytes)),
+        _ => None,
+    };
+    match (&change.before, &change.after) {
+        (Some(before), Some(after)) if before.kind() != after.kind() => {
+            format!("{} → {}", kind(before.kind()), kind(after.kind()))
+        }
+        (Some(before), Some(after)) if change.action == Action::Metadata => {
+            match (before.mode(), after.mode()) {
+                (Some(before), Some(after)) => format!("{before} → {after}"),
+                _ => String::new(),
+            }
+        }
+        (Some(before), Some(after)) => match (size_of(before), size_of(after)) {
+            (Some(before), Some(after)) if before != after => format!("{before} → {after}"),
+            (_, after) => after.unwrap_or_default(),
+        },
+        (Some(node), None) | (None, Some(node)) => size_of(node).unwrap_or_default(),
+        (None, None) => String::new(),
+    }
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::File => "file",
+        Kind::Dir => "folder",
+        Kind::Symlink => "symlink",
+        Kind::Other => "device",
+    }
+}
+
+/// Why, in words.
+fn reason(change: &Change) -> String {
+    if change.conflict {
+        let deletes = change.action == Action::Delete;
+        let text = match (change.drift, change.unmanaged) {
+            (true, _) if deletes => "deletes what changed there",
+            (true, _) => "undoes a change on the host",
+            (_, true) if deletes => "deletes what is not ours",
+            (_, true) => "overwrites what is not ours",
+            _ if deletes => "deletes what nobody reviewed",
+            _ => "overwrites the unreviewed",
+        };
+        return text.to_owned();
+    }
+    let mut text = match change.reason {
+        Reason::Missing if change.drift => return "was removed on the host".to_owned(),
+        Reason::Missing => "new".to_owned(),
+        Reason::Content => match &change.before {
+            Some(Node::Symlink { target }) => format!("target, was {}", escape(target)),
+            _ => "content".to_owned(),
+        },
+        Reason::Mode => "mode".to_owned(),
+        Reason::Type => "of another kind".to_owned(),
+        Reason::Orphan => "no longer in the source".to_owned(),
+        Reason::Extraneous => "not in the source (mirror)".to_owned(),
+        Reason::Recorded => "only to be recorded".to_owned(),
+    };
+    if change.action == Action::Update && change.reason == Reason::Content {
+        let mode = |node: &Option<Node>| node.as_ref().and_then(Node::mode);
+        if let (Some(before), Some(after)) = (mode(&change.before), mode(&change.after))
+            && before != after
+        {
+            // Writing to a String cannot fail.
+            let _ = write!(text, ", mode {before} → {after}");
+        }
+    }
+    if change.drift {
+        text.push_str("; changed on the host");
+    } else if change.unmanaged {
+        text.push_str("; was not ours");
+    }
+    text
+}
+
+/// What somebody did to the entry.
+pub(super) fn drift_in_words(change: &Change) -> String {
+    let text = match (&change.before, &change.after) {
+        _ if change.action == Action::Adopt => "changed to what the source has",
+        (None, _) => "removed",
+        (Some(before), _) if change.action == Action::Metadata => {
+            return before.mode().map_or_else(
+                || "changed".to_owned(),
+                |mode| format!("mode set to {mode}"),
+            );
+        }
+        (Some(before), Some(after)) if before.kind() != after.kind() => {
+            return format!("replaced by a {}", kind(before.kind()));
+        }
+        _ => "changed",
+    };
+    text.to_owned()
+}

@@ -1,0 +1,1035 @@
+//! A plan for people.
+//!
+//! What a reviewer must not miss stands first: conflicts, then deletes. Hosts with equal changes
+//! share one block, and a long list is folded, but never its conflicts and deletes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anstyle::Style;
+
+use super::change::{Class, drift_in_words, row};
+use super::host_ranges::fold_hosts;
+use super::style::{ALARM, CREATE, DELETE, HEADING, PLAIN, QUIET, UPDATE, paint};
+use super::table::{self, Row};
+use super::text::{count, escape, escape_text, size, width_of, wrap_path};
+use crate::model::Kind;
+use crate::plan::{Action, Change, ChangeSet, HostPlan, HostStatus, MappingNames, Plan, Refresh};
+
+/// Entries of one mapping that are shown one by one, unless everything is asked for.
+const LIST_MAX: usize = 20;
+/// Conflicts, and deletes, of one mapping that are always shown one by one.
+const ALARM_MAX: usize = 100;
+/// A plan of more lines starts with its summary.
+const LONG: usize = 40;
+/// Destinations of one mapping that are listed when the hosts of a block do not agree.
+const DESTINATIONS_MAX: usize = 4;
+
+/// Which command shows the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlanCommand {
+    /// `plan`.
+    Plan {
+        /// Whether it is saved, so that apply can do exactly this.
+        saved: bool,
+    },
+    /// `apply`, before it asks.
+    Apply,
+    /// `show`.
+    Show,
+    /// `rollback`, before it asks.
+    Rollback,
+}
+
+/// How a plan is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanView {
+    /// Every entry on a line of its own, however many there are.
+    pub full: bool,
+    /// Columns of the terminal; `usize::MAX` for no limit.
+    pub width: usize,
+    /// Whether colours are used.
+    pub color: bool,
+    /// Whether no person is in front of it, who would need hints.
+    pub automation: bool,
+    /// Which command shows it.
+    pub command: PlanCommand,
+}
+
+/// The plan as text that ends in a newline. Its last line is [`summary_line`].
+pub fn render(plan: &Plan, options: &PlanView) -> String {
+    let mut page = Page {
+        lines: Vec::new(),
+        options,
+    };
+    if plan.header.refresh == Refresh::None {
+        page.paragraph(
+            "Planned from the state alone: no host was looked at.",
+            0,
+            PLAIN,
+        );
+    }
+    let groups = plan.groups();
+    for (set, hosts) in &groups {
+        page.block(set, hosts);
+    }
+    page.drift(&groups);
+    page.adopted(&groups);
+    page.unseen(plan);
+    page.problems(plan);
+    page.legend(plan);
+    if options.command == (PlanCommand::Plan { saved: false })
+        && !options.automation
+        && plan.summary().has_changes()
+    {
+        page.section();
+        page.paragraph(
+            "This plan is not saved (--out FILE), so apply may find something else to do.",
+            0,
+            QUIET,
+        );
+    }
+
+    let summary = summary_line(plan);
+    let summary = paint(&summary, HEADING, options.color);
+    if page.lines.len() > LONG {
+        page.lines.splice(0..0, [summary.clone(), String::new()]);
+    }
+    page.section();
+    page.lines.push(summary);
+    let mut text = page.lines.join("\n");
+    text.push('\n');
+    text
+}
+
+/// The plan in one line that can be read alone and whose form is kept, since people search for it.
+pub fn summary_line(plan: &Plan) -> String {
+    let summary = plan.summary();
+    let hosts = count(summary.hosts, "host", "hosts");
+    let failed = plan
+        .hosts
+        .iter()
+        .filter(|host| matches!(host.status, HostStatus::Failed(_)))
+        .count();
+    let unreachable = summary.unreachable - failed;
+    let problems: usize = plan.hosts.iter().map(|host| host.problems.len()).sum();
+    let mut line = if summary.has_changes() {
+        let touched = plan.hosts.iter().filter(|host| host.touches_host()).count();
+        format!(
+            "Plan: {} to create, {} to update, {} to delete, {} to change on {touched} of {hosts} \
+             ({} to send)",
+            summary.create,
+            summary.update,
+            summary.delete,
+            count(summary.metadata, "mode", "modes"),
+            size(summary.bytes_to_send)
+        )
+    } else if summary.hosts == 0 {
+        "No changes: there are no hosts".to_owned()
+    } else if summary.unreachable == summary.hosts {
+        format!("Nothing known: 0 of {hosts} could be looked at")
+    } else {
+        let agree = plan
+            .hosts
+            .iter()
+            .filter(|host| host.status == HostStatus::Ok && host.problems.is_empty())
+            .count();
+        let verb = if agree == 1 { "agrees" } else { "agree" };
+        if agree == summary.hosts {
+            let plural = if agree == 1 { "agrees" } else { "agree" };
+            format!("No changes: {hosts} {plural} with the sources")
+        } else {
+            format!("No changes: {agree} of {hosts} {verb} with the sources")
+        }
+    };
+    for (number, singular, plural) in [
+        (summary.conflicts, "conflict", "conflicts"),
+        (summary.adopt, "entry to record", "entries to record"),
+        (problems, "entry cannot be sent", "entries cannot be sent"),
+        (unreachable, "host unreachable", "hosts unreachable"),
+        (failed, "host failed", "hosts failed"),
+    ] {
+        if number > 0 {
+            line.push_str("; ");
+            line.push_str(&count(number, singular, plural));
+        }
+    }
+    line.push('.');
+    line
+}
+
+/// A line of a list, and how many changes it stands for.
+struct Item {
+    class: Class,
+    row: Row,
+    changes: usize,
+}
+
+struct Page<'a> {
+    lines: Vec<String>,
+    options: &'a PlanView,
+}
+
+impl Page<'_> {
+    /// Leaves an empty line unless this is the start.
+    fn section(&mut self) {
+        if !self.lines.is_empty() {
+            self.lines.push(String::new());
+        }
+    }
+
+    fn paragraph(&mut self, text: &str, indent: usize, style: Style) {
+        let PlanView { width, color, .. } = *self.options;
+        self.lines
+            .extend(table::paragraph(text, indent, width, style, color));
+    }
+
+    fn heading(&mut self, text: &str) {
+        self.section();
+        self.paragraph(text, 0, HEADING);
+    }
+
+    fn table(&mut self, rows: &[Row], indent: usize) {
+        let PlanView { width, color, .. } = *self.options;
+        self.lines.extend(table::lines(rows, indent, width, color));
+    }
+
+    fn more(&mut self, what: &str, indent: usize) {
+        self.paragraph(&format!("… and {what}; --full shows them"), indent, QUIET);
+    }
+
+    /// The changes of hosts that have the same ones.
+    fn block(&mut self, set: &ChangeSet, hosts: &[&HostPlan]) {
+        let mut by_mapping: BTreeMap<usize, Vec<(Class, &Change)>> = BTreeMap::new();
+        for change in &set.changes {
+            if let Some(class) = Class::of(change) {
+                by_mapping
+                    .entry(change.mapping)
+                    .or_default()
+                    .push((class, change));
+            }
+        }
+        if by_mapping.is_empty() {
+            return;
+        }
+        self.heading(&with_count(hosts));
+        for (mapping, changes) in by_mapping {
+            let names = destinations(hosts, mapping);
+            self.mapping(&names);
+            let root = names.first().map_or(".", |(names, _)| last_part(names));
+            let mut items = self.items(&changes, root);
+            items.sort_by_key(|item| item.class);
+            let rest = self.cut(&mut items);
+            let rows: Vec<Row> = items.into_iter().map(|item| item.row).collect();
+            self.table(&rows, 4);
+            if !rest.is_empty() {
+                let total: usize = rest.values().sum();
+                let kinds: Vec<String> = rest
+                    .iter()
+                    .map(|(class, number)| class.number(*number))
+                    .collect();
+                self.more(&format!("{total} more: {}", kinds.join(", ")), 4);
+            }
+        }
+    }
+
+    /// Where a mapping goes; where hosts differ in it, which goes where.
+    fn mapping(&mut self, names: &[(&MappingNames, Vec<&HostPlan>)]) {
+        let shown = if self.options.full || names.len() <= DESTINATIONS_MAX + 1 {
+            names.len()
+        } else {
+            DESTINATIONS_MAX
+        };
+        for (mapping, hosts) in &names[..shown] {
+            let (src, dest) = (
+                escape(mapping.src.as_bytes()),
+                escape(mapping.dest.as_bytes()),
+            );
+            let on = if names.len() == 1 {
+                String::new()
+            } else {
+                format!(" on {}", folded(hosts.iter().copied()))
+            };
+            let line = format!("{src} → {dest}{on}");
+            if width_of(&line) + 2 <= self.options.width {
+                self.lines.push(format!("  {line}"));
+                continue;
+            }
+            let width = self.options.width.saturating_sub(6);
+            for (lead, rest, text) in [("  ", "  ", src), ("    → ", "      ", dest)] {
+                for (at, part) in wrap_path(&text, width).iter().enumerate() {
+                    let lead = if at == 0 { lead } else { rest };
+                    self.lines
+                        .push(format!("{lead}{part}").trim_end().to_owned());
+                }
+            }
+            if !on.is_empty() {
+                self.paragraph(on.trim_start(), 6, PLAIN);
+            }
+        }
+        if shown < names.len() {
+            let what = count(names.len() - shown, "more destination", "more destinations");
+            self.more(&what, 2);
+        }
+    }
+
+    /// One item for each change; of a long list, one for each new folder with all that is below it.
+    fn items(&self, changes: &[(Class, &Change)], root: &str) -> Vec<Item> {
+        let fold = !self.options.full && changes.len() > LIST_MAX;
+        let new_folders: BTreeSet<&[u8]> = changes
+            .iter()
+            .filter(|(class, change)| {
+                fold && *class == Class::Create
+                    && change.kind() == Kind::Dir
+                    && !change.path.is_root()
+            })
+            .map(|(_, change)| change.path.as_bytes())
+            .collect();
+        let mut folders: BTreeMap<&[u8], Vec<&Change>> = BTreeMap::new();
+        let mut items = Vec::new();
+        for (class, change) in changes {
+            let path = change.path.as_bytes();
+            let top = (*class == Class::Create)
+                .then(|| {
+                    (0..=path.len())
+                        .filter(|&end| end == path.len() || path[end] == b'/')
+                        .map(|end| &path[..end])
+                        .find(|folder| new_folders.contains(folder))
+                })
+                .flatten();
+            match top {
+                Some(folder) => folders.entry(folder).or_default().push(change),
+                None => items.push(Item {
+                    class: *class,
+                    row: row(*class, change, root),
+                    changes: 1,
+                }),
+            }
+        }
+        for (folder, below) in folders {
+            let files = below.iter().filter(|change| change.kind() != Kind::Dir);
+            let files = count(files.count(), "file", "files");
+            let bytes: u64 = below.iter().map(|change| change.bytes_to_send()).sum();
+            let mut row = Row {
+                symbol: "+",
+                style: CREATE,
+                name: format!("{}/", escape(folder)),
+                detail: String::new(),
+                reason: "new".to_owned(),
+            };
+            if below.len() > 1 {
+                row.detail = format!("{files}, {}", size(bytes));
+            }
+            items.push(Item {
+                class: Class::Create,
+                row,
+                changes: below.len(),
+            });
+        }
+        items
+    }
+
+    /// Shortens a long list, which is sorted by class, and tells how many changes of which class are
+    /// left out.
+    fn cut(&self, items: &mut Vec<Item>) -> BTreeMap<Class, usize> {
+        let mut rest = BTreeMap::new();
+        if self.options.full || items.len() <= LIST_MAX {
+            return rest;
+        }
+        let number_of = |class: Class| items.iter().filter(|item| item.class == class).count();
+        let mut keep: BTreeMap<Class, usize> = BTreeMap::new();
+        let mut room = LIST_MAX;
+        for class in Class::ALL.into_iter().filter(|class| class.always_shown()) {
+            let number = number_of(class).min(ALARM_MAX);
+            room = room.saturating_sub(number);
+            keep.insert(class, number);
+        }
+        // The others share what is left of the room, rare ones first, so that two updates are not
+        // lost among a thousand creates.
+        let mut others: Vec<Class> = Class::ALL
+            .into_iter()
+            .filter(|class| !class.always_shown() && number_of(*class) > 0)
+            .collect();
+        others.sort_by_key(|class| number_of(*class));
+        let mut left = others.len();
+        room = room.max(left);
+        for class in others {
+            let number = number_of(class).min(room / left);
+            room -= number;
+            left -= 1;
+            keep.insert(class, number);
+        }
+        items.retain(|item| {
+            let keep = keep.entry(item.class).or_default();
+            if *keep == 0 {
+                *rest.entry(item.class).or_default() += item.changes;
+                return false;
+            }
+            *keep -= 1;
+            true
+        });
+        rest
+    }
+
+    /// What somebody else changed on the hosts.
+    fn drift(&mut self, groups: &[Group<'_>]) {
+        let mut titled = false;
+        for (set, hosts) in groups {
+            let changes: Vec<&Change> = set.changes.iter().filter(|c| c.drift).collect();
+            if changes.is_empty() {
+                continue;
+            }
+            if !titled {
+                self.heading("Changed on the hosts since the last apply");
+                titled = true;
+            }
+            self.paragraph(&with_count(hosts), 2, PLAIN);
+            let shown = if self.options.full {
+                changes.len()
+            } else {
+                changes.len().min(LIST_MAX)
+            };
+            let rows: Vec<Row> = changes[..shown]
+                .iter()
+                .map(|change| table::plain_row(full_name(change, hosts), drift_in_words(change)))
+                .collect();
+            self.table(&rows, 4);
+            if shown < changes.len() {
+                self.more(&format!("{} more", changes.len() - shown), 4);
+            }
+        }
+    }
+
+    /// What is already right.
+    fn adopted(&mut self, groups: &[Group<'_>]) {
+        let mut entries = 0;
+        let mut adopting = Vec::new();
+        for (set, hosts) in groups {
+            let adopted = set
+                .changes
+                .iter()
+                .filter(|change| change.action == Action::Adopt)
+                .count();
+            if adopted > 0 {
+                entries += adopted * hosts.len();
+                adopting.extend(hosts.iter().copied());
+            }
+        }
+        if entries > 0 {
+            self.section();
+            let entries = count(entries, "entry", "entries");
+            let hosts = folded(adopting);
+            self.paragraph(
+                &format!("Already right, only to be recorded: {entries} on {hosts}."),
+                0,
+                PLAIN,
+            );
+        }
+    }
+
+    /// Hosts that could not be looked at.
+    fn unseen(&mut self, plan: &Plan) {
+        let mut errors: Vec<(String, Vec<&HostPlan>)> = Vec::new();
+        for host in &plan.hosts {
+            let (how, error) = match &host.status {
+                HostStatus::Ok => continue,
+                HostStatus::Unreachable(error) => ("unreachable", error),
+                HostStatus::Failed(error) => ("failed", error),
+            };
+            let text = format!("{how}: {}", first_line(error));
+            match errors.iter_mut().find(|(other, _)| *other == text) {
+                Some((_, hosts)) => hosts.push(host),
+                None => errors.push((text, vec![host])),
+            }
+        }
+        if errors.is_empty() {
+            return;
+        }
+        self.heading("Hosts that could not be looked at");
+        for (error, hosts) in errors {
+            self.paragraph(&format!("{} {error}", with_count(&hosts)), 2, PLAIN);
+        }
+    }
+
+    /// Entries of the sources that cannot be sent.
+    fn problems(&mut self, plan: &Plan) {
+        let mut problems: Vec<(&[String], Vec<&HostPlan>)> = Vec::new();
+        let with_problems = plan.hosts.iter().filter(|host| !host.problems.is_empty());
+        for host in with_problems {
+            match problems
+                .iter_mut()
+                .find(|(other, _)| *other == host.problems)
+            {
+                Some((_, hosts)) => hosts.push(host),
+                None => problems.push((&host.problems, vec![host])),
+            }
+        }
+        if problems.is_empty() {
+            return;
+        }
+        self.heading("Entries that cannot be sent");
+        for (problems, hosts) in problems {
+            self.paragraph(&with_count(&hosts), 2, PLAIN);
+            for problem in problems {
+                self.paragraph(&escape_text(problem), 4, PLAIN);
+            }
+        }
+    }
+
+    /// What the symbols mean that were used.
+    fn legend(&mut self, plan: &Plan) {
+        let used: BTreeSet<&str> = plan
+            .groups()
+            .iter()
+            .flat_map(|(set, _)| &set.changes)
+            .filter_map(Class::of)
+            .map(|class| class.symbol().0)
+            .collect();
+        let meanings = [
+            ("!", "destroys what nobody reviewed", ALARM),
+            ("-", "delete", DELETE),
+            ("+", "create", CREATE),
+            ("~", "update", UPDATE),
+        ];
+        let parts: Vec<String> = meanings
+            .into_iter()
+            .filter(|(symbol, ..)| used.contains(symbol))
+            .map(|(symbol, meaning, style)| {
+                format!("{} {meaning}", paint(symbol, style, self.options.color))
+            })
+            .collect();
+        if !parts.is_empty() {
+            self.section();
+            self.lines.push(parts.join("   "));
+        }
+    }
+}
+
+/// A change set and the hosts that have it.
+type Group<'a> = (std::sync::Arc<ChangeSet>, Vec<&'a HostPlan>);
+
+/// `web[1-3,7], db`.
+fn folded<'a>(hosts: impl IntoIterator<Item = &'a HostPlan>) -> String {
+    let names: Vec<String> = hosts
+        .into_iter()
+        .map(|host| escape(host.host.as_str().as_bytes()))
+        .collect();
+    fold_hosts(names.iter().map(String::as_str)).join(", ")
+}
+
+/// `web[1-3,7] (4 hosts)`; a host alone is not counted.
+fn with_count(hosts: &[&HostPlan]) -> String {
+    let names = folded(hosts.iter().copied());
+    if hosts.len() == 1 {
+        names
+    } else {
+        format!("{names} ({} hosts)", hosts.len())
+    }
+}
+
+/// What the hosts call this mapping, with the hosts that call it so.
+fn destinations<'a>(
+    hosts: &[&'a HostPlan],
+    mapping: usize,
+) -> Vec<(&'a MappingNames, Vec<&'a HostPlan>)> {
+    let mut index_of: BTreeMap<&MappingNames, usize> = BTreeMap::new();
+    let mut out: Vec<(&MappingNames, Vec<&HostPlan>)> = Vec::new();
+    for host in hosts {
+        if let Some(names) = host.mappings.get(mapping) {
+            let index = *index_of.entry(names).or_insert_with(|| {
+                out.push((names, Vec::new()));
+                out.len() - 1
+            });
+            out[index].1.push(host);
+        }
+    }
+    out
+}
+
+/// The last part of a destination: the name of a mapping that is a single file.
+fn last_part(names: &MappingNames) -> &str {
+    let dest = names.dest.trim_end_matches('/');
+    dest.rsplit('/')
+        .next()
+        .filter(|s| !s.is_empty())
+        .unwrap_or("/")
+}
+
+/// Destination and path in one, as far as the hosts agree about the destination.
+fn full_name(change: &Change, hosts: &[&HostPlan]) -> String {
+    let names = destinations(hosts, change.mapping);
+    let dest = match names.as_slice() {
+        [(names, _)] => escape(names.dest.trim_end_matches('/').as_bytes()),
+        _ => "…".to_owned(),
+    };
+    if change.path.is_root() {
+        dest
+    } else {
+        format!("{dest}/{}", escape(change.path.as_bytes()))
+    }
+}
+
+fn first_line(error: &str) -> String {
+    escape_text(error.trim().lines().next().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
+
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{Blake3, ContentDigest, HostId, Mode, Node, RelPath};
+    use crate::plan::{ChangeSetId, PlanHeader, Reason};
+
+    fn view() -> PlanView {
+        PlanView {
+            full: false,
+            width: 80,
+            color: false,
+            automation: false,
+            command: PlanCommand::Plan { saved: true },
+        }
+    }
+
+    fn shown(hosts: Vec<HostPlan>) -> String {
+        render(&plan(hosts), &view())
+    }
+
+    fn plan(hosts: Vec<HostPlan>) -> Plan {
+        let header = PlanHeader {
+            tool_version: "0.1.0".to_owned(),
+            created_at: "2026-01-02T03:04:05Z".to_owned(),
+            lineage: None,
+            serial: 0,
+            refresh: Refresh::Quick,
+            config_digest: Blake3::of(b""),
+        };
+        Plan::new(header, hosts)
+    }
+
+    fn host(name: &str, changes: Vec<Change>) -> HostPlan {
+        HostPlan {
+            host: HostId::new(name),
+            status: HostStatus::Ok,
+            mappings: vec![
+                MappingNames {
+                    src: "app".to_owned(),
+                    dest: "/srv/app".to_owned(),
+                },
+                MappingNames {
+                    src: "nginx.conf".to_owned(),
+                    dest: "/etc/nginx/nginx.conf".to_owned(),
+                },
+            ],
+            change_set: (!changes.is_empty()).then(|| {
+                Arc::new(ChangeSet {
+                    id: ChangeSetId::of(&changes),
+                    changes,
+                })
+            }),
+            unchanged: 4,
+            problems: Vec::new(),
+        }
+    }
+
+    fn unreachable(name: &str, error: &str) -> HostPlan {
+        HostPlan {
+            status: HostStatus::Unreachable(error.to_owned()),
+            ..host(name, Vec::new())
+        }
+    }
+
+    fn file(size_bytes: u64, mode: u32) -> Node {
+        Node::File {
+            size_bytes,
+            mode: Mode::new(mode),
+            digest: ContentDigest::default(),
+        }
+    }
+
+    fn dir() -> Node {
+        Node::Dir {
+            mode: Mode::new(0o755),
+        }
+    }
+
+    fn link(target: &str) -> Node {
+        Node::Symlink {
+            target: target.as_bytes().into(),
+        }
+    }
+
+    fn change(path: &str, reason: Reason, before: Option<Node>, after: Option<Node>) -> Change {
+        Change {
+            mapping: 0,
+            path: RelPath::new(path).unwrap(),
+            action: match reason {
+                Reason::Missing => Action::Create,
+                Reason::Content | Reason::Type => Action::Update,
+                Reason::Mode => Action::Metadata,
+                Reason::Orphan | Reason::Extraneous => Action::Delete,
+                Reason::Recorded => Action::Adopt,
+            },
+            reason,
+            drift: false,
+            unmanaged: false,
+            conflict: false,
+            before,
+            after,
+        }
+    }
+
+    fn new(path: &str, node: Node) -> Change {
+        change(path, Reason::Missing, None, Some(node))
+    }
+
+    fn updated(path: &str) -> Change {
+        change(
+            path,
+            Reason::Content,
+            Some(file(1024, 0o644)),
+            Some(file(1229, 0o644)),
+        )
+    }
+
+    fn orphan(path: &str) -> Change {
+        change(path, Reason::Orphan, Some(file(77, 0o644)), None)
+    }
+
+    fn conflict(change: Change) -> Change {
+        Change {
+            drift: true,
+            conflict: true,
+            ..change
+        }
+    }
+
+    fn adopted(path: &str) -> Change {
+        let node = file(10, 0o644);
+        change(path, Reason::Recorded, Some(node.clone()), Some(node))
+    }
+
+    /// What a line has after its indentation.
+    fn has_line(text: &str, line: &str) -> bool {
+        text.lines().any(|other| other.trim_start() == line)
+    }
+
+    /// One change of every sort.
+    fn mixed() -> Vec<Change> {
+        let mode = |mode| Some(file(10, mode));
+        vec![
+            conflict(updated("config/limits.conf")),
+            Change {
+                unmanaged: true,
+                conflict: true,
+                ..updated("config/local.d/override-for-the-second-data-centre.toml")
+            },
+            orphan("lib/legacy.so"),
+            new("bin", dir()),
+            new("bin/server", file(4_404_019, 0o755)),
+            new("current", link("releases/2026-01")),
+            updated("etc/app.toml"),
+            change("etc/run.sh", Reason::Mode, mode(0o644), mode(0o755)),
+            change("tmp", Reason::Type, mode(0o644), Some(dir())),
+            adopted("ok"),
+            Change {
+                mapping: 1,
+                ..updated("")
+            },
+        ]
+    }
+
+    #[test]
+    fn new_tree_is_shown_entry_by_entry() {
+        let changes = vec![
+            new("", dir()),
+            new("bin", dir()),
+            new("bin/server", file(4_404_019, 0o755)),
+            new("current", link("releases/1")),
+        ];
+        assert_eq!(
+            shown(vec![host("web1", changes)]),
+            "\
+web1
+  app → /srv/app
+    + ./                              new
+    + bin/                            new
+    + bin/server             4.2 MiB  new
+    + current -> releases/1           new
+
++ create
+
+Plan: 4 to create, 0 to update, 0 to delete, 0 modes to change on 1 of 1 host (4.2 MiB to send).
+"
+        );
+    }
+
+    #[test]
+    fn conflicts_and_deletes_stand_before_everything_else() {
+        let hosts = ["web1", "web2", "web3"].map(|name| host(name, mixed()));
+        assert_eq!(
+            shown(hosts.to_vec()),
+            "\
+web[1-3] (3 hosts)
+  app → /srv/app
+    ! config/limits.conf          1.0 KiB → 1.2 KiB  undoes a change on the host
+    ! config/local.d/override-for-the-second-data-centre.toml
+                                  1.0 KiB → 1.2 KiB  overwrites what is not ours
+    - lib/legacy.so               77 B               no longer in the source
+    + bin/                                           new
+    + bin/server                  4.2 MiB            new
+    + current -> releases/2026-01                    new
+    ~ etc/app.toml                1.0 KiB → 1.2 KiB  content
+    ~ tmp/                        file → folder      of another kind
+    ~ etc/run.sh                  0644 → 0755        mode
+  nginx.conf → /etc/nginx/nginx.conf
+    ~ nginx.conf  1.0 KiB → 1.2 KiB  content
+
+Changed on the hosts since the last apply
+  web[1-3] (3 hosts)
+    /srv/app/config/limits.conf  changed
+
+Already right, only to be recorded: 3 entries on web[1-3].
+
+! destroys what nobody reviewed   - delete   + create   ~ update
+
+Plan: 9 to create, 15 to update, 3 to delete, 3 modes to change on 3 of 3 hosts (12.6 MiB to send); 6 conflicts; 3 entries to record.
+"
+        );
+    }
+
+    #[test]
+    fn five_hundred_hosts_of_three_kinds_are_three_blocks() {
+        let hosts = (0..500)
+            .map(|n| {
+                let changes = match n % 3 {
+                    0 => vec![updated("a")],
+                    1 => vec![updated("a"), updated("b")],
+                    _ => vec![orphan("c")],
+                };
+                host(&format!("{}-{n:03}", ["x", "y", "z"][n % 3]), changes)
+            })
+            .collect();
+        let text = shown(hosts);
+        assert_eq!(text.matches("app → /srv/app").count(), 3, "{text}");
+        assert!(text.contains(" (167 hosts)\n") && text.contains(" (166 hosts)\n"));
+        assert!(text.contains("500 of 500 hosts"));
+    }
+
+    #[test]
+    fn hosts_of_a_block_may_have_different_destinations() {
+        let elsewhere = |name: &str, dest: &str| {
+            let mut host = host(name, vec![conflict(updated("a"))]);
+            host.mappings[0].dest = dest.to_owned();
+            host
+        };
+        let text = shown(vec![
+            elsewhere("db1", "/opt/app"),
+            elsewhere("db2", "/opt/app"),
+            elsewhere("db3", "/srv/app"),
+        ]);
+        assert!(has_line(&text, "app → /opt/app on db[1-2]"), "{text}");
+        assert!(has_line(&text, "app → /srv/app on db3"), "{text}");
+        assert!(has_line(&text, "…/a  changed"), "{text}");
+
+        let many = (0..100).map(|n| elsewhere(&format!("h{n}"), &format!("/srv/{n}")));
+        let many = plan(many.collect());
+        let text = render(&many, &view());
+        let more = "… and 96 more destinations; --full shows them";
+        assert!(has_line(&text, more), "{text}");
+        let full = PlanView {
+            full: true,
+            ..view()
+        };
+        assert!(render(&many, &full).contains("/srv/99 on h99"));
+    }
+
+    #[test]
+    fn hosts_that_are_down_stand_at_the_end_with_the_first_line_of_their_error() {
+        let mut failed = unreachable("db1", "x");
+        failed.status = HostStatus::Failed("no folder\nnot for people".to_owned());
+        let text = shown(vec![
+            unreachable("web7", "login refused"),
+            unreachable("web8", "login refused"),
+            failed,
+            host("web1", vec![new("a", file(1, 0o644))]),
+        ]);
+        assert_eq!(
+            text,
+            "\
+web1
+  app → /srv/app
+    + a  1 B  new
+
+Hosts that could not be looked at
+  web[7-8] (2 hosts) unreachable: login refused
+  db1 failed: no folder
+
++ create
+
+Plan: 1 to create, 0 to update, 0 to delete, 0 modes to change on 1 of 4 hosts (1 B to send); 2 hosts unreachable; 1 host failed.
+"
+        );
+    }
+
+    #[test]
+    fn nothing_to_do_is_one_line() {
+        let agreeing = |n: usize| host(&format!("h{n}"), Vec::new());
+        assert_eq!(shown(Vec::new()), "No changes: there are no hosts.\n");
+        assert_eq!(
+            shown((0..5).map(agreeing).collect()),
+            "No changes: 5 hosts agree with the sources.\n"
+        );
+        assert_eq!(
+            shown(vec![agreeing(1)]),
+            "No changes: 1 host agrees with the sources.\n"
+        );
+    }
+
+    #[test]
+    fn summary_never_claims_agreement_of_hosts_that_nobody_saw() {
+        let line = |hosts| summary_line(&plan(hosts));
+        let agreeing = || host("a", Vec::new());
+        let down = || unreachable("b", "x");
+        assert_eq!(
+            line(vec![agreeing(), down()]),
+            "No changes: 1 of 2 hosts agrees with the sources; 1 host unreachable."
+        );
+        assert_eq!(
+            line(vec![down()]),
+            "Nothing known: 0 of 1 host could be looked at; 1 host unreachable."
+        );
+        assert_eq!(
+            line(vec![host("a", vec![adopted("x"), adopted("y")])]),
+            "No changes: 1 host agrees with the sources; 2 entries to record."
+        );
+        let unsendable = HostPlan {
+            problems: vec!["x: is a socket".to_owned()],
+            ..agreeing()
+        };
+        assert_eq!(
+            line(vec![unsendable]),
+            "No changes: 0 of 1 host agree with the sources; 1 entry cannot be sent."
+        );
+    }
+
+    #[test]
+    fn long_list_is_folded_but_not_its_conflicts_and_deletes() {
+        let mut changes = vec![new("", dir()), new("static", dir())];
+        changes.extend((0..480).map(|n| new(&format!("static/{n:03}.png"), file(20_480, 0o644))));
+        changes.extend((0..40).map(|n| new(&format!("new{n:02}"), file(1, 0o644))));
+        changes.extend((0..50).map(|n| conflict(updated(&format!("conflict{n:02}")))));
+        changes.extend((0..110).map(|n| orphan(&format!("orphan{n:03}"))));
+        changes.push(updated("rare"));
+        changes.sort();
+        let hosts = plan(vec![host("a", changes)]);
+        let text = render(&hosts, &view());
+        let starting = |start: &str| {
+            text.lines()
+                .filter(|line| line.trim_start().starts_with(start))
+                .count()
+        };
+        assert_eq!(starting("! conflict"), 50);
+        assert_eq!(starting("- orphan"), 100);
+        assert!(text.contains("~ rare"), "{text}");
+        let more = "… and 531 more: 10 to delete, 521 to create; --full shows them";
+        assert!(has_line(&text, more), "{text}");
+        assert!(text.starts_with("Plan: 522 to create"));
+        assert!(text.ends_with("50 conflicts.\n"));
+
+        let full = PlanView {
+            full: true,
+            ..view()
+        };
+        let text = render(&hosts, &full);
+        assert!(!text.contains('…'), "{text}");
+        assert!(text.contains("+ static/479.png"));
+        assert!(text.contains("- orphan109"));
+    }
+
+    #[test]
+    fn new_folder_with_all_that_is_below_it_is_one_line_of_a_long_list() {
+        let mut changes = vec![new("d", dir()), new("d.txt", file(1, 0o644))];
+        changes.extend((0..30).map(|n| new(&format!("d/{n}"), file(1024, 0o644))));
+        let text = shown(vec![host("a", changes)]);
+        assert!(
+            has_line(&text, "+ d.txt  1 B                 new"),
+            "{text}"
+        );
+        assert!(
+            has_line(&text, "+ d/     30 files, 30.0 KiB  new"),
+            "{text}"
+        );
+        assert!(!text.contains("more:"), "{text}");
+    }
+
+    #[test]
+    fn names_forge_neither_lines_nor_terminal_codes() {
+        let evil = "x\nPlan: 0 to create\u{1b}[2J\u{202e}";
+        let mut changes = vec![new(evil, link(evil))];
+        changes.push(conflict(updated(&format!("{evil}2"))));
+        let mut host = host("h\u{1b}[1m", changes);
+        host.mappings[0].src = evil.to_owned();
+        host.mappings[0].dest = format!("/{evil}");
+        host.problems = vec![evil.to_owned()];
+        let text = shown(vec![host, unreachable("b\n", "\u{1b}]0;title\u{7}")]);
+        assert!(
+            !text.contains(|c: char| c != '\n' && (c.is_control() || c == '\u{202e}')),
+            "{text:?}"
+        );
+        let plans = text.lines().filter(|line| line.starts_with("Plan:"));
+        assert_eq!(plans.count(), 1);
+    }
+
+    #[test]
+    fn lines_keep_to_the_width_and_do_not_end_in_spaces() {
+        let long = format!("{}file.txt", "some-folder/".repeat(20));
+        let mut changes = mixed();
+        changes.push(new(&long, file(1, 0o644)));
+        let mut wide = host("w1", changes);
+        wide.mappings[0].dest = format!("/{long}");
+        wide.problems = vec![long.clone()];
+        let hosts = plan(vec![wide, unreachable("w2", &"word ".repeat(50))]);
+        for width in [40, 60, 80, 200] {
+            let text = render(&hosts, &PlanView { width, ..view() });
+            for line in text.lines().filter(|line| !line.starts_with("Plan:")) {
+                let legend = line.starts_with('!') && width < 70;
+                assert!(legend || width_of(line) <= width, "{width}: {line:?}");
+                assert_eq!(line.trim_end(), line);
+            }
+        }
+    }
+
+    #[test]
+    fn colour_adds_nothing_but_colour() {
+        let hosts = plan(vec![host("a", mixed()), unreachable("b", "x")]);
+        let color = PlanView {
+            color: true,
+            ..view()
+        };
+        let colored = render(&hosts, &color);
+        assert!(colored.contains("\u{1b}[31m"));
+        assert_eq!(
+            anstream::adapter::strip_str(&colored).to_string(),
+            render(&hosts, &view())
+        );
+    }
+
+    #[test]
+    fn hint_is_for_people_whose_plan_is_not_saved() {
+        let hosts = plan(vec![host("a", mixed())]);
+        let hinted = |command, automation| {
+            let options = PlanView {
+                automation,
+                command,
+                ..view()
+            };
+            render(&hosts, &options).contains("not saved")
+        };
+        assert!(hinted(PlanCommand::Plan { saved: false }, false));
+        assert!(!hinted(PlanCommand::Plan { saved: false }, true));
+        assert!(!hinted(PlanCommand::Plan { saved: true }, false));
+        assert!(!hinted(PlanCommand::Apply, false));
+    }
+}

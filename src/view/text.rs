@@ -1,0 +1,193 @@
+//! Words, sizes and lines for people.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use unicode_width::UnicodeWidthChar as _;
+use unicode_width::UnicodeWidthStr as _;
+
+/// A name as it may be printed. Control characters, characters that reorder or hide others, bytes
+/// that are not UTF-8, backslashes and a space at the end are escaped: a name forges neither lines nor
+/// terminal codes, and different names look different.
+pub fn escape(name: &[u8]) -> String {
+    let mut out = String::with_capacity(name.len());
+    for chunk in name.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c == '\\' || is_treacherous(c) {
+                out.extend(c.escape_default());
+            } else {
+                out.push(c);
+            }
+        }
+        for byte in chunk.invalid() {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    if out.ends_with(' ') {
+        out.pop();
+        out.push_str("\\u{20}");
+    }
+    out
+}
+
+/// Text of other programs on one line, as [`escape`] has it but with backslashes as they are.
+pub fn escape_text(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let (escaped, plain) = if is_treacherous(c) {
+                (Some(c.escape_default()), None)
+            } else {
+                (None, Some(c))
+            };
+            escaped.into_iter().flatten().chain(plain)
+        })
+        .collect()
+}
+
+/// Whether a character acts on the text around it, or hides.
+fn is_treacherous(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// `4.2 KiB`; bytes have no decimals.
+pub fn size(bytes: u64) -> String {
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let options = humansize::FormatSizeOptions::from(humansize::BINARY).decimal_places(1);
+    let options = options.decimal_zeroes(1);
+    humansize::format_size(bytes, options)
+}
+
+/// `1 host`, `5 hosts`. `plural` is written out, since not all take an `s`.
+pub fn count(number: usize, singular: &str, plural: &str) -> String {
+    format!("{number} {}", if number == 1 { singular } else { plural })
+}
+
+/// `0.4 s`, `41.0 s`, `2 min 5 s`, `1 h 2 min`.
+pub fn duration(elapsed: Duration) -> String {
+    let seconds = elapsed.as_secs();
+    match seconds {
+        0..60 => format!("{:.1} s", elapsed.as_secs_f64()),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// Columns that `text` takes in a terminal.
+pub fn width_of(text: &str) -> usize {
+    text.width()
+}
+
+/// `text` and as many spaces as make it `width` columns wide.
+pub(super) fn pad(text: &str, width: usize) -> String {
+    let missing = width.saturating_sub(width_of(text));
+    format!("{text}{}", " ".repeat(missing))
+}
+
+/// Breaks text into lines of at most `width` columns, at spaces where there are any. Nothing is lost
+/// but the space at a break. At least one line, maybe empty.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    break_lines(text, width, |c| c == ' ')
+        .into_iter()
+        .map(|line| line.trim_end().to_owned())
+        .collect()
+}
+
+/// Breaks a path into lines of at most `width` columns, after slashes where there are any. The lines
+/// put together are the path.
+pub fn wrap_path(path: &str, width: usize) -> Vec<String> {
+    break_lines(path, width, |c| c == '/')
+}
+
+fn break_lines(text: &str, width: usize, may_break_after: impl Fn(char) -> bool) -> Vec<String> {
+    let width = width.max(1);
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    let mut line_width = 0_usize;
+    // Length of `line` up to the last place where it may be broken.
+    let mut break_at = 0;
+    for c in text.chars() {
+        let c_width = c.width().unwrap_or(0);
+        // A space that a line may end with takes no room: it is trimmed.
+        let vanishes = c == ' ' && may_break_after(c);
+        if line_width + c_width > width && !vanishes && !line.is_empty() {
+            let rest = if break_at > 0 {
+                line.split_off(break_at)
+            } else {
+                String::new()
+            };
+            lines.push(std::mem::replace(&mut line, rest));
+            line_width = width_of(&line);
+            break_at = 0;
+        }
+        line.push(c);
+        line_width += c_width;
+        if may_break_after(c) {
+            break_at = line.len();
+        }
+    }
+    lines.push(line);
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escaped_names_are_one_harmless_line() {
+        assert_eq!(
+            escape(b"a\nb\x1b[31m\t\xff\\"),
+            "a\\nb\\u{1b}[31m\\t\\xff\\\\"
+        );
+        assert_eq!(
+            escape("x\u{202e}fdp\u{9b}".as_bytes()),
+            "x\\u{202e}fdp\\u{9b}"
+        );
+        assert_eq!(escape("größe 日本.txt".as_bytes()), "größe 日本.txt");
+        assert_eq!(escape(b"a b "), "a b\\u{20}");
+        assert_eq!(escape_text("a\\b\nc"), "a\\b\\nc");
+    }
+
+    #[test]
+    fn different_names_look_different() {
+        assert_ne!(escape(b"\n"), escape(b"\\n"));
+        assert_ne!(escape(b"\xff"), escape(b"\\xff"));
+    }
+
+    #[test]
+    fn sizes_have_one_decimal_from_a_kibibyte_on() {
+        assert_eq!(size(0), "0 B");
+        assert_eq!(size(1023), "1023 B");
+        assert_eq!(size(4300), "4.2 KiB");
+        assert_eq!(size(1 << 30), "1.0 GiB");
+    }
+
+    #[test]
+    fn durations_keep_two_units() {
+        assert_eq!(duration(Duration::from_millis(2140)), "2.1 s");
+        assert_eq!(duration(Duration::from_secs(125)), "2 min 5 s");
+        assert_eq!(duration(Duration::from_secs(3725)), "1 h 2 min");
+    }
+
+    #[test]
+    fn text_breaks_at_spaces_and_long_words_anywhere() {
+        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrap("abcdefgh ij", 4), ["abcd", "efgh", "ij"]);
+        assert_eq!(wrap("", 4), [""]);
+        assert_eq!(wrap("日本語", 4), ["日本", "語"]);
+    }
+
+    #[test]
+    fn paths_break_after_slashes_and_lose_nothing() {
+        let path = "some/long/path/to/a file";
+        let lines = wrap_path(path, 10);
+        assert_eq!(lines, ["some/long/", "path/to/", "a file"]);
+        assert_eq!(lines.concat(), path);
+    }
+}
