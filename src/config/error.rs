@@ -1,6 +1,348 @@
 //! What can be wrong with a configuration.
 
-/// All errors of a configuration.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
-#[error("the configuration has errors")]
-pub struct ConfigError;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use miette::{Diagnostic, LabeledSpan, MietteError, NamedSource, SourceCode, SourceSpan};
+use thiserror::Error;
+
+use super::document::Span;
+
+/// No configuration could be made of the files. None of the texts holds a passkey.
+#[derive(Debug, Error, Diagnostic)]
+pub enum ConfigError {
+    /// There is no configuration file.
+    #[error("no configuration file; looked for {}", list(.looked_for))]
+    #[diagnostic(
+        code(hostsync::config::not_found),
+        help("go to the folder of the configuration, or name the file with `--config PATH`")
+    )]
+    NotFound {
+        /// The places, in the order in which they were looked at.
+        looked_for: Vec<PathBuf>,
+    },
+    /// The main file cannot be read.
+    #[error("cannot read {}: {reason}", .path.display())]
+    #[diagnostic(
+        code(hostsync::config::unreadable),
+        help("check that it is a file, and who may read it")
+    )]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// The main file has a form that this version does not read.
+    #[error("{} is in a form that this version does not read yet", .path.display())]
+    #[diagnostic(
+        code(hostsync::config::unsupported_form),
+        help("write a `config.ini`, and name it with `--config` if this file is to stay")
+    )]
+    UnsupportedForm {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The files say something that cannot be meant.
+    #[error(
+        "the configuration {} has {} error{}",
+        .path.display(), .issues.len(), if .issues.len() == 1 { "" } else { "s" }
+    )]
+    #[diagnostic(code(hostsync::config::invalid))]
+    Invalid {
+        /// The main file.
+        path: PathBuf,
+        /// Everything that is wrong, in all files.
+        #[related]
+        issues: Vec<Issue>,
+    },
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    let paths: Vec<_> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    paths.join(", ")
+}
+
+/// The kind of an [`Issue`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum IssueCode {
+    /// A file that is needed cannot be read.
+    Unreadable,
+    /// A file is not UTF-8.
+    Encoding,
+    /// A file is not JSON or not an ini file.
+    Syntax,
+    /// A line of an ini file comes before any section.
+    MissingSection,
+    /// A section of an ini file that nothing reads.
+    UnknownSection,
+    /// A key that nothing reads.
+    UnknownKey,
+    /// A key that is there twice.
+    DuplicateKey,
+    /// A key that has to be there.
+    MissingKey,
+    /// A text where a number should be, for instance.
+    WrongType,
+    /// A value that cannot be used.
+    InvalidValue,
+    /// A pattern that is not a glob.
+    InvalidGlob,
+    /// A path that starts in the home folder, which is not known.
+    NoHome,
+    /// A host that is there twice.
+    DuplicateHost,
+    /// More than one source of the same password.
+    SeveralPasskeys,
+    /// Two destinations of a host, one of which lies in the other.
+    OverlappingDestinations,
+}
+
+impl IssueCode {
+    /// The code as people see it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreadable => "hostsync::config::unreadable",
+            Self::Encoding => "hostsync::config::encoding",
+            Self::Syntax => "hostsync::config::syntax",
+            Self::MissingSection => "hostsync::config::missing_section",
+            Self::UnknownSection => "hostsync::config::unknown_section",
+            Self::UnknownKey => "hostsync::config::unknown_key",
+            Self::DuplicateKey => "hostsync::config::duplicate_key",
+            Self::MissingKey => "hostsync::config::missing_key",
+            Self::WrongType => "hostsync::config::wrong_type",
+            Self::InvalidValue => "hostsync::config::invalid_value",
+            Self::InvalidGlob => "hostsync::config::invalid_glob",
+            Self::NoHome => "hostsync::config::no_home",
+            Self::DuplicateHost => "hostsync::config::duplicate_host",
+            Self::SeveralPasskeys => "hostsync::config::several_passkeys",
+            Self::OverlappingDestinations => "hostsync::config::overlapping_destinations",
+        }
+    }
+}
+
+/// One thing that is wrong, with the place in its file.
+#[derive(Debug)]
+pub struct Issue {
+    code: IssueCode,
+    message: String,
+    help: Option<String>,
+    source: Option<NamedSource<Excerpt>>,
+    labels: Vec<LabeledSpan>,
+}
+
+impl Issue {
+    /// An issue that has no place inside a file.
+    pub(super) fn new(code: IssueCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            help: None,
+            source: None,
+            labels: Vec::new(),
+        }
+    }
+
+    /// With the text that labels point into.
+    pub(super) fn with_source(mut self, source: NamedSource<Excerpt>) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// With one more marked place; spans outside of the text are moved to its end.
+    pub(super) fn label(mut self, span: Span, text: impl Into<String>) -> Self {
+        if let Some(source) = &self.source
+            && let Some(span) = source.inner().fitting(span)
+        {
+            self.labels
+                .push(LabeledSpan::new_with_span(Some(text.into()), span));
+        }
+        self
+    }
+
+    /// With what to do about it.
+    pub(super) fn help(mut self, text: impl Into<String>) -> Self {
+        self.help = Some(text.into());
+        self
+    }
+
+    /// With "did you mean", if one of the `known` words is close to `word`; else with the list.
+    pub(super) fn suggest(self, word: &str, known: &[&str]) -> Self {
+        match closest(word, known.iter().copied()) {
+            Some(close) => self.help(format!("did you mean `{close}`?")),
+            None => self.help(format!("known here: {}", known.join(", "))),
+        }
+    }
+
+    /// What kind of issue it is.
+    pub fn issue_code(&self) -> IssueCode {
+        self.code
+    }
+
+    /// The file it is about, as shown to people; `None` when the message alone names it.
+    pub fn file(&self) -> Option<&str> {
+        self.source.as_ref().map(NamedSource::name)
+    }
+}
+
+impl fmt::Display for Issue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Issue {}
+
+impl Diagnostic for Issue {
+    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        Some(Box::new(self.code.as_str()))
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.help
+            .as_ref()
+            .map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.source.as_ref().map(|source| source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        if self.labels.is_empty() {
+            return None;
+        }
+        Some(Box::new(self.labels.iter().cloned()))
+    }
+}
+
+/// The text of a file with its passkeys hidden, and how much of it may be shown around a label.
+#[derive(Clone, Debug)]
+pub(super) struct Excerpt {
+    pub(super) text: Arc<str>,
+    pub(super) context_lines: usize,
+}
+
+impl Excerpt {
+    /// `span` cut down to the text and to whole characters; `None` when there is no text.
+    fn fitting(&self, span: Span) -> Option<SourceSpan> {
+        let last = self.text.char_indices().next_back()?.0;
+        let start = self.text.floor_char_boundary(span.start.min(last));
+        let end = self
+            .text
+            .ceil_char_boundary(span.end.clamp(start, self.text.len()));
+        Some((start, end - start).into())
+    }
+}
+
+impl SourceCode for Excerpt {
+    fn read_span<'a>(
+        &'a self,
+        span: &SourceSpan,
+        context_lines_before: usize,
+        context_lines_after: usize,
+    ) -> Result<Box<dyn miette::SpanContents<'a> + 'a>, MietteError> {
+        self.text.read_span(
+            span,
+            context_lines_before.min(self.context_lines),
+            context_lines_after.min(self.context_lines),
+        )
+    }
+}
+
+/// Patterns that pick no host.
+#[derive(Clone, Debug, PartialEq, Eq, Error, Diagnostic)]
+pub enum SelectError {
+    /// Nothing has that name, address or group.
+    #[error("no host matches `{pattern}`")]
+    #[diagnostic(code(hostsync::config::no_such_host))]
+    NoMatch {
+        /// The pattern.
+        pattern: String,
+        /// What to do about it.
+        #[help]
+        help: String,
+    },
+    /// The pattern cannot be understood.
+    #[error("`{pattern}` is not a pattern: {reason}")]
+    #[diagnostic(
+        code(hostsync::config::invalid_pattern),
+        help("a pattern is a name, an address, a group, or a glob over names and addresses")
+    )]
+    BadPattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Something harmless that people may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// The file it is about.
+    pub path: PathBuf,
+    /// What was seen: small first letter, no dot at the end, without the path.
+    pub text: String,
+}
+
+impl Remark {
+    pub(super) fn new(path: &Path, text: impl Into<String>) -> Self {
+        Self {
+            path: path.to_owned(),
+            text: text.into(),
+        }
+    }
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.text)
+    }
+}
+
+/// The word that somebody who wrote `word` most likely meant.
+pub(super) fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    let limit = (word.chars().count() / 3).max(1);
+    known
+        .into_iter()
+        .map(|known| {
+            let distance = strsim::damerau_levenshtein(&word, &known.to_lowercase());
+            (distance, known)
+        })
+        .filter(|(distance, _)| *distance <= limit)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closest_word_is_found_only_when_it_is_close() {
+        assert_eq!(closest("pot", ["port", "user"]), Some("port"));
+        assert_eq!(closest("PORT", ["port", "user"]), Some("port"));
+        assert_eq!(closest("banana", ["port", "user"]), None);
+    }
+
+    #[test]
+    fn label_beyond_the_text_moves_to_its_end() {
+        let excerpt = Excerpt {
+            text: "aé".into(),
+            context_lines: 0,
+        };
+        let span = excerpt.fitting(Span { start: 9, end: 12 });
+        assert_eq!(span, Some((1, 2).into()));
+        let empty = Excerpt {
+            text: "".into(),
+            context_lines: 0,
+        };
+        assert_eq!(empty.fitting(Span { start: 0, end: 1 }), None);
+    }
+}

@@ -1,16 +1,170 @@
 //! The configuration: what people write, checked and turned into one [`Config`].
 //!
-//! Two forms are read: the old one (`config.ini`, `connection_info.json`, `[ip].json`; see
-//! [`ini`] and [`inventory`]) and the native `hostsync.toml`. Both end in the same [`Config`]; from
-//! there on nothing knows which one it was.
+//! Two forms are meant: the old one (`config.ini`, `connection_info.json`, `[ip].json`; see `ini` and
+//! `inventory`) and the native `hostsync.toml`, which this version does not read yet.
+//!
+//! ```text
+//! config.ini ──────────► ini ───────┐
+//! connection_info.json ► inventory ─┼─► document (values with places) ─► check, settings ─► Config
+//! [ip].json ───────────► inventory ─┘
+//! ```
+//!
+//! Readers know a syntax and nothing else; the checks know the rules and no file format. From
+//! [`Config`] on nothing knows which form it was.
 
-pub mod error;
-pub mod ini;
-pub mod inventory;
+mod check;
+mod digest;
+mod document;
+mod error;
+mod ini;
+mod inventory;
+mod mask;
+mod select;
+mod settings;
 mod types;
 
-pub use error::ConfigError;
+use std::path::{Path, PathBuf};
+
+pub use digest::config_digest;
+pub use error::{ConfigError, Issue, IssueCode, Remark, SelectError};
+pub use select::select;
 pub use types::{
     Auth, Config, Exact, Excludes, ExcludesError, Host, Mapping, MaxDelete, Modes, Passkey,
     Settings, SymlinkPolicy,
 };
+
+use document::{Document, FileName, Findings, RawConfig, Span};
+
+/// What the configuration needs to know about the user and the shell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Environment {
+    /// The home folder.
+    pub home: Option<PathBuf>,
+    /// The current folder; absolute.
+    pub current_dir: PathBuf,
+}
+
+/// A configuration that was read without errors.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What it says.
+    pub config: Config,
+    /// What people may want to know about it.
+    pub remarks: Vec<Remark>,
+}
+
+/// Where a configuration is looked for, below the current folder, in this order.
+const USUAL_PLACES: [&str; 3] = ["hostsync.toml", "config.ini", "config/config.ini"];
+
+/// The main file of the configuration: the one that is named, else the first of `hostsync.toml`,
+/// `config.ini` and `config/config.ini` in the current folder.
+///
+/// # Errors
+/// When there is none; the error names the places.
+pub fn find(explicit: Option<&Path>, environment: &Environment) -> Result<PathBuf, ConfigError> {
+    let places: Vec<PathBuf> = match explicit {
+        Some(path) => vec![path.to_owned()],
+        None => USUAL_PLACES.iter().map(PathBuf::from).collect(),
+    };
+    places
+        .iter()
+        .map(|place| environment.current_dir.join(place))
+        .find(|place| place.exists())
+        .ok_or(ConfigError::NotFound { looked_for: places })
+}
+
+/// Reads a configuration and checks all of it.
+///
+/// A host whose mapper file or source is missing does not fail the configuration: its
+/// [`Host::problem`] says so.
+///
+/// # Errors
+/// When the main file cannot be read, or with everything that is wrong in any of the files.
+pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, ConfigError> {
+    let path: PathBuf = environment.current_dir.join(path).components().collect();
+    if path
+        .extension()
+        .is_some_and(|extension| extension == "toml")
+    {
+        return Err(ConfigError::UnsupportedForm { path });
+    }
+    let mut findings = Findings::default();
+    let config = read_old_form(&path, environment, &mut findings)?
+        .map(|raw| check::check(raw, environment, &mut findings));
+    let Findings { issues, remarks } = findings;
+    match config {
+        Some(config) if issues.is_empty() => Ok(Loaded { config, remarks }),
+        _ => Err(ConfigError::Invalid { path, issues }),
+    }
+}
+
+/// Reads `config.ini` and the files that it names. `None` when so little can be read that it has been
+/// reported already and nothing is left to be checked.
+fn read_old_form(
+    path: &Path,
+    environment: &Environment,
+    findings: &mut Findings,
+) -> Result<Option<RawConfig>, ConfigError> {
+    let bytes = std::fs::read(path).map_err(|error| ConfigError::Unreadable {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })?;
+    let file = FileName::new(path.to_owned(), &environment.current_dir);
+    let hidden = |text: &str| mask::hide(text, &mask::values_of_secret_words(text));
+    let text = match decode(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            findings.issue(error.issue(&Document::new(&file, &hidden(&error.lossy), 1)));
+            return Ok(None);
+        }
+    };
+    let document = Document::new(&file, &hidden(&text), 1);
+    let settings = ini::read(&document, &text, findings);
+    let places = check::Places {
+        base: check::folder_of(path),
+        home: environment.home.as_deref(),
+    };
+    let hosts = settings::inventory_paths(&settings, &places, findings)
+        .map(|paths| inventory::read(&paths, &environment.current_dir, findings))
+        .unwrap_or_default();
+    Ok(Some(RawConfig {
+        path: path.to_owned(),
+        settings,
+        hosts,
+    }))
+}
+
+/// Text that is not UTF-8.
+struct EncodingError {
+    /// The text with replacement characters.
+    lossy: String,
+    /// Where the first of them is.
+    at: usize,
+}
+
+impl EncodingError {
+    fn issue(&self, document: &Document) -> Issue {
+        let span = Span {
+            start: self.at,
+            end: self.at + 1,
+        };
+        document
+            .issue(IssueCode::Encoding, "the file is not UTF-8")
+            .label(span, "this byte cannot be read")
+            .help("save the file as UTF-8")
+    }
+}
+
+/// The text of a file, without a byte order mark.
+fn decode(mut bytes: Vec<u8>) -> Result<String, EncodingError> {
+    if bytes.starts_with("\u{feff}".as_bytes()) {
+        bytes.drain(.."\u{feff}".len());
+    }
+    String::from_utf8(bytes).map_err(|error| EncodingError {
+        at: error.utf8_error().valid_up_to(),
+        lossy: String::from_utf8_lossy(error.as_bytes()).into_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

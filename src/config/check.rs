@@ -1,0 +1,635 @@
+//! From what is written to a [`Config`]: every rule that does not belong to one file format.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+
+use super::document::{Document, Findings, Node, RawConfig, RawHost, Span, Table, Value};
+use super::error::{Issue, IssueCode};
+use super::inventory::wrong_element;
+use super::types::{Auth, Config, Exact, Excludes, Host, Mapping, Passkey, SymlinkPolicy};
+use super::{Environment, settings};
+use crate::model::{HostId, LocalPath, RemotePath};
+
+/// The keys of a host.
+pub(super) const HOST_KEYS: [&str; 9] = [
+    "ip_address",
+    "user",
+    "passkey",
+    "name",
+    "port",
+    "groups",
+    "identity_file",
+    "passkey_env",
+    "passkey_command",
+];
+
+/// The keys of a mapping.
+const MAPPING_KEYS: [&str; 5] = ["src", "dest", "exact", "exclude", "symlinks"];
+
+/// Bytes that a file of a host in the state needs beside the host's name (`.json` and the mark of a
+/// temporary file), out of the 255 that file systems allow.
+const LONGEST_NAME_BYTES: usize = 255 - 32;
+
+/// Makes a configuration of what is written. What is wrong with it is added to `findings`; the
+/// result is to be used only if that has no issues.
+pub(super) fn check(raw: RawConfig, environment: &Environment, findings: &mut Findings) -> Config {
+    let base = folder_of(&raw.path).to_owned();
+    let places = Places {
+        base: &base,
+        home: environment.home.as_deref(),
+    };
+    let settings = settings::check(&raw.settings, &places, findings);
+    refuse_duplicate_hosts(&raw.hosts, findings);
+    let hosts = raw
+        .hosts
+        .iter()
+        .filter_map(|host| check_host(host, &places, findings))
+        .collect();
+    Config {
+        path: raw.path,
+        settings,
+        hosts,
+    }
+}
+
+/// The folder that holds a file.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
+}
+
+/// What relative paths are relative to.
+pub(super) struct Places<'a> {
+    /// The folder of the main file.
+    pub(super) base: &'a Path,
+    /// The home folder.
+    pub(super) home: Option<&'a Path>,
+}
+
+impl Places<'_> {
+    /// The absolute form of a local path, without `.` components and trailing slashes; `None` when it
+    /// starts in a home folder that is not known.
+    pub(super) fn absolute(&self, text: &str, folder: &Path) -> Option<PathBuf> {
+        let path = match text.strip_prefix("~/") {
+            Some(rest) => self.home?.join(rest.trim_start_matches('/')),
+            None if text == "~" => self.home?.to_owned(),
+            None => folder.join(text),
+        };
+        Some(path.components().collect())
+    }
+}
+
+/// The issue for a path that starts in a home folder that is not known.
+pub(super) fn no_home(document: &Document, span: Span) -> Issue {
+    document
+        .issue(IssueCode::NoHome, "the home folder is not known")
+        .label(span, "starts there")
+        .help("set `HOME`, or write the whole path")
+}
+
+/// The keys of one table, with the errors that go with reading them.
+#[derive(Clone, Copy)]
+pub(super) struct Fields<'a> {
+    pub(super) document: &'a Document,
+    pub(super) table: &'a Table,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn get(&self, key: &str) -> Option<&'a Node> {
+        self.table.get(key).map(|entry| &entry.value)
+    }
+
+    pub(super) fn refuse_unknown(&self, known: &[&str], findings: &mut Findings) {
+        for entry in &self.table.entries {
+            if !known.contains(&entry.key.as_str()) {
+                findings.issue(
+                    self.document
+                        .issue(
+                            IssueCode::UnknownKey,
+                            format!("unknown key `{}`", entry.key),
+                        )
+                        .label(entry.key_span, "nothing reads this")
+                        .suggest(&entry.key, known),
+                );
+            }
+        }
+    }
+
+    fn wrong_type(&self, key: &str, node: &Node, expected: &str) -> Issue {
+        self.document
+            .issue(
+                IssueCode::WrongType,
+                format!("`{key}` should be {expected}"),
+            )
+            .label(node.span, format!("found {}", node.value.kind()))
+    }
+
+    pub(super) fn invalid(&self, node: &Node, message: impl Into<String>, label: &str) -> Issue {
+        self.document
+            .issue(IssueCode::InvalidValue, message)
+            .label(node.span, label)
+    }
+
+    /// The text of a key, if it is there.
+    fn text(&self, key: &str, findings: &mut Findings) -> Option<(&'a str, &'a Node)> {
+        let node = self.get(key)?;
+        if let Value::Text(text) = &node.value {
+            Some((text, node))
+        } else {
+            findings.issue(self.wrong_type(key, node, "a text in quotes"));
+            None
+        }
+    }
+
+    /// The text of a key, if it is there; it must not be empty.
+    fn filled_text(&self, key: &str, findings: &mut Findings) -> Option<(&'a str, &'a Node)> {
+        let (text, node) = self.text(key, findings)?;
+        if text.is_empty() {
+            findings.issue(self.invalid(
+                node,
+                format!("`{key}` is empty"),
+                "nothing between the quotes",
+            ));
+            return None;
+        }
+        Some((text, node))
+    }
+
+    /// The text of a key that has to be there.
+    fn needed_text(&self, key: &str, findings: &mut Findings) -> Option<(&'a str, &'a Node)> {
+        if self.get(key).is_none() {
+            findings.issue(
+                self.document
+                    .issue(IssueCode::MissingKey, format!("`{key}` is missing"))
+                    .label(
+                        self.table.span.first_byte(),
+                        "in the object that begins here",
+                    ),
+            );
+            return None;
+        }
+        self.filled_text(key, findings)
+    }
+
+    /// The elements of a list of texts, if it is there.
+    fn texts(&self, key: &str, findings: &mut Findings) -> Vec<(&'a str, &'a Node)> {
+        let Some(node) = self.get(key) else {
+            return Vec::new();
+        };
+        let Value::List(elements) = &node.value else {
+            findings.issue(
+                self.wrong_type(key, node, "a list of texts")
+                    .help(format!("write `\"{key}\": [\"...\"]`")),
+            );
+            return Vec::new();
+        };
+        let mut texts = Vec::new();
+        for element in elements {
+            match &element.value {
+                Value::Text(text) if !text.is_empty() => texts.push((text.as_str(), element)),
+                Value::Text(_) => findings.issue(self.invalid(
+                    element,
+                    format!("an empty text in `{key}`"),
+                    "nothing between the quotes",
+                )),
+                _ => findings.issue(self.wrong_type(key, element, "a list of texts")),
+            }
+        }
+        texts
+    }
+}
+
+/// The key and the value that a host is named by.
+fn name_of(raw: &RawHost) -> Option<(&'static str, &str, Span)> {
+    ["name", "ip_address"].into_iter().find_map(|key| {
+        let entry = raw.host.table.get(key)?;
+        let name = raw.host.table.text(key)?;
+        Some((key, name, entry.value.span))
+    })
+}
+
+fn refuse_duplicate_hosts(hosts: &[RawHost], findings: &mut Findings) {
+    let mut first_spans: HashMap<&str, Span> = HashMap::new();
+    for raw in hosts {
+        let Some((_, name, span)) = name_of(raw).filter(|(_, name, _)| !name.is_empty()) else {
+            continue;
+        };
+        if let Some(first) = first_spans.get(name) {
+            findings.issue(
+                raw.host
+                    .document
+                    .issue(
+                        IssueCode::DuplicateHost,
+                        format!("host `{name}` is there twice"),
+                    )
+                    .label(*first, "first here")
+                    .label(span, "and again here")
+                    .help("remove one, or give it a `name` of its own"),
+            );
+        } else {
+            first_spans.insert(name, span);
+        }
+    }
+}
+
+fn check_host(raw: &RawHost, places: &Places<'_>, findings: &mut Findings) -> Option<Host> {
+    let fields = Fields {
+        document: &raw.host.document,
+        table: &raw.host.table,
+    };
+    fields.refuse_unknown(&HOST_KEYS, findings);
+    let address = fields.needed_text("ip_address", findings);
+    let user = fields.needed_text("user", findings);
+    let name = fields.filled_text("name", findings);
+    let port = port(fields, findings);
+    let groups = fields.texts("groups", findings);
+    let auth = auth(fields, places, findings);
+    if let Some((address, node)) = address
+        && let Some(reason) = address_error(address)
+    {
+        findings.issue(fields.invalid(node, "not an address", reason));
+    }
+    if let Some((user, node)) = user
+        && user.chars().any(char::is_control)
+    {
+        findings.issue(fields.invalid(node, "`user` holds a control character", "in this"));
+    }
+    if let Some((name, node)) = name.or(address)
+        && let Some(reason) = name_error(name)
+    {
+        findings.issue(
+            fields
+                .invalid(node, "a host cannot have this name", reason)
+                .help("the name of a host is also the name of its mapper file"),
+        );
+    }
+    let (mappings, problem) = mappings(raw, places, findings);
+    let (address, _) = address?;
+    let (user, _) = user?;
+    Some(Host {
+        id: HostId::new(name.map_or(address, |(name, _)| name)),
+        address: address.to_owned(),
+        port,
+        user: user.to_owned(),
+        auth,
+        groups: groups
+            .into_iter()
+            .map(|(group, _)| group.to_owned())
+            .collect(),
+        mappings,
+        problem,
+    })
+}
+
+/// Why a host cannot have this name; `None` when it can.
+pub(super) fn name_error(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        Some("it is empty")
+    } else if name.contains('/') {
+        Some("it has a `/`")
+    } else if name.starts_with(['-', '.']) {
+        Some("it starts with `-` or `.`")
+    } else if name.chars().any(char::is_control) {
+        Some("it has a control character")
+    } else if name.trim() != name {
+        Some("it starts or ends with a space")
+    } else if HostId::new(name).as_file_name().len() > LONGEST_NAME_BYTES {
+        Some("it is too long")
+    } else {
+        None
+    }
+}
+
+/// Why this cannot be connected to; `None` when it can be tried.
+fn address_error(address: &str) -> Option<&'static str> {
+    if address.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        Some("it has a space or a control character")
+    } else if address.contains(['[', ']']) {
+        Some("an IPv6 address is written without brackets")
+    } else if address.contains('@') {
+        Some("the login name belongs into `user`")
+    } else if address.matches(':').count() == 1 {
+        Some("the port belongs into `port`")
+    } else {
+        None
+    }
+}
+
+fn port(fields: Fields<'_>, findings: &mut Findings) -> u16 {
+    const DEFAULT: u16 = 22;
+    let Some(node) = fields.get("port") else {
+        return DEFAULT;
+    };
+    let Value::Number(number) = &node.value else {
+        findings.issue(fields.wrong_type("port", node, "a number"));
+        return DEFAULT;
+    };
+    match number.parse() {
+        Ok(port) if port > 0 => port,
+        _ => {
+            findings.issue(fields.invalid(node, "not a port", "not within 1 to 65535"));
+            DEFAULT
+        }
+    }
+}
+
+fn auth(fields: Fields<'_>, places: &Places<'_>, findings: &mut Findings) -> Auth {
+    let folder = folder_of(&fields.document.path);
+    let identity_file = fields
+        .filled_text("identity_file", findings)
+        .and_then(|(text, node)| {
+            let path = places.absolute(text, folder);
+            if path.is_none() {
+                findings.issue(no_home(fields.document, node.span));
+            }
+            path.map(LocalPath::new)
+        });
+    let literal = fields
+        .text("passkey", findings)
+        // An empty one is the same as none, as with the settings.
+        .filter(|(text, _)| !text.is_empty())
+        .map(|(text, _)| Passkey::Literal(SecretString::from(text)));
+    let variable = fields
+        .filled_text("passkey_env", findings)
+        .and_then(|(text, node)| {
+            if text.contains(['=', '\0']) {
+                findings.issue(fields.invalid(
+                    node,
+                    "`passkey_env` is not the name of a variable",
+                    "this",
+                ));
+                return None;
+            }
+            Some(Passkey::Env(text.to_owned()))
+        });
+    let command = fields
+        .filled_text("passkey_command", findings)
+        .map(|(text, _)| Passkey::Command(text.to_owned()));
+    refuse_several_passkeys(fields, findings);
+    Auth {
+        identity_file,
+        passkey: literal.or(variable).or(command),
+    }
+}
+
+fn refuse_several_passkeys(fields: Fields<'_>, findings: &mut Findings) {
+    let named: Vec<_> = fields
+        .table
+        .entries
+        .iter()
+        .filter(|entry| {
+            matches!(
+                entry.key.as_str(),
+                "passkey" | "passkey_env" | "passkey_command"
+            )
+        })
+        .collect();
+    if named.len() < 2 {
+        return;
+    }
+    let issue = fields.document.issue(
+        IssueCode::SeveralPasskeys,
+        "the password of a host comes from more than one place",
+    );
+    let issue = named.iter().fold(issue, |issue, entry| {
+        issue.label(entry.key_span, "from here")
+    });
+    findings.issue(issue.help("keep one of them"));
+}
+
+/// The mappings of a host, and why it cannot be worked on.
+fn mappings(
+    raw: &RawHost,
+    places: &Places<'_>,
+    findings: &mut Findings,
+) -> (Vec<Mapping>, Option<String>) {
+    let raw = match &raw.mappings {
+        Ok(raw) => raw,
+        Err(problem) => return (Vec::new(), Some(problem.clone())),
+    };
+    let mut mappings = Vec::new();
+    let mut dest_spans = Vec::new();
+    let mut problems = Vec::new();
+    for node in &raw.nodes {
+        let Value::Table(table) = &node.value else {
+            findings.issue(wrong_element(&raw.document, node, "{\"src\", \"dest\"}"));
+            continue;
+        };
+        let fields = Fields {
+            document: &raw.document,
+            table,
+        };
+        if let Some((mapping, dest_span)) = check_mapping(fields, places, findings) {
+            problems.extend(source_problem(&mapping));
+            mappings.push(mapping);
+            dest_spans.push(dest_span);
+        }
+    }
+    refuse_overlaps(&raw.document, &mappings, &dest_spans, findings);
+    let problem = (!problems.is_empty()).then(|| problems.join("; "));
+    (mappings, problem)
+}
+
+/// Why a source cannot be used.
+fn source_problem(mapping: &Mapping) -> Option<String> {
+    let path = mapping.src.as_path();
+    let error = path.symlink_metadata().err()?;
+    let written = &mapping.src_as_written;
+    Some(if error.kind() == std::io::ErrorKind::NotFound {
+        format!(
+            "`src` `{written}` does not exist ({}); create it or correct the mapping",
+            path.display()
+        )
+    } else {
+        format!(
+            "cannot read `src` `{written}` ({}): {error}; check who may read it",
+            path.display()
+        )
+    })
+}
+
+fn check_mapping(
+    fields: Fields<'_>,
+    places: &Places<'_>,
+    findings: &mut Findings,
+) -> Option<(Mapping, Span)> {
+    fields.refuse_unknown(&MAPPING_KEYS, findings);
+    let src = fields.needed_text("src", findings);
+    let dest = fields.needed_text("dest", findings);
+    let exact = exact(fields, findings);
+    let exclude = exclude(fields, findings);
+    let symlinks = symlinks(fields, findings);
+    let src_path = src.and_then(|(text, node)| {
+        if text.contains('\0') {
+            findings.issue(fields.invalid(node, "`src` holds a NUL", "no path has one"));
+            return None;
+        }
+        let path = places.absolute(text, places.base);
+        if path.is_none() {
+            findings.issue(no_home(fields.document, node.span));
+        }
+        path
+    });
+    let (src, src_node) = src?;
+    let (dest, dest_node) = dest?;
+    let full_dest = if dest.ends_with('/') {
+        // `src` as it is written decides, so that the plan is the same wherever the folder lies.
+        let Some(name) = base_name(src) else {
+            findings.issue(
+                fields
+                    .invalid(
+                        dest_node,
+                        "`dest` ends in `/`, and `src` has no base name to append",
+                        "the base name of `src` would come here",
+                    )
+                    .label(src_node.span, "has none")
+                    .help("write the full path on the host, without a `/` at its end"),
+            );
+            return None;
+        };
+        format!("{dest}{name}")
+    } else {
+        dest.to_owned()
+    };
+    if let Some((reason, help)) = dest_error(&full_dest) {
+        findings.issue(
+            fields
+                .invalid(dest_node, "`dest` cannot be used", reason)
+                .help(help),
+        );
+        return None;
+    }
+    let mapping = Mapping {
+        src: LocalPath::new(src_path?),
+        src_as_written: src.to_owned(),
+        dest: RemotePath::from_dest(full_dest.as_bytes()),
+        dest_as_written: full_dest,
+        exact,
+        exclude,
+        symlinks,
+    };
+    Some((mapping, dest_node.span))
+}
+
+/// The last component of a path as it is written, if it names something.
+fn base_name(path: &str) -> Option<&str> {
+    path.rsplit('/')
+        .find(|part| !part.is_empty())
+        .filter(|part| !matches!(*part, "." | ".." | "~"))
+}
+
+/// Why files cannot go there, and what to do about it; `None` when they can.
+pub(super) fn dest_error(dest: &str) -> Option<(&'static str, &'static str)> {
+    if dest.contains(['\0', '\n', '\r']) {
+        Some((
+            "it holds a line break or a NUL",
+            "write the path without it",
+        ))
+    } else if dest.split('/').any(|part| part == "..") {
+        Some(("it has a `..`", "write the path that is meant"))
+    } else if dest.starts_with('~') && dest != "~" && !dest.starts_with("~/") {
+        Some((
+            "it starts in the home folder of somebody else",
+            "write the whole path, or `./~...` for a name that starts like that",
+        ))
+    } else {
+        None
+    }
+}
+
+fn exact(fields: Fields<'_>, findings: &mut Findings) -> Exact {
+    let Some(node) = fields.get("exact") else {
+        return Exact::default();
+    };
+    match &node.value {
+        Value::Bool(false) => Exact::No,
+        Value::Bool(true) => Exact::Orphans,
+        Value::Text(text) if text == "mirror" => Exact::Mirror,
+        _ => {
+            findings.issue(
+                fields
+                    .invalid(node, "`exact` cannot be this", "unknown value")
+                    .help("write `true`, `false` or `\"mirror\"`"),
+            );
+            Exact::default()
+        }
+    }
+}
+
+fn exclude(fields: Fields<'_>, findings: &mut Findings) -> Excludes {
+    let mut patterns = Vec::new();
+    for (pattern, node) in fields.texts("exclude", findings) {
+        let problem = if pattern.trim_matches('/').is_empty() {
+            Some("it names nothing".to_owned())
+        } else {
+            Excludes::new(vec![pattern.to_owned()])
+                .err()
+                .map(|error| error.reason)
+        };
+        match problem {
+            None => patterns.push(pattern.to_owned()),
+            Some(reason) => findings.issue(
+                fields
+                    .document
+                    .issue(IssueCode::InvalidGlob, format!("`{pattern}` is not a glob"))
+                    .label(node.span, reason),
+            ),
+        }
+    }
+    Excludes::new(patterns).unwrap_or_else(|error| {
+        findings.issue(Issue::new(IssueCode::InvalidGlob, error.to_string()));
+        Excludes::default()
+    })
+}
+
+fn symlinks(fields: Fields<'_>, findings: &mut Findings) -> SymlinkPolicy {
+    let Some((text, node)) = fields.text("symlinks", findings) else {
+        return SymlinkPolicy::default();
+    };
+    match text {
+        "preserve" => SymlinkPolicy::Preserve,
+        "follow" => SymlinkPolicy::Follow,
+        "skip" => SymlinkPolicy::Skip,
+        _ => {
+            findings.issue(
+                fields
+                    .invalid(node, "`symlinks` cannot be this", "unknown value")
+                    .suggest(text, &["preserve", "follow", "skip"]),
+            );
+            SymlinkPolicy::default()
+        }
+    }
+}
+
+fn refuse_overlaps(
+    document: &Document,
+    mappings: &[Mapping],
+    dest_spans: &[Span],
+    findings: &mut Findings,
+) {
+    for (later, mapping) in mappings.iter().enumerate() {
+        for (earlier, other) in mappings[..later].iter().enumerate() {
+            let text = if mapping.dest == other.dest {
+                "the same destination twice"
+            } else if mapping.dest.contains(&other.dest) || other.dest.contains(&mapping.dest) {
+                "a destination that lies in another one of the same host"
+            } else {
+                continue;
+            };
+            findings.issue(
+                document
+                    .issue(IssueCode::OverlappingDestinations, text)
+                    .label(
+                        dest_spans[earlier],
+                        format!("this is {}", other.dest_as_written),
+                    )
+                    .label(
+                        dest_spans[later],
+                        format!("this is {}", mapping.dest_as_written),
+                    )
+                    .help("no file may have two mappings; use `exclude` or join their sources"),
+            );
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What a configuration says before anybody has judged it: values with their places.
+//!
+//! Every form of configuration is read into these types, and [`super::check`] makes a
+//! [`Config`](super::Config) of them. None of the types has a `Debug` form, since passkeys are among
+//! the values.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use miette::NamedSource;
+
+use super::error::{Excerpt, Issue, IssueCode, Remark};
+
+/// A piece of a document: byte offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) start: usize,
+    pub(super) end: usize,
+}
+
+impl Span {
+    /// Its beginning, to mark where something long starts rather than all of it.
+    pub(super) fn first_byte(self) -> Self {
+        Self {
+            start: self.start,
+            end: self.end.min(self.start + 1),
+        }
+    }
+}
+
+/// A file as errors show it.
+pub(super) struct Document {
+    /// Where it is; absolute.
+    pub(super) path: PathBuf,
+    /// What people call it.
+    name: String,
+    excerpt: Excerpt,
+}
+
+impl Document {
+    /// A file whose `text` has its passkeys hidden already.
+    pub(super) fn new(file: &FileName, hidden: &str, context_lines: usize) -> Arc<Self> {
+        Arc::new(Self {
+            path: file.path.clone(),
+            name: file.shown.clone(),
+            excerpt: Excerpt {
+                text: hidden.into(),
+                context_lines,
+            },
+        })
+    }
+
+    /// An issue of this file, without labels yet.
+    pub(super) fn issue(&self, code: IssueCode, message: impl Into<String>) -> Issue {
+        Issue::new(code, message).with_source(NamedSource::new(&self.name, self.excerpt.clone()))
+    }
+}
+
+/// A file by both of its names.
+#[derive(Clone)]
+pub(super) struct FileName {
+    /// Where it is; absolute.
+    pub(super) path: PathBuf,
+    /// What people call it: relative where it lies below the current folder.
+    pub(super) shown: String,
+}
+
+impl FileName {
+    pub(super) fn new(path: PathBuf, current_dir: &Path) -> Self {
+        let shown = path
+            .strip_prefix(current_dir)
+            .unwrap_or(&path)
+            .display()
+            .to_string();
+        Self { path, shown }
+    }
+}
+
+/// A value with its place.
+pub(super) struct Node {
+    pub(super) value: Value,
+    pub(super) span: Span,
+}
+
+/// A value of any form of configuration. An ini file has only `Null` and `Text`.
+pub(super) enum Value {
+    Null,
+    Bool(bool),
+    Number(String),
+    Text(String),
+    List(Vec<Node>),
+    Table(Table),
+}
+
+impl Value {
+    /// What it is, for "found ...".
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "nothing",
+            Self::Bool(_) => "true or false",
+            Self::Number(_) => "a number",
+            Self::Text(_) => "a text",
+            Self::List(_) => "a list",
+            Self::Table(_) => "an object",
+        }
+    }
+}
+
+/// Keys with values. No key is there twice: readers report that and keep the first.
+pub(super) struct Table {
+    pub(super) entries: Vec<Entry>,
+    pub(super) span: Span,
+}
+
+/// One key of a table.
+pub(super) struct Entry {
+    pub(super) key: String,
+    pub(super) key_span: Span,
+    pub(super) value: Node,
+}
+
+impl Table {
+    pub(super) fn get(&self, key: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.key == key)
+    }
+
+    /// The value of a key that holds a text.
+    pub(super) fn text(&self, key: &str) -> Option<&str> {
+        match &self.get(key)?.value.value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// A table and the file it comes from.
+pub(super) struct RawTable {
+    pub(super) document: Arc<Document>,
+    pub(super) table: Table,
+}
+
+/// The mappings of one host and the file they come from.
+pub(super) struct RawMappings {
+    pub(super) document: Arc<Document>,
+    pub(super) nodes: Vec<Node>,
+}
+
+/// A host as it is written.
+pub(super) struct RawHost {
+    /// Its own keys.
+    pub(super) host: RawTable,
+    /// What it gets, or why nobody knows (for people, with the cure).
+    pub(super) mappings: Result<RawMappings, String>,
+}
+
+/// A whole configuration as it is written.
+pub(super) struct RawConfig {
+    /// The main file; absolute.
+    pub(super) path: PathBuf,
+    pub(super) settings: RawTable,
+    pub(super) hosts: Vec<RawHost>,
+}
+
+/// What was found so far.
+#[derive(Default)]
+pub(super) struct Findings {
+    pub(super) issues: Vec<Issue>,
+    pub(super) remarks: Vec<Remark>,
+}
+
+impl Findings {
+    pub(super) fn issue(&mut self, issue: Issue) {
+        self.issues.push(issue);
+    }
+
+    pub(super) fn remark(&mut self, path: &Path, text: impl Into<String>) {
+        self.remarks.push(Remark::new(path, text));
+    }
+}

@@ -1,0 +1,331 @@
+//! The settings: every key, its default and what it may be.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use globset::Glob;
+
+use super::check::{Fields, Places, dest_error, no_home};
+use super::document::{Findings, Node, RawTable, Value};
+use super::error::IssueCode;
+use super::inventory::InventoryPaths;
+use super::types::{MaxDelete, Modes, Settings};
+use crate::model::RemotePath;
+
+/// The keys of the settings.
+pub(super) const KEYS: [&str; 19] = [
+    "number_of_connections",
+    "log_path",
+    "connection_info_path",
+    "address_mapper_path",
+    "autosync",
+    "synctime",
+    "state_path",
+    "known_hosts_path",
+    "connect_timeout",
+    "login_timeout",
+    "stall_timeout",
+    "staging_path",
+    "backups",
+    "max_delete",
+    "modes",
+    "diff_hide",
+    "diff_show",
+    "ciphers",
+    "compress",
+];
+
+/// More hosts at once than this is a slip of the finger.
+const MOST_CONNECTIONS: usize = 1000;
+
+/// More kept versions than this would be forever.
+const MOST_BACKUPS: u32 = 10_000;
+
+/// Longest time-out: a day.
+const LONGEST_TIMEOUT: Duration = Duration::from_hours(24);
+
+/// Longest time between two looks of `watch`: 30 days.
+const LONGEST_INTERVAL: Duration = Duration::from_hours(30 * 24);
+
+/// Where the settings say that the hosts and their mapper files are.
+pub(super) fn inventory_paths(
+    raw: &RawTable,
+    places: &Places<'_>,
+    findings: &mut Findings,
+) -> Option<InventoryPaths> {
+    let mut reader = Reader::new(raw, places, findings);
+    let hosts = reader.path("connection_info_path", "connection_info.json");
+    let mapper_folder = reader.path("address_mapper_path", "path_mapper/");
+    Some(InventoryPaths {
+        hosts: hosts?,
+        mapper_folder: mapper_folder?,
+    })
+}
+
+/// Checks all settings. Where one is wrong, its default stands in for it.
+pub(super) fn check(raw: &RawTable, places: &Places<'_>, findings: &mut Findings) -> Settings {
+    let mut reader = Reader::new(raw, places, findings);
+    reader.fields.refuse_unknown(&KEYS, reader.findings);
+    Settings {
+        number_of_connections: reader.number("number_of_connections", 8, 1..=MOST_CONNECTIONS),
+        log_path: reader.path("log_path", "logs/").unwrap_or_default(),
+        state_path: reader.path("state_path", "state/").unwrap_or_default(),
+        known_hosts_path: reader
+            .path("known_hosts_path", "~/.ssh/known_hosts")
+            .unwrap_or_default(),
+        autosync: reader.flag("autosync"),
+        sync_interval: reader.duration(
+            "synctime",
+            Duration::from_mins(1),
+            Duration::from_mins(1),
+            LONGEST_INTERVAL,
+        ),
+        connect_timeout: reader.timeout("connect_timeout", 10),
+        login_timeout: reader.timeout("login_timeout", 20),
+        stall_timeout: reader.timeout("stall_timeout", 60),
+        staging_path: reader.staging_path(),
+        backups: reader.number("backups", 5, 0..=MOST_BACKUPS),
+        max_delete: reader.max_delete(),
+        modes: reader.modes(),
+        diff_hide: reader.globs("diff_hide"),
+        diff_show: reader.globs("diff_show"),
+        ciphers: Some(reader.words("ciphers")).filter(|ciphers| !ciphers.is_empty()),
+        compress: reader.flag("compress"),
+    }
+}
+
+/// Reads settings one by one.
+struct Reader<'a> {
+    fields: Fields<'a>,
+    places: &'a Places<'a>,
+    findings: &'a mut Findings,
+}
+
+impl<'a> Reader<'a> {
+    fn new(raw: &'a RawTable, places: &'a Places<'a>, findings: &'a mut Findings) -> Self {
+        Self {
+            fields: Fields {
+                document: &raw.document,
+                table: &raw.table,
+            },
+            places,
+            findings,
+        }
+    }
+
+    /// The text of a key; `None` when it is not there or says nothing.
+    fn text(&mut self, key: &str) -> Option<(String, &'a Node)> {
+        let node = self.fields.get(key)?;
+        let text = match &node.value {
+            Value::Null => return None,
+            Value::Text(text) | Value::Number(text) => text.clone(),
+            Value::Bool(is_true) => is_true.to_string(),
+            Value::List(_) | Value::Table(_) => {
+                self.wrong(key, node, "a single value");
+                return None;
+            }
+        };
+        if text.contains(['\n', '\0']) {
+            self.findings.issue(
+                self.fields
+                    .invalid(
+                        node,
+                        format!("`{key}` has more than one line"),
+                        "all of this",
+                    )
+                    .help("a line that is indented belongs to the value above it"),
+            );
+            return None;
+        }
+        (!text.is_empty()).then_some((text, node))
+    }
+
+    fn wrong(&mut self, key: &str, node: &Node, expected: &str) {
+        self.findings.issue(self.fields.invalid(
+            node,
+            format!("`{key}` should be {expected}"),
+            "this is not",
+        ));
+    }
+
+    fn number<N>(&mut self, key: &str, default: N, range: RangeInclusive<N>) -> N
+    where
+        N: std::str::FromStr + PartialOrd + std::fmt::Display,
+    {
+        let Some((text, node)) = self.text(key) else {
+            return default;
+        };
+        match text.parse() {
+            Ok(number) if range.contains(&number) => number,
+            _ => {
+                self.wrong(
+                    key,
+                    node,
+                    &format!("a number from {} to {}", range.start(), range.end()),
+                );
+                default
+            }
+        }
+    }
+
+    /// A boolean as Python's `getboolean` reads it; false when it is not there.
+    fn flag(&mut self, key: &str) -> bool {
+        let Some((text, node)) = self.text(key) else {
+            return false;
+        };
+        match text.to_lowercase().as_str() {
+            "1" | "yes" | "true" | "on" => true,
+            "0" | "no" | "false" | "off" => false,
+            _ => {
+                self.wrong(key, node, "`true` or `false` (or yes, no, on, off, 1, 0)");
+                false
+            }
+        }
+    }
+
+    fn timeout(&mut self, key: &str, default_seconds: u64) -> Duration {
+        let second = Duration::from_secs(1);
+        let default = Duration::from_secs(default_seconds);
+        self.duration(key, default, second, LONGEST_TIMEOUT)
+    }
+
+    /// A duration such as `10s` or `2m`, or a number of `unit`s.
+    fn duration(
+        &mut self,
+        key: &str,
+        default: Duration,
+        unit: Duration,
+        most: Duration,
+    ) -> Duration {
+        let Some((text, node)) = self.text(key) else {
+            return default;
+        };
+        let duration = match text.parse::<u32>() {
+            Ok(number) => unit.checked_mul(number),
+            Err(_) => humantime::parse_duration(&text).ok(),
+        };
+        match duration {
+            Some(duration) if !duration.is_zero() && duration <= most => duration,
+            _ => {
+                let expected = format!(
+                    "a duration above zero, at most {}: `90s`, `2m`, or a number that counts {}",
+                    humantime::format_duration(most),
+                    if unit.as_secs() == 1 {
+                        "seconds"
+                    } else {
+                        "minutes"
+                    },
+                );
+                self.wrong(key, node, &expected);
+                default
+            }
+        }
+    }
+
+    /// A local path; `None` when it starts in a home folder that is not known, which is reported.
+    fn path(&mut self, key: &str, default: &str) -> Option<PathBuf> {
+        let written = self.text(key);
+        let text = written.as_ref().map_or(default, |(text, _)| text.as_str());
+        let path = self.places.absolute(text, self.places.base);
+        if path.is_none() {
+            let document = self.fields.document;
+            self.findings.issue(match written {
+                Some((_, node)) => no_home(document, node.span),
+                None => document
+                    .issue(
+                        IssueCode::NoHome,
+                        format!("`{key}` is {default}, and the home folder is not known"),
+                    )
+                    .help(format!("set `HOME`, or `{key}` in the configuration")),
+            });
+        }
+        path
+    }
+
+    fn staging_path(&mut self) -> Option<RemotePath> {
+        let (text, node) = self.text("staging_path")?;
+        if let Some((reason, help)) = dest_error(&text) {
+            self.findings.issue(
+                self.fields
+                    .invalid(node, "`staging_path` cannot be used", reason)
+                    .help(help),
+            );
+            return None;
+        }
+        Some(RemotePath::from_dest(text.as_bytes()))
+    }
+
+    fn max_delete(&mut self) -> MaxDelete {
+        let default = MaxDelete { percent: 50 };
+        let Some((text, node)) = self.text("max_delete") else {
+            return default;
+        };
+        match text.strip_suffix('%').unwrap_or(&text).trim_end().parse() {
+            Ok(percent) if percent <= 100 => MaxDelete { percent },
+            _ => {
+                self.wrong("max_delete", node, "a share from `0%` to `100%`");
+                default
+            }
+        }
+    }
+
+    fn modes(&mut self) -> Modes {
+        match self.text("modes") {
+            None => Modes::All,
+            Some((text, node)) => match text.as_str() {
+                "all" => Modes::All,
+                "executable" => Modes::Executable,
+                _ => {
+                    self.wrong("modes", node, "`all` or `executable`");
+                    Modes::All
+                }
+            },
+        }
+    }
+
+    /// A list: of its own kind where the form has lists, else separated by commas or lines.
+    fn words(&mut self, key: &str) -> Vec<String> {
+        let Some(node) = self.fields.get(key) else {
+            return Vec::new();
+        };
+        match &node.value {
+            Value::Null => Vec::new(),
+            Value::Text(text) => text
+                .split([',', '\n'])
+                .map(str::trim)
+                .filter(|word| !word.is_empty())
+                .map(str::to_owned)
+                .collect(),
+            Value::List(elements) => {
+                let mut words = Vec::new();
+                for element in elements {
+                    match &element.value {
+                        Value::Text(word) => words.push(word.clone()),
+                        _ => self.wrong(key, element, "a list of texts"),
+                    }
+                }
+                words
+            }
+            _ => {
+                self.wrong(key, node, "a list");
+                Vec::new()
+            }
+        }
+    }
+
+    fn globs(&mut self, key: &str) -> Vec<String> {
+        let globs = self.words(key);
+        for glob in &globs {
+            if let (Err(error), Some(node)) = (Glob::new(glob), self.fields.get(key)) {
+                self.findings.issue(
+                    self.fields
+                        .document
+                        .issue(IssueCode::InvalidGlob, format!("`{glob}` is not a glob"))
+                        .label(node.span, error.kind().to_string()),
+                );
+            }
+        }
+        globs
+    }
+}
