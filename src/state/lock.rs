@@ -108,7 +108,7 @@ impl StateLock {
                 on_wait(&holder);
                 told = true;
             }
-            thread::sleep(POLL.min(timeout - waited));
+            thread::sleep(POLL.min(timeout.saturating_sub(waited)));
         }
 
         let holder = LockHolder {

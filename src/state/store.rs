@@ -610,6 +610,7 @@ mod tests {
         let Folder {
             lock,
             store,
+            dir: _,
             temp: _temp,
         } = folder();
         let digest = store.save_tree(&lock, &tree(b"x", None)).unwrap();
