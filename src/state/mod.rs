@@ -7,7 +7,11 @@
 //! | `trees/<digest>.json` | the manifest of a tree, once however many hosts have it |
 //! | `cache/` | may be deleted at any time |
 //! | `lock` | a kernel lock, with a note of who holds it |
+//!
+//! A file is replaced as a whole or not at all. One whose format version is unknown is refused and
+//! never rewritten.
 
+mod durable;
 mod error;
 mod files;
 mod lock;
