@@ -53,7 +53,7 @@ pub enum TransportError {
         /// The setting that says so.
         setting: &'static str,
     },
-    /// The host's key is not in known_hosts.
+    /// The host's key is not in `known_hosts`.
     #[error("the {key_type} host key {fingerprint} is not known")]
     #[diagnostic(
         code(hostsync::transport::unknown_host_key),
@@ -67,7 +67,7 @@ pub enum TransportError {
         /// `SHA256:…`.
         fingerprint: String,
     },
-    /// The host's key is another one than in known_hosts, or a revoked one.
+    /// The host's key is another one than in `known_hosts`.
     #[error("the host key has changed: it is {fingerprint} ({key_type}), but {known}")]
     #[diagnostic(
         code(hostsync::transport::host_key_changed),
@@ -83,10 +83,38 @@ pub enum TransportError {
         key_type: String,
         /// `SHA256:…`.
         fingerprint: String,
-        /// Where known_hosts says otherwise: path and line.
+        /// Where `known_hosts` says otherwise: path and line.
         known: String,
     },
-    /// The known_hosts file cannot be read or written.
+    /// `known_hosts` says that this key must never be accepted.
+    #[error("the {key_type} host key {fingerprint} is revoked: {known}")]
+    #[diagnostic(
+        code(hostsync::transport::host_key_revoked),
+        help("whoever answers for {host} has a key that was withdrawn: do not log in there")
+    )]
+    HostKeyRevoked {
+        /// The host's name.
+        host: String,
+        /// `ssh-ed25519`, for instance.
+        key_type: String,
+        /// `SHA256:…`.
+        fingerprint: String,
+        /// Where `known_hosts` says so: path and line.
+        known: String,
+    },
+    /// None of the wanted algorithms is built in.
+    #[error("no cipher of `{wanted}` is supported")]
+    #[diagnostic(
+        code(hostsync::transport::unsupported_algorithms),
+        help("`ciphers` may name any of {supported}")
+    )]
+    UnsupportedAlgorithms {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        supported: String,
+    },
+    /// The `known_hosts` file cannot be read or written.
     #[error("cannot use known_hosts file {path}: {reason}")]
     #[diagnostic(
         code(hostsync::transport::known_hosts),

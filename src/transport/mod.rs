@@ -5,6 +5,7 @@
 //! them, to count round trips or to inject faults.
 
 pub mod auth;
+mod connection;
 mod error;
 pub mod known_hosts;
 pub mod scp;

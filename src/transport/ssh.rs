@@ -1,1 +1,553 @@
 //! Sessions over libssh2.
+//!
+//! libssh2 runs in non-blocking mode under a loop of our own, so that input, output and standard
+//! error of a command move at the same time and every wait has an end. A session belongs to one
+//! thread.
+
+use std::fmt;
+use std::io::{self, Read as _, Write as _};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use rustix::event::PollFlags;
+use secrecy::SecretString;
+use ssh2::Channel;
+
+use super::connection::{
+    Algorithms, Connection, Deadline, Stop, Wire, plain_reason, reason_of, would_block,
+};
+use super::known_hosts::{self, HostKey, KnownHosts};
+use super::{Connector, ExecIo, ExecOutcome, Input, Session, TransportError, auth};
+use crate::config::Host;
+
+/// Ciphers in the order of their speed through libssh2.
+///
+/// Pushing 200 MB into `cat >/dev/null` over loopback, as multiples of the fastest one's time:
+/// PLACEHOLDER.
+const CIPHERS: [&str; 6] = [
+    "aes128-ctr",
+    "aes192-ctr",
+    "aes256-ctr",
+    "chacha20-poly1305@openssh.com",
+    "aes128-gcm@openssh.com",
+    "aes256-gcm@openssh.com",
+];
+
+/// How much of standard error is kept.
+const STDERR_KEPT_BYTES: usize = 64 * 1024;
+
+/// What one read asks for at most; also a whole packet of most servers twice.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Reads of one stream in a row before input gets its turn again.
+const READS_IN_A_ROW: usize = 16;
+
+/// How long a farewell may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Looks up the variables that `passkey_env` names.
+pub type Variables = Arc<dyn Fn(&str) -> Option<SecretString> + Send + Sync>;
+
+/// Everything a connection depends on, apart from the host.
+#[derive(Clone)]
+pub struct SshOptions {
+    /// Longest wait for name, TCP connection and key exchange together.
+    pub connect_timeout: Duration,
+    /// Longest wait for the login.
+    pub login_timeout: Duration,
+    /// Longest time without a byte in either direction while a command runs.
+    pub stall_timeout: Duration,
+    /// The `known_hosts` file; it need not exist.
+    pub known_hosts_path: PathBuf,
+    /// Ciphers in order of preference; `None` for the built-in order.
+    pub ciphers: Option<Vec<String>>,
+    /// Whether to compress.
+    pub compress: bool,
+    /// The home folder, for `~/.ssh/id_*`.
+    pub home: Option<PathBuf>,
+    /// Where an SSH agent listens.
+    pub agent_socket: Option<PathBuf>,
+    /// Looks up the variables that `passkey_env` names.
+    pub variables: Variables,
+}
+
+impl SshOptions {
+    /// Options with the documented time-outs, no home folder, no agent and no variables.
+    pub fn new(known_hosts_path: impl Into<PathBuf>) -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            login_timeout: Duration::from_secs(20),
+            stall_timeout: Duration::from_mins(1),
+            known_hosts_path: known_hosts_path.into(),
+            ciphers: None,
+            compress: false,
+            home: None,
+            agent_socket: None,
+            variables: Arc::new(|_| None),
+        }
+    }
+}
+
+impl fmt::Debug for SshOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SshOptions")
+            .field("connect_timeout", &self.connect_timeout)
+            .field("login_timeout", &self.login_timeout)
+            .field("stall_timeout", &self.stall_timeout)
+            .field("known_hosts_path", &self.known_hosts_path)
+            .field("ciphers", &self.ciphers)
+            .field("compress", &self.compress)
+            .field("home", &self.home)
+            .field("agent_socket", &self.agent_socket)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A `known_hosts` file as it was when it was last read.
+type CachedKnownHosts = Option<(Option<(SystemTime, u64)>, Arc<KnownHosts>)>;
+
+/// Logs in to hosts over libssh2.
+#[derive(Debug)]
+pub struct SshConnector {
+    options: SshOptions,
+    known_hosts: Mutex<CachedKnownHosts>,
+}
+
+impl SshConnector {
+    /// A connector with these options. Touches nothing yet.
+    pub fn new(options: SshOptions) -> Self {
+        Self {
+            options,
+            known_hosts: Mutex::new(None),
+        }
+    }
+
+    /// Asks a host for its key, without comparing it with anything and without logging in.
+    ///
+    /// # Errors
+    /// When there is no connection or no key exchange within the connect time-out.
+    pub fn fetch_host_key(&self, host: &Host) -> Result<HostKey, TransportError> {
+        self.open(host).map(|(_, key)| key)
+    }
+
+    /// A connection after the key exchange, and the key that the host proved to have.
+    fn open(&self, host: &Host) -> Result<(Connection, HostKey), TransportError> {
+        let deadline = Deadline::after(self.options.connect_timeout, "connect_timeout");
+        let known_hosts = self.known_hosts()?;
+        let chosen: Vec<&str> = match &self.options.ciphers {
+            Some(ciphers) => ciphers.iter().map(String::as_str).collect(),
+            None => CIPHERS.to_vec(),
+        };
+        let algorithms = Algorithms {
+            host_keys: &known_hosts.preferred_algorithms(&host.address, host.port),
+            ciphers: &chosen,
+            compress: self.options.compress,
+        };
+        let connection = Connection::open(&host.address, host.port, &deadline, &algorithms)?;
+        let key = connection
+            .wire()
+            .session
+            .host_key()
+            .and_then(|(blob, _)| HostKey::from_blob(blob))
+            .ok_or_else(|| TransportError::Unreachable {
+                address: host.address.clone(),
+                port: host.port,
+                reason: "the server showed no host key".to_owned(),
+            })?;
+        Ok((connection, key))
+    }
+
+    /// The `known_hosts` file, read again whenever it has changed.
+    fn known_hosts(&self) -> Result<Arc<KnownHosts>, TransportError> {
+        let path = &self.options.known_hosts_path;
+        let stamp = std::fs::metadata(path)
+            .and_then(|meta| Ok((meta.modified()?, meta.len())))
+            .ok();
+        let mut cached = self
+            .known_hosts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match &*cached {
+            Some((read_at, known)) if *read_at == stamp => Ok(Arc::clone(known)),
+            _ => {
+                let known = Arc::new(KnownHosts::load(path)?);
+                *cached = Some((stamp, Arc::clone(&known)));
+                Ok(known)
+            }
+        }
+    }
+}
+
+impl Connector for SshConnector {
+    fn connect(&self, host: &Host) -> Result<Box<dyn Session>, TransportError> {
+        let (connection, key) = self.open(host)?;
+        let verdict = self.known_hosts()?.check(&host.address, host.port, &key);
+        known_hosts::refuse_unless_usable(verdict, host, &key, false)?;
+        let deadline = Deadline::after(self.options.login_timeout, "login_timeout");
+        auth::login(connection.wire(), host, &self.options, &deadline)?;
+        Ok(Box::new(SshSession {
+            retired: Vec::new(),
+            connection,
+            stall_timeout: self.options.stall_timeout,
+        }))
+    }
+}
+
+/// A login over libssh2.
+struct SshSession {
+    /// Channels that were left before the host closed them.
+    retired: Vec<Channel>,
+    connection: Connection,
+    stall_timeout: Duration,
+}
+
+impl SshSession {
+    /// Opens a channel and starts the command.
+    fn start(&self, command: &str) -> Result<Channel, TransportError> {
+        let wire = self.connection.wire();
+        let deadline = Deadline::after(self.stall_timeout, "stall_timeout");
+        let failed = |stop: Stop| match stop {
+            Stop::Deadline => deadline.exceeded("starting a command"),
+            Stop::Failed(error) => TransportError::Broken {
+                during: "while starting a command".to_owned(),
+                reason: reason_of(&error),
+            },
+        };
+        let mut channel = wire
+            .drive(&deadline, || wire.session.channel_session())
+            .map_err(failed)?;
+        wire.drive(&deadline, || channel.exec(command))
+            .map_err(failed)?;
+        Ok(channel)
+    }
+
+    /// Says goodbye to a channel. One that the host does not close within `patience` is kept, since
+    /// freeing it would not work either.
+    fn retire(&mut self, mut channel: Channel, patience: Duration) {
+        let deadline = Deadline::after(patience, "stall_timeout");
+        let wire = self.connection.wire();
+        let closed = wire.drive(&deadline, || {
+            if wire.is_writable() {
+                channel.close()
+            } else {
+                Err(ssh2::Error::from_errno(ssh2::ErrorCode::Session(
+                    libssh2_sys::LIBSSH2_ERROR_EAGAIN,
+                )))
+            }
+        });
+        if matches!(closed, Err(Stop::Deadline)) {
+            self.retired.push(channel);
+        }
+    }
+}
+
+impl Session for SshSession {
+    fn exec(&mut self, command: &str, io: &mut dyn ExecIo) -> Result<ExecOutcome, TransportError> {
+        for channel in std::mem::take(&mut self.retired) {
+            self.retire(channel, FAREWELL);
+        }
+        let channel = self.start(command)?;
+        let mut exec = Exec {
+            wire: self.connection.wire(),
+            channel,
+            io,
+            pending: Vec::new(),
+            taken: 0,
+            is_write_blocked: false,
+            feed: Feed::Open,
+            stderr: Tail::default(),
+            buffer: vec![0; READ_BYTES],
+        };
+        let ended = exec.run(self.stall_timeout);
+        let is_left_in_order =
+            matches!(ended, Ok(_) | Err(TransportError::Aborted(_))) && exec.settle();
+        let Exec {
+            channel, stderr, ..
+        } = exec;
+        if is_left_in_order {
+            // A host that takes its time to close the channel is waited for before the next
+            // command, not now.
+            self.retire(channel, Duration::ZERO);
+        } else {
+            self.connection.hang_up();
+        }
+        Ok(ExecOutcome {
+            exit_status: ended?,
+            stderr: stderr.into_bytes(),
+        })
+    }
+
+    fn close(self: Box<Self>) {
+        let deadline = Deadline::after(FAREWELL, "stall_timeout");
+        let wire = self.connection.wire();
+        // A host that is gone does not need a farewell.
+        let _ = wire.drive(&deadline, || wire.session.disconnect(None, "done", None));
+    }
+}
+
+impl Drop for SshSession {
+    fn drop(&mut self) {
+        // Before the channels: dropping them must find no socket to wait for.
+        self.connection.hang_up();
+    }
+}
+
+/// Where standard input of a command stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Feed {
+    /// To be asked for more.
+    Open,
+    /// Not to be asked before output has come.
+    Waiting,
+    /// Nothing follows what is pending.
+    Ended,
+    /// The host was told so.
+    Closed,
+}
+
+/// A command while it runs.
+struct Exec<'a> {
+    wire: &'a Wire,
+    channel: Channel,
+    io: &'a mut dyn ExecIo,
+    /// Input that was not yet taken, from `taken` on.
+    pending: Vec<u8>,
+    taken: usize,
+    /// Whether the last write was put off, perhaps half-way through a packet.
+    is_write_blocked: bool,
+    feed: Feed,
+    stderr: Tail,
+    buffer: Vec<u8>,
+}
+
+impl Exec<'_> {
+    /// Moves bytes until the command ends or is left; its exit status, where there is one.
+    fn run(&mut self, stall_timeout: Duration) -> Result<Option<i32>, TransportError> {
+        let mut stall = Deadline::after(stall_timeout, "stall_timeout");
+        let mut fruitless_wakeups = 0_u32;
+        let mut looked_twice = false;
+        loop {
+            let fed = self.feed()?;
+            let ControlFlow::Continue(drained) = self.drain()? else {
+                return Ok(None);
+            };
+            if self.has_ended()? {
+                return Ok(self.exit_status());
+            }
+            if fed || drained {
+                stall = Deadline::after(stall_timeout, "stall_timeout");
+                fruitless_wakeups = 0;
+                looked_twice = false;
+                continue;
+            }
+            // Each of the calls above may have taken in bytes for one that came before it.
+            if !looked_twice && self.channel.read_window().available > 0 {
+                looked_twice = true;
+                continue;
+            }
+            looked_twice = false;
+            let remaining = stall.remaining();
+            if remaining.is_zero() {
+                return Err(stall.exceeded("waiting for the host to send or take anything"));
+            }
+            let mut interest = self.wire.interest();
+            if fruitless_wakeups > 2 && interest.contains(PollFlags::OUT) {
+                // libssh2 must send before it can read on, so bytes to read are no news.
+                interest = PollFlags::OUT;
+            }
+            if self.wire.wait(interest, remaining) {
+                fruitless_wakeups += 1;
+            } else {
+                fruitless_wakeups = 0;
+            }
+        }
+    }
+
+    /// Sends pending input, at most one buffer of it; says whether any byte moved.
+    fn feed(&mut self) -> Result<bool, TransportError> {
+        if self.taken == self.pending.len() && self.feed == Feed::Open {
+            self.pending.clear();
+            self.taken = 0;
+            match self.io.next_input(&mut self.pending)? {
+                Input::Ready if !self.pending.is_empty() => {}
+                Input::Ready | Input::Wait => self.feed = Feed::Waiting,
+                Input::End => self.feed = Feed::Ended,
+            }
+        }
+        let mut moved = false;
+        while self.taken < self.pending.len() {
+            self.is_write_blocked = false;
+            match self.channel.write(&self.pending[self.taken..]) {
+                Ok(0) => break,
+                Ok(count) => {
+                    self.taken += count;
+                    self.io.sent(count);
+                    moved = true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.is_write_blocked = true;
+                    break;
+                }
+                // The command no longer reads; its output says why.
+                Err(_) if self.channel.eof() => break,
+                Err(error) => return Err(broken("while sending", &error)),
+            }
+        }
+        if self.taken == self.pending.len() && self.feed == Feed::Ended && self.wire.is_writable() {
+            match self.channel.send_eof() {
+                Ok(()) => {
+                    self.feed = Feed::Closed;
+                    moved = true;
+                }
+                Err(error) if would_block(&error) => {}
+                Err(_) if self.channel.eof() => self.feed = Feed::Closed,
+                Err(error) => return Err(broken_by("while sending", &error)),
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Takes in what the command has written; says whether any byte moved.
+    fn drain(&mut self) -> Result<ControlFlow<(), bool>, TransportError> {
+        let mut moved = false;
+        for _ in 0..READS_IN_A_ROW {
+            let count = received(self.channel.read(&mut self.buffer))?;
+            if count == 0 {
+                break;
+            }
+            moved = true;
+            if self.feed == Feed::Waiting {
+                self.feed = Feed::Open;
+            }
+            if self.io.output(&self.buffer[..count])?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        let mut stderr = self.channel.stderr();
+        for _ in 0..READS_IN_A_ROW {
+            let count = received(stderr.read(&mut self.buffer))?;
+            if count == 0 {
+                break;
+            }
+            moved = true;
+            self.stderr.push(&self.buffer[..count]);
+        }
+        Ok(ControlFlow::Continue(moved))
+    }
+
+    /// Completes a packet that is half sent, if there is one: libssh2 sends no other before it.
+    /// False when the host does not take it.
+    fn settle(&mut self) -> bool {
+        let deadline = Deadline::after(FAREWELL, "stall_timeout");
+        loop {
+            // Only the call that began the packet can complete it.
+            if self.taken < self.pending.len()
+                && self.is_write_blocked
+                && let Ok(count) = self.channel.write(&self.pending[self.taken..])
+            {
+                self.taken += count;
+                self.is_write_blocked = false;
+            }
+            let read = self.channel.read(&mut self.buffer);
+            if matches!(&read, Err(error) if error.kind() != io::ErrorKind::WouldBlock) {
+                return false;
+            }
+            if !self.wire.interest().contains(PollFlags::OUT) {
+                return true;
+            }
+            if deadline.remaining().is_zero() {
+                return false;
+            }
+            self.wire.wait(PollFlags::OUT, deadline.remaining());
+        }
+    }
+
+    /// Whether all output was taken in and the host has closed the channel.
+    fn has_ended(&mut self) -> Result<bool, TransportError> {
+        if !self.channel.eof() {
+            return Ok(false);
+        }
+        match self.channel.wait_close() {
+            Ok(()) => Ok(self.channel.eof()),
+            Err(error) if would_block(&error) => Ok(false),
+            Err(error) => Err(broken_by("while waiting for a command to end", &error)),
+        }
+    }
+
+    /// libssh2 says 0 when no status came; a signal at least can be told apart.
+    fn exit_status(&self) -> Option<i32> {
+        match self.channel.exit_signal() {
+            Ok(signal) if signal.exit_signal.is_none() => self.channel.exit_status().ok(),
+            _ => None,
+        }
+    }
+}
+
+/// The number of bytes of a read, 0 for none now.
+fn received(result: io::Result<usize>) -> Result<usize, TransportError> {
+    match result {
+        Ok(count) => Ok(count),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        Err(error) => Err(broken("while receiving", &error)),
+    }
+}
+
+fn broken(during: &str, error: &io::Error) -> TransportError {
+    TransportError::Broken {
+        during: during.to_owned(),
+        reason: plain_reason(error),
+    }
+}
+
+fn broken_by(during: &str, error: &ssh2::Error) -> TransportError {
+    TransportError::Broken {
+        during: during.to_owned(),
+        reason: reason_of(error),
+    }
+}
+
+/// The end of a stream.
+#[derive(Debug, Default)]
+struct Tail {
+    bytes: Vec<u8>,
+}
+
+impl Tail {
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        // Cut rarely: every cut moves what is kept.
+        if self.bytes.len() > 2 * STDERR_KEPT_BYTES {
+            self.cut();
+        }
+    }
+
+    fn cut(&mut self) {
+        let excess = self.bytes.len().saturating_sub(STDERR_KEPT_BYTES);
+        self.bytes.drain(..excess);
+    }
+
+    fn into_bytes(mut self) -> Vec<u8> {
+        self.cut();
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tail_keeps_the_end() {
+        let mut tail = Tail::default();
+        for round in 0..5_u8 {
+            tail.push(&[round; STDERR_KEPT_BYTES / 2]);
+        }
+        tail.push(b"last");
+        let bytes = tail.into_bytes();
+        assert_eq!(bytes.len(), STDERR_KEPT_BYTES);
+        assert_eq!(bytes[0], 3);
+        assert!(bytes.ends_with(b"last"));
+    }
+}

@@ -1,0 +1,375 @@
+//! One TCP connection and the libssh2 session on it, never blocking for longer than a deadline.
+
+use std::io;
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use libssh2_sys as raw;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use ssh2::{BlockDirections, ErrorCode, MethodType};
+
+use super::TransportError;
+
+/// Longest sleep in one go. libssh2 can lose track of what it waits for (a full window hides a
+/// half-sent packet); looking again now and then costs nothing and makes that harmless.
+const LONGEST_NAP: Duration = Duration::from_millis(250);
+
+/// The moment at which waiting ends, and the setting that says so.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline {
+    at: Instant,
+    limit: Duration,
+    setting: &'static str,
+}
+
+impl Deadline {
+    /// Starts to count now.
+    pub(super) fn after(limit: Duration, setting: &'static str) -> Self {
+        let now = Instant::now();
+        // A limit beyond what the clock can express is as good as a year.
+        let at = now
+            .checked_add(limit)
+            .unwrap_or_else(|| now + Duration::from_hours(24 * 365));
+        Self { at, limit, setting }
+    }
+
+    /// What is left; zero when it is over.
+    pub(super) fn remaining(&self) -> Duration {
+        self.at.saturating_duration_since(Instant::now())
+    }
+
+    /// The error that says that `what` took too long.
+    pub(super) fn exceeded(&self, what: impl Into<String>) -> TransportError {
+        TransportError::Timeout {
+            what: what.into(),
+            limit: self.limit,
+            setting: self.setting,
+        }
+    }
+
+    /// Runs what cannot be interrupted (the resolver, an agent that asks its user) on a thread of
+    /// its own. `None` when the deadline came first; the thread is then left behind and its result
+    /// thrown away.
+    pub(super) fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let (sender, receiver) = mpsc::channel();
+        thread::Builder::new()
+            .name("hostsync-wait".to_owned())
+            .spawn(move || {
+                // Nobody listens any more when the deadline has passed.
+                let _ = sender.send(work());
+            })
+            .ok()?;
+        receiver.recv_timeout(self.remaining()).ok()
+    }
+}
+
+/// Why a libssh2 call did not come to its end.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The deadline passed.
+    Deadline,
+    /// libssh2 or the socket said no.
+    Failed(ssh2::Error),
+}
+
+/// What is offered in the key exchange.
+pub(super) struct Algorithms<'a> {
+    /// Host key types, best first.
+    pub(super) host_keys: &'a [&'static str],
+    /// Ciphers, best first.
+    pub(super) ciphers: &'a [&'a str],
+    /// Whether to compress after login.
+    pub(super) compress: bool,
+}
+
+/// A socket and its libssh2 session. Clones share both.
+#[derive(Clone)]
+pub(super) struct Wire {
+    socket: Arc<TcpStream>,
+    /// The session; in non-blocking mode.
+    pub(super) session: ssh2::Session,
+}
+
+impl Wire {
+    /// Repeats a libssh2 call for as long as it would block.
+    pub(super) fn drive<T>(
+        &self,
+        deadline: &Deadline,
+        mut call: impl FnMut() -> Result<T, ssh2::Error>,
+    ) -> Result<T, Stop> {
+        loop {
+            match call() {
+                Err(error) if would_block(&error) => {}
+                Err(error) => return Err(Stop::Failed(error)),
+                Ok(value) => return Ok(value),
+            }
+            let remaining = deadline.remaining();
+            if remaining.is_zero() {
+                return Err(Stop::Deadline);
+            }
+            self.wait(self.interest(), remaining);
+        }
+    }
+
+    /// What libssh2 waits for.
+    pub(super) fn interest(&self) -> PollFlags {
+        match self.session.block_directions() {
+            BlockDirections::None | BlockDirections::Inbound => PollFlags::IN,
+            BlockDirections::Outbound => PollFlags::OUT,
+            BlockDirections::Both => PollFlags::IN | PollFlags::OUT,
+        }
+    }
+
+    /// Sleeps until the socket is ready, and never longer than `at_most`; says whether it is.
+    pub(super) fn wait(&self, interest: PollFlags, at_most: Duration) -> bool {
+        let nap = at_most.min(LONGEST_NAP);
+        let timeout = Timespec {
+            tv_sec: 0,
+            tv_nsec: nap.subsec_nanos().into(),
+        };
+        let mut fds = [PollFd::new(&*self.socket, interest)];
+        // An interrupted poll is a short nap.
+        matches!(rustix::event::poll(&mut fds, Some(&timeout)), Ok(ready) if ready > 0)
+    }
+
+    /// Whether the socket takes a small packet as a whole, now. libssh2 cannot resume a half-sent
+    /// EOF packet reliably, so it is not begun before.
+    pub(super) fn is_writable(&self) -> bool {
+        self.wait(PollFlags::OUT, Duration::ZERO)
+    }
+}
+
+/// Owns a [`Wire`]; hangs up when dropped.
+pub(super) struct Connection {
+    wire: Wire,
+}
+
+impl Connection {
+    /// Resolves, connects and exchanges keys.
+    pub(super) fn open(
+        address: &str,
+        port: u16,
+        deadline: &Deadline,
+        algorithms: &Algorithms<'_>,
+    ) -> Result<Self, TransportError> {
+        let socket = connect_any(address, port, deadline)?;
+        let unreachable = |reason: String| TransportError::Unreachable {
+            address: address.to_owned(),
+            port,
+            reason,
+        };
+        socket
+            .set_nodelay(true)
+            .and_then(|()| socket.set_nonblocking(true))
+            .map_err(|error| unreachable(error.to_string()))?;
+        let mut session =
+            ssh2::Session::new().map_err(|error| unreachable(error.message().to_owned()))?;
+        let socket = Arc::new(socket);
+        session.set_tcp_stream(Arc::clone(&socket));
+        session.set_blocking(false);
+        session.set_compress(algorithms.compress);
+        prefer_algorithms(&session, algorithms)?;
+        let connection = Self {
+            wire: Wire { socket, session },
+        };
+        let mut session = connection.wire.session.clone();
+        connection
+            .wire
+            .drive(deadline, || session.handshake())
+            .map_err(|stop| match stop {
+                Stop::Deadline => {
+                    deadline.exceeded(format!("the SSH handshake with {address}:{port}"))
+                }
+                Stop::Failed(error) => unreachable(handshake_reason(&error)),
+            })?;
+        Ok(connection)
+    }
+
+    /// The wire, for as long as the connection is not dropped.
+    pub(super) fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
+    /// Closes the socket under libssh2, so that nothing it does afterwards can wait for the host.
+    pub(super) fn hang_up(&self) {
+        // Fails only when the other side was faster.
+        let _ = self.wire.socket.shutdown(Shutdown::Both);
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Freeing the session sends farewells and would wait for answers: without a socket it does
+        // not.
+        self.hang_up();
+    }
+}
+
+/// Whether the call is to be repeated when the socket is ready.
+pub(super) fn would_block(error: &ssh2::Error) -> bool {
+    error.code() == ErrorCode::Session(raw::LIBSSH2_ERROR_EAGAIN)
+}
+
+/// Whether an error means that the connection is gone.
+pub(super) fn is_disconnect(error: &ssh2::Error) -> bool {
+    matches!(
+        error.code(),
+        ErrorCode::Session(
+            raw::LIBSSH2_ERROR_SOCKET_SEND
+                | raw::LIBSSH2_ERROR_SOCKET_RECV
+                | raw::LIBSSH2_ERROR_SOCKET_DISCONNECT
+                | raw::LIBSSH2_ERROR_SOCKET_TIMEOUT
+                | raw::LIBSSH2_ERROR_BAD_SOCKET
+        )
+    )
+}
+
+/// libssh2's words, or better ones where there are.
+pub(super) fn reason_of(error: &ssh2::Error) -> String {
+    if is_disconnect(error) {
+        "the host closed it".to_owned()
+    } else {
+        error.message().to_owned()
+    }
+}
+
+fn handshake_reason(error: &ssh2::Error) -> String {
+    match error.code() {
+        ErrorCode::Session(raw::LIBSSH2_ERROR_BANNER_RECV) => {
+            "what answers there does not speak SSH".to_owned()
+        }
+        _ if is_disconnect(error) => "the server closed the connection at once".to_owned(),
+        ErrorCode::Session(
+            raw::LIBSSH2_ERROR_KEX_FAILURE | raw::LIBSSH2_ERROR_KEY_EXCHANGE_FAILURE,
+        ) => format!(
+            "no agreement on algorithms, or a damaged key exchange ({})",
+            error.message()
+        ),
+        _ => error.message().to_owned(),
+    }
+}
+
+fn prefer_algorithms(
+    session: &ssh2::Session,
+    algorithms: &Algorithms<'_>,
+) -> Result<(), TransportError> {
+    let ciphers = algorithms.ciphers.join(",");
+    for (method, names) in [
+        (MethodType::HostKey, algorithms.host_keys.join(",")),
+        (MethodType::CryptCs, ciphers.clone()),
+        (MethodType::CryptSc, ciphers),
+    ] {
+        session
+            .method_pref(method, &names)
+            .map_err(|_| TransportError::UnsupportedAlgorithms {
+                wanted: names,
+                supported: session
+                    .supported_algs(method)
+                    .map(|names| names.join(", "))
+                    .unwrap_or_default(),
+            })?;
+    }
+    Ok(())
+}
+
+/// A TCP connection to the first address that answers.
+fn connect_any(address: &str, port: u16, deadline: &Deadline) -> Result<TcpStream, TransportError> {
+    let candidates = resolve(address, port, deadline)?;
+    let mut last_error = None;
+    for (index, candidate) in candidates.iter().enumerate() {
+        // What is left is shared, so that one dead address does not starve the next.
+        let left = u32::try_from(candidates.len() - index).unwrap_or(u32::MAX);
+        let share = deadline.remaining() / left;
+        if share.is_zero() {
+            break;
+        }
+        match TcpStream::connect_timeout(candidate, share) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last_error = Some(error),
+        }
+    }
+    Err(match last_error {
+        Some(error) if error.kind() != io::ErrorKind::TimedOut => TransportError::Unreachable {
+            address: address.to_owned(),
+            port,
+            reason: plain_reason(&error),
+        },
+        _ => deadline.exceeded(format!("connecting to {address}:{port}")),
+    })
+}
+
+/// What the system says, without `(os error 111)`.
+pub(super) fn plain_reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error ") {
+        Some(end) => text[..end].to_lowercase(),
+        None => text,
+    }
+}
+
+fn resolve(
+    address: &str,
+    port: u16,
+    deadline: &Deadline,
+) -> Result<Vec<SocketAddr>, TransportError> {
+    if let Ok(ip) = address.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, port)]);
+    }
+    let name = address.to_owned();
+    let unknown = |reason: String| TransportError::UnknownAddress {
+        address: address.to_owned(),
+        reason,
+    };
+    let found = deadline
+        .run(move || {
+            (name.as_str(), port)
+                .to_socket_addrs()
+                .map(Iterator::collect::<Vec<_>>)
+        })
+        .ok_or_else(|| deadline.exceeded(format!("resolving `{address}`")))?
+        .map_err(|error| {
+            let text = error.to_string();
+            let reason = text.strip_prefix("failed to lookup address information: ");
+            unknown(reason.unwrap_or(&text).to_owned())
+        })?;
+    if found.is_empty() {
+        return Err(unknown("it has no address".to_owned()));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadline_ends_work_that_does_not_end() {
+        let deadline = Deadline::after(Duration::from_millis(30), "login_timeout");
+        let started = Instant::now();
+        assert_eq!(deadline.run(|| thread::sleep(Duration::from_secs(5))), None);
+        assert!(started.elapsed() < Duration::from_secs(2));
+    }
+
+    #[test]
+    fn deadline_hands_on_what_came_in_time() {
+        let deadline = Deadline::after(Duration::from_secs(60), "login_timeout");
+        assert_eq!(deadline.run(|| 7), Some(7));
+    }
+
+    #[test]
+    fn endless_limit_does_not_overflow() {
+        let deadline = Deadline::after(Duration::MAX, "stall_timeout");
+        assert!(deadline.remaining() > Duration::from_hours(24));
+    }
+
+    #[test]
+    fn reasons_are_plain_words() {
+        let error = io::Error::from_raw_os_error(rustix::io::Errno::CONNREFUSED.raw_os_error());
+        assert_eq!(plain_reason(&error), "connection refused");
+    }
+}
