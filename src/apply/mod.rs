@@ -16,7 +16,7 @@ pub use report::{HostReport, HostResult, Refused, Report};
 use crate::config::{Config, Host};
 use crate::model::{Blake3, Event, HostOutcome, Observer};
 use crate::plan::prepare::{Prepared, for_each_parallel};
-use crate::plan::{HostPlan, HostStatus};
+use crate::plan::{HostPlan, HostStatus, saved};
 use crate::state::{Identity, StateError, StateLock, StateStore};
 use crate::transport::Connector;
 
@@ -73,7 +73,7 @@ pub fn apply(request: &Request<'_>, state: &mut StateStore) -> Result<Report, St
     let identity = state.begin_apply(request.lock)?;
     let serial = identity.serial;
     let plan = &request.prepared.plan;
-    let run = Run { request, state, identity, plan_digest: plan.digest() };
+    let run = Run { request, state, identity, plan_digest: saved::digest(plan) };
 
     let total_bytes = plan.summary().bytes_to_send;
     let busy = plan.hosts.iter().filter(|host| host.change_set.is_some()).count();

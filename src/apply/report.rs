@@ -15,6 +15,8 @@ pub struct Refused {
     pub dest: String,
     /// Why, for people.
     pub reason: String,
+    /// Whether the reason is that it moved on the host after it was looked at.
+    pub moved: bool,
 }
 
 /// How the work on one host ended.

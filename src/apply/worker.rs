@@ -85,10 +85,25 @@ struct Staging {
     run_name: String,
 }
 
+/// Why an entry is not done.
+#[derive(Clone, Debug)]
+enum Why {
+    /// It is no longer as it was when it was looked at.
+    Moved,
+    /// For people.
+    Other(String),
+}
+
+impl Why {
+    fn other(reason: &str) -> Self {
+        Self::Other(reason.to_owned())
+    }
+}
+
 /// What the commit script answered.
 struct Answer {
     /// By step: `None` for done, else why not.
-    steps: HashMap<usize, Option<String>>,
+    steps: HashMap<usize, Option<Why>>,
     /// The new listing, or what of it differs from the old one.
     lines: Vec<(StatTuple, Vec<u8>)>,
     /// Whether `lines` is a difference.
@@ -354,9 +369,9 @@ impl Worker<'_> {
         let after: HashMap<&[u8], &StatTuple> =
             answer.lines.iter().map(|(stat, path)| (path.as_slice(), stat)).collect();
         let mut confirmed = HashSet::new();
-        let mut refused: BTreeMap<usize, String> = BTreeMap::new();
+        let mut refused: BTreeMap<usize, Why> = BTreeMap::new();
         for impossible in &program.impossible {
-            refused.insert(impossible.change, impossible.reason.clone());
+            refused.insert(impossible.change, Why::Other(impossible.reason.clone()));
         }
         for (step, covers) in program.steps.iter().enumerate() {
             let result = answer.steps.get(&step).cloned();
@@ -364,10 +379,10 @@ impl Worker<'_> {
                 match &result {
                     Some(None) => match self.is_as_planned(index, &after) {
                         Ok(()) => _ = confirmed.insert(index),
-                        Err(reason) => _ = refused.insert(index, reason.to_owned()),
+                        Err(why) => _ = refused.insert(index, why),
                     },
-                    Some(Some(reason)) => _ = refused.insert(index, reason.clone()),
-                    None => _ = refused.insert(index, "the host did not say".to_owned()),
+                    Some(Some(why)) => _ = refused.insert(index, why.clone()),
+                    None => _ = refused.insert(index, Why::other("the host did not say")),
                 }
             }
         }
@@ -380,13 +395,18 @@ impl Worker<'_> {
         report.changed = confirmed.len() - report.adopted;
         report.refused = refused
             .into_iter()
-            .map(|(index, reason)| {
+            .map(|(index, why)| {
                 let change = self.changes[index];
+                let (reason, moved) = match why {
+                    Why::Moved => ("it was changed on the host after it was looked at".into(), true),
+                    Why::Other(reason) => (reason, false),
+                };
                 Refused {
                     mapping: change.mapping,
                     path: change.path.clone(),
                     dest: program::dest_of(self.host, change).to_string(),
                     reason,
+                    moved,
                 }
             })
             .collect();
@@ -407,7 +427,7 @@ impl Worker<'_> {
         &self,
         index: usize,
         after: &HashMap<&[u8], &StatTuple>,
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), Why> {
         let change = self.changes[index];
         let dest = program::dest_of(self.host, change);
         let (Some(stat), Some(node)) = (after.get(dest.as_bytes()), &change.after) else {
@@ -415,10 +435,10 @@ impl Worker<'_> {
         };
         match node {
             Node::File { size_bytes, .. } if stat.size_bytes() != *size_bytes => {
-                Err("it was changed on the host right after it was written")
+                Err(Why::Moved)
             }
             Node::File { mode, .. } | Node::Dir { mode } if stat.mode() != *mode => {
-                Err("the host did not set its permission bits")
+                Err(Why::other("the host did not set its permission bits"))
             }
             _ => Ok(()),
         }
@@ -631,7 +651,8 @@ fn read_answer(run: &ScriptRun, stderr: &[u8]) -> Result<Answer, Failure> {
         let reason = words.next().unwrap_or("the host gave no reason").to_owned();
         match (what, number) {
             (Some("done"), Some(number)) => _ = steps.insert(number, None),
-            (Some("refused"), Some(number)) => _ = steps.insert(number, Some(reason)),
+            (Some("moved"), Some(number)) => _ = steps.insert(number, Some(Why::Moved)),
+            (Some("refused"), Some(number)) => _ = steps.insert(number, Some(Why::Other(reason))),
             _ => tracing::debug!("step: {line}"),
         }
     }

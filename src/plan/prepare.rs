@@ -158,7 +158,7 @@ pub fn prepare(request: &Request<'_>) -> Result<Prepared, StateError> {
 struct Recorded {
     record: Option<HostRecord>,
     /// By mapping of the configuration.
-    trees: Vec<Tree>,
+    trees: Vec<Arc<Tree>>,
 }
 
 impl Recorded {
@@ -169,7 +169,7 @@ impl Recorded {
                 .iter()
                 .flat_map(|record| &record.mappings)
                 .find(|recorded| recorded.dest == mapping.dest_as_written)
-                .map_or(Ok(Tree::default()), |recorded| state.tree(&recorded.tree))
+                .map_or_else(|| Ok(Arc::default()), |recorded| state.tree(&recorded.tree))
         };
         let trees = host.mappings.iter().map(tree_of).collect::<Result<_, _>>()?;
         Ok(Self { record, trees })
@@ -452,7 +452,7 @@ fn ask_host(
 fn paths_to_look_at(
     host: &Host,
     desired: &[Arc<SourceTree>],
-    recorded: &[Tree],
+    recorded: &[Arc<Tree>],
     with_listing: bool,
 ) -> Vec<RemotePath> {
     let mut paths = Vec::new();

@@ -271,17 +271,6 @@ impl Plan {
         groups
     }
 
-    /// Names the plan by what it would do: when it was made does not count.
-    pub fn digest(&self) -> Blake3 {
-        let header = &self.header;
-        let mut text = format!("{:?} {} {}", header.lineage, header.serial, header.config_digest);
-        for host in &self.hosts {
-            let set = host.change_set.as_ref().map(|set| set.id.0.to_string());
-            text.push_str(&format!("\n{:?} {}", host.host.as_str(), set.unwrap_or_default()));
-        }
-        Blake3::of(text.as_bytes())
-    }
-
     /// The counts.
     pub fn summary(&self) -> Summary {
         let mut summary = Summary {

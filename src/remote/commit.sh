@@ -183,8 +183,7 @@ hs_as_expected() {
   elif [ "$(stat -c "$hs_format_before" -- "$hs_dest" 2>/dev/null)" = "$hs_expected" ]; then
     return 0
   fi
-  : >"$hs_error"
-  hs_refuse 'it has changed on the host since it was looked at'
+  printf 'moved %s\n' "$hs_step"
   return 1
 }
 

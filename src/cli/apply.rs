@@ -1,0 +1,124 @@
+//! `hostsync apply`
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use super::args::{self, ApplySettings, GlobalSettings};
+use super::console::Console;
+use super::context::{self, Context, Stop};
+use super::exit::Exit;
+use super::interrupt::Interrupts;
+use super::plan;
+use crate::apply::{self, HostResult, OnConflict, Report};
+use crate::plan::{Plan, Refresh};
+use crate::state::StateStore;
+use crate::view;
+
+/// How long a host is waited for on which another run is committing.
+const WAIT_FOR_HOST: Duration = Duration::from_secs(30);
+
+pub(super) fn run(
+    global: &GlobalSettings,
+    settings: &ApplySettings,
+    console: &Console,
+) -> Result<Exit, Stop> {
+    let interrupts = Interrupts::listen();
+    let mut context = Context::load(global, console)?;
+    if !settings.is_approved && !io::stdin().is_terminal() {
+        return Err(Stop::message(
+            "there is nobody to ask: standard input is not a terminal",
+            "review the output of `hostsync plan`, then run `hostsync apply --auto-approve`",
+        ));
+    }
+    context.start_logs("apply")?;
+    let lock = context.lock("apply", settings.lock_timeout)?;
+    // Read under the lock: nobody else can move it from here on.
+    let mut state = StateStore::open(&context.config.settings.state_path)?;
+    let prepared = plan::prepare(&context, &state, &settings.limit, Refresh::Quick)?;
+    let the_plan = &prepared.plan;
+    plan::show(the_plan, view::plan::PlanCommand::Apply, settings.is_full, console);
+    if !the_plan.is_applyable() {
+        return Ok(context.finish(plan::exit_of(the_plan)));
+    }
+    let on_conflict = if settings.is_approved {
+        match settings.on_conflict {
+            args::OnConflict::Fail => OnConflict::Fail,
+            args::OnConflict::Skip => OnConflict::Skip,
+            args::OnConflict::Overwrite => OnConflict::Overwrite,
+        }
+    } else {
+        if !is_approved(the_plan) {
+            console.note("Cancelled: nothing was changed.");
+            return Ok(context.finish(Exit::Failed));
+        }
+        // The conflicts were shown, first of all, and approved with the rest.
+        OnConflict::Overwrite
+    };
+
+    let connector = context.connector();
+    let observer = context.observer();
+    let report = apply::apply(
+        &apply::Request {
+            config: &context.config,
+            prepared: &prepared,
+            lock: &lock,
+            connector: &connector,
+            on_conflict,
+            wait_for_host: WAIT_FOR_HOST,
+            interrupted: interrupts.begin_changes(),
+            now: &context::now,
+            observer: observer.as_ref(),
+        },
+        &mut state,
+    );
+    drop(observer);
+    interrupts.end_changes();
+    let report = report?;
+    if let Err(error) = state.remove_unused_trees(&lock) {
+        tracing::warn!("{error}");
+    }
+    let options = view::report::ReportView {
+        full: settings.is_full,
+        width: console.width(),
+        color: console.color(),
+        automation: console.is_automation(),
+    };
+    console.data(b"\n");
+    console.data(view::report::render(&report, &options).as_bytes());
+    Ok(context.finish(exit_of(&report).and(plan::exit_of(the_plan))))
+}
+
+/// Asks. Only `yes` is yes.
+fn is_approved(plan: &Plan) -> bool {
+    let summary = plan.summary();
+    let mut text = String::from("\nDo you want to do this?\n");
+    if summary.delete > 0 {
+        text.push_str("  What is deleted is kept in the backups of the host for a while.\n");
+    }
+    if summary.conflicts > 0 {
+        text.push_str("  Conflicts are overwritten: nobody but you has looked at what is there now.\n");
+    }
+    text.push_str("  Only 'yes' is accepted: ");
+    let _ = io::stderr().write_all(text.as_bytes());
+    let mut answer = String::new();
+    let is_read = io::stdin().lock().read_line(&mut answer).is_ok();
+    is_read && answer.trim() == "yes"
+}
+
+fn exit_of(report: &Report) -> Exit {
+    let of_hosts = report
+        .hosts
+        .iter()
+        .map(|host| {
+            let of_result = match &host.result {
+                HostResult::Done | HostResult::Unchanged | HostResult::NotBegun => Exit::Done,
+                HostResult::Conflicts(_) | HostResult::Stale(_) => Exit::Refused,
+                HostResult::Unreachable(_) | HostResult::Failed(_) => Exit::HostsFailed,
+            };
+            host.refused.iter().fold(of_result, |exit, refused| {
+                exit.and(if refused.moved { Exit::Refused } else { Exit::HostsFailed })
+            })
+        })
+        .fold(Exit::Done, Exit::and);
+    if report.interrupted { of_hosts.and(Exit::Interrupted) } else { of_hosts }
+}

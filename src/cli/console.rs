@@ -1,0 +1,166 @@
+//! What goes to the terminal: data to standard output, everything else to standard error.
+
+use std::cell::Cell;
+use std::env;
+use std::io::{self, IsTerminal as _, Write as _};
+
+use miette::{GraphicalReportHandler, GraphicalTheme, Report};
+
+use super::args::{Color, GlobalSettings, NotParsed, Verbosity};
+use super::exit::Exit;
+use crate::view::terminal::{ColorChoice, ColorEnv, use_color};
+
+/// Columns of text that goes somewhere else than to a terminal.
+const PIPED_WIDTH: usize = 100;
+/// Widest text, however wide the terminal is.
+const MAX_WIDTH: usize = 120;
+
+/// The two streams, and how they are written to.
+pub(super) struct Console {
+    color_out: bool,
+    color_err: bool,
+    width_out: usize,
+    width_err: usize,
+    verbosity: Verbosity,
+    automation: bool,
+    lost_output: Cell<bool>,
+}
+
+fn color_env() -> ColorEnv {
+    ColorEnv {
+        no_color: env::var("NO_COLOR").ok(),
+        clicolor_force: env::var("CLICOLOR_FORCE").ok(),
+        term: env::var("TERM").ok(),
+    }
+}
+
+/// Columns of the terminal behind a stream.
+fn width(stream: &impl std::os::fd::AsFd) -> usize {
+    let columns = rustix::termios::tcgetwinsize(stream).ok().map(|size| usize::from(size.ws_col));
+    match columns {
+        // A terminal that does not know its size.
+        Some(0) => 80,
+        Some(columns) => columns.clamp(40, MAX_WIDTH),
+        None => PIPED_WIDTH,
+    }
+}
+
+impl Console {
+    pub(super) fn new(settings: &GlobalSettings) -> Self {
+        let choice = match settings.color {
+            Color::Auto => ColorChoice::Auto,
+            Color::Always => ColorChoice::Always,
+            Color::Never => ColorChoice::Never,
+        };
+        Self::with(choice, settings.verbosity)
+    }
+
+    /// Before the command line is understood.
+    pub(super) fn for_usage() -> Self {
+        Self::with(ColorChoice::Auto, Verbosity::Normal)
+    }
+
+    fn with(choice: ColorChoice, verbosity: Verbosity) -> Self {
+        let env = color_env();
+        Self {
+            color_out: use_color(choice, &env, io::stdout().is_terminal()),
+            color_err: use_color(choice, &env, io::stderr().is_terminal()),
+            width_out: width(&io::stdout()),
+            width_err: width(&io::stderr()),
+            verbosity,
+            automation: env::var_os("HOSTSYNC_IN_AUTOMATION").is_some_and(|value| !value.is_empty()),
+            lost_output: Cell::new(false),
+        }
+    }
+
+    /// Whether standard output is coloured.
+    pub(super) fn color(&self) -> bool {
+        self.color_out
+    }
+
+    /// Columns of standard output.
+    pub(super) fn width(&self) -> usize {
+        self.width_out
+    }
+
+    /// Whether hints for people are out of place.
+    pub(super) fn is_automation(&self) -> bool {
+        self.automation
+    }
+
+    pub(super) fn verbosity(&self) -> Verbosity {
+        self.verbosity
+    }
+
+    /// Whether output was lost for another reason than that nobody reads it any more.
+    pub(super) fn has_lost_output(&self) -> bool {
+        self.lost_output.get()
+    }
+
+    /// Writes data to standard output.
+    pub(super) fn data(&self, bytes: &[u8]) {
+        let mut out = io::stdout().lock();
+        if let Err(error) = out.write_all(bytes).and_then(|()| out.flush())
+            && error.kind() != io::ErrorKind::BrokenPipe
+            && !self.lost_output.replace(true)
+        {
+            self.note(&format!("error: cannot write to standard output: {error}"));
+        }
+    }
+
+    /// A line for people, on standard error; not with `--quiet`.
+    pub(super) fn say(&self, line: &str) {
+        if self.verbosity > Verbosity::Quiet {
+            self.note(line);
+        }
+    }
+
+    /// A line for people, on standard error; with `--verbose` alone.
+    pub(super) fn detail(&self, line: &str) {
+        if self.verbosity >= Verbosity::Verbose {
+            self.note(line);
+        }
+    }
+
+    /// A line on standard error, whatever `--quiet` says. One that cannot be written is lost: there is
+    /// nowhere left to say so.
+    pub(super) fn note(&self, line: &str) {
+        let _ = writeln!(io::stderr(), "{line}");
+    }
+
+    /// An error with its place and its cure.
+    pub(super) fn error(&self, report: &Report) {
+        let theme = if self.color_err {
+            GraphicalTheme::unicode()
+        } else {
+            GraphicalTheme::unicode_nocolor()
+        };
+        let handler = GraphicalReportHandler::new_themed(theme)
+            .with_width(self.width_err)
+            .with_links(false);
+        let mut text = String::new();
+        if handler.render_report(&mut text, report.as_ref()).is_err() {
+            text = format!("error: {report}\n");
+        }
+        let _ = io::stderr().write_all(text.as_bytes());
+    }
+
+    /// What the parser of the command line has to say.
+    pub(super) fn show_usage(&self, stop: &NotParsed) {
+        if stop.exit == Exit::Done {
+            let text = plain_unless(self.color_out, &stop.text);
+            self.data(text.as_bytes());
+        } else {
+            let _ = io::stderr().write_all(plain_unless(self.color_err, &stop.text).as_bytes());
+        }
+    }
+}
+
+fn plain_unless(color: bool, text: &str) -> String {
+    if color { text.to_owned() } else { anstream::adapter::strip_str(text).to_string() }
+}
+
+/// Somebody who shows progress on standard error.
+pub(super) fn observer(_progress: super::args::Progress, _console: &Console) -> Box<dyn crate::model::Observer> {
+    Box::new(crate::model::Silent)
+}

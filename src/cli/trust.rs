@@ -1,0 +1,97 @@
+//! `hostsync trust`
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+
+use super::args::{GlobalSettings, TrustSettings};
+use super::console::Console;
+use super::context::{Context, Stop};
+use super::exit::Exit;
+use super::interrupt::Interrupts;
+use crate::config::Host;
+use crate::plan::prepare::{for_each_parallel, with_help};
+use crate::transport::known_hosts::{self, HostKey, KnownHosts, Verdict};
+use crate::view::text::{count, escape_text};
+
+pub(super) fn run(
+    global: &GlobalSettings,
+    settings: &TrustSettings,
+    console: &Console,
+) -> Result<Exit, Stop> {
+    let _interrupts = Interrupts::listen();
+    let mut context = Context::load(global, console)?;
+    context.start_logs("trust")?;
+    let hosts = context.select(&settings.hosts)?;
+    let path = &context.config.settings.known_hosts_path;
+    let known = KnownHosts::load(path).map_err(Stop::failed)?;
+    let connector = context.connector();
+    let threads = context.config.settings.number_of_connections;
+    let keys = for_each_parallel(&hosts, threads, |_, host| connector.fetch_host_key(host));
+
+    let mut exit = Exit::Done;
+    let mut new: Vec<(&Host, HostKey)> = Vec::new();
+    let mut text = String::new();
+    for (host, key) in hosts.iter().copied().zip(keys) {
+        let line = match key {
+            Err(error) => {
+                exit = exit.and(Exit::HostsFailed);
+                escape_text(&with_help(&error))
+            }
+            Ok(key) => {
+                let shown = format!("{} {}", key.fingerprint(), key.key_type());
+                match known.check(&host.address, host.port, &key) {
+                    Verdict::Match => format!("{shown} (known)"),
+                    Verdict::Unknown => {
+                        new.push((host, key));
+                        format!("{shown} (new)")
+                    }
+                    Verdict::Changed { known, .. } => {
+                        exit = exit.and(Exit::HostsFailed);
+                        format!(
+                            "{shown} differs from {known}; if you are sure that the host was set up \
+                             anew, remove that line and run this again"
+                        )
+                    }
+                    Verdict::Revoked { known } => {
+                        exit = exit.and(Exit::HostsFailed);
+                        format!("{shown} is revoked by {known}")
+                    }
+                }
+            }
+        };
+        text.push_str(&format!("{}: {line}\n", host.id));
+    }
+    console.data(text.as_bytes());
+    if new.is_empty() {
+        console.data(b"Nothing to record.\n");
+        return Ok(context.finish(exit));
+    }
+    if !settings.is_approved && !ask(new.len())? {
+        console.note("Cancelled: nothing was recorded.");
+        return Ok(context.finish(Exit::Failed));
+    }
+    for (host, key) in &new {
+        known_hosts::append(path, host, key).map_err(Stop::failed)?;
+        tracing::info!(host = %host.id, key = key.fingerprint(), "trusted");
+    }
+    let recorded = count(new.len(), "key", "keys");
+    console.data(format!("Recorded {recorded} in {}.\n", path.display()).as_bytes());
+    Ok(context.finish(exit))
+}
+
+fn ask(keys: usize) -> Result<bool, Stop> {
+    if !io::stdin().is_terminal() {
+        return Err(Stop::message(
+            "there is nobody to ask: standard input is not a terminal",
+            "compare the fingerprints with what `ssh-keygen -l` says on the hosts, then use --yes",
+        ));
+    }
+    let text = format!(
+        "\nCompare the new fingerprints with what `ssh-keygen -l` says on the hosts.\n\
+         Record {}? Only 'yes' is accepted: ",
+        count(keys, "key", "keys")
+    );
+    let _ = io::stderr().write_all(text.as_bytes());
+    let mut answer = String::new();
+    let is_read = io::stdin().lock().read_line(&mut answer).is_ok();
+    Ok(is_read && answer.trim() == "yes")
+}
