@@ -13,7 +13,7 @@ use super::{Environment, settings};
 use crate::model::{HostId, LocalPath, RemotePath};
 
 /// The keys of a host.
-pub(super) const HOST_KEYS: [&str; 9] = [
+const HOST_KEYS: [&str; 9] = [
     "ip_address",
     "user",
     "passkey",

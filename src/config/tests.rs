@@ -218,10 +218,10 @@ mod settings_file {
             Path::new("/home/me/.ssh/known_hosts")
         );
         assert!(!settings.autosync && !settings.compress);
-        assert_eq!(settings.sync_interval, Duration::from_secs(60));
+        assert_eq!(settings.sync_interval, Duration::from_mins(1));
         assert_eq!(settings.connect_timeout, Duration::from_secs(10));
         assert_eq!(settings.login_timeout, Duration::from_secs(20));
-        assert_eq!(settings.stall_timeout, Duration::from_secs(60));
+        assert_eq!(settings.stall_timeout, Duration::from_mins(1));
         assert_eq!(settings.staging_path, None);
         assert_eq!(settings.backups, 5);
         assert_eq!(settings.max_delete, MaxDelete { percent: 50 });
@@ -244,11 +244,11 @@ mod settings_file {
         assert_eq!(settings.number_of_connections, 3);
         assert_eq!(settings.log_path, Path::new("/var/log/x"));
         assert!(settings.autosync && settings.compress);
-        assert_eq!(settings.sync_interval, Duration::from_secs(120));
+        assert_eq!(settings.sync_interval, Duration::from_mins(2));
         assert_eq!(settings.state_path, Path::new("/home/me/st"));
         assert_eq!(settings.known_hosts_path, site.path("kh"));
         assert_eq!(settings.connect_timeout, Duration::from_secs(5));
-        assert_eq!(settings.login_timeout, Duration::from_secs(120));
+        assert_eq!(settings.login_timeout, Duration::from_mins(2));
         assert_eq!(settings.stall_timeout, Duration::from_millis(1500));
         assert_eq!(
             settings.staging_path,
@@ -943,7 +943,8 @@ mod robustness {
         let mut lines = format!("compress = {}\n", "x".repeat(1000));
         let mut previous = "compress";
         for key in keys {
-            lines += &format!("{key} = {}\n", format!("%({previous})s").repeat(1000));
+            let value = format!("%({previous})s").repeat(1000);
+            lines.extend([key, " = ", &value, "\n"]);
             previous = key;
         }
         assert!(Site::with_ini(&lines).load().is_err());

@@ -30,7 +30,7 @@ pub struct Settings {
     pub log_path: PathBuf,
     /// Folder of the state.
     pub state_path: PathBuf,
-    /// The known_hosts file.
+    /// The `known_hosts` file.
     pub known_hosts_path: PathBuf,
     /// Whether the old program was asked to keep syncing.
     pub autosync: bool,
