@@ -211,7 +211,7 @@ pub fn digest(plan: &Plan) -> Blake3 {
 /// When it is not a plan of a known major version, was edited, or contradicts itself.
 pub fn from_json(json: &[u8]) -> Result<Plan, PlanFileError> {
     let not_a_plan = |error: serde_json::Error| PlanFileError::NotAPlan {
-        reason: error.to_string(),
+        reason: printable(&error.to_string()),
     };
     // The version alone comes first: an unknown one may have any shape.
     let Version { format_version } = serde_json::from_slice(json).map_err(not_a_plan)?;
@@ -221,7 +221,7 @@ pub fn from_json(json: &[u8]) -> Result<Plan, PlanFileError> {
         .and_then(|(major, _)| major.parse().ok());
     if major != Some(FORMAT_MAJOR) {
         return Err(PlanFileError::UnknownVersion {
-            found: format_version.chars().take(40).collect(),
+            found: printable(&format_version.chars().take(40).collect::<String>()),
         });
     }
     let document: Document = serde_json::from_slice(json).map_err(not_a_plan)?;
@@ -559,18 +559,16 @@ impl NodeDocument {
 
     fn into_plan(self) -> Result<Node, PlanFileError> {
         let mode = |text: Option<String>| {
-            let text = text.ok_or_else(|| damaged("an entry has no mode".to_owned()))?;
+            let text = text.ok_or_else(|| damaged("an entry has no mode"))?;
             u32::from_str_radix(&text, 8)
                 .ok()
                 .filter(|bits| *bits <= 0o7777)
                 .map(Mode::new)
-                .ok_or_else(|| damaged(format!("`{}` is not a mode", text.escape_debug())))
+                .ok_or_else(|| damaged(format!("`{text}` is not a mode")))
         };
         Ok(match self.kind {
             Kind::File => Node::File {
-                size_bytes: self
-                    .size
-                    .ok_or_else(|| damaged("a file has no size".to_owned()))?,
+                size_bytes: self.size.ok_or_else(|| damaged("a file has no size"))?,
                 mode: mode(self.mode)?,
                 digest: ContentDigest {
                     blake3: self.blake3,
@@ -583,7 +581,7 @@ impl NodeDocument {
             Kind::Symlink => Node::Symlink {
                 target: bytes_of(
                     self.target
-                        .ok_or_else(|| damaged("a symlink has no target".to_owned()))?,
+                        .ok_or_else(|| damaged("a symlink has no target"))?,
                     self.target_base64,
                 )?
                 .into_boxed_slice(),
@@ -595,8 +593,23 @@ impl NodeDocument {
     }
 }
 
-fn damaged(what: String) -> PlanFileError {
-    PlanFileError::Damaged { what }
+fn damaged(what: impl AsRef<str>) -> PlanFileError {
+    PlanFileError::Damaged {
+        what: printable(what.as_ref()),
+    }
+}
+
+/// Text that may quote the document, without what would act on a terminal.
+fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// Text for readers and, where the text alone would lose bytes, the bytes.
@@ -859,6 +872,24 @@ mod tests {
                 matches!(error, PlanFileError::Damaged { .. }),
                 "{what}: {error}"
             );
+        }
+    }
+
+    #[test]
+    fn errors_quote_nothing_that_acts_on_a_terminal() {
+        let evil = "\u{1b}[2J\n";
+        let plan = Plan::new(header(), vec![host(evil, vec![create(b"f", file(b"x"))])]);
+        let edits: [Edit<'_>; 3] = [
+            &|d| d["format_version"] = json!(evil),
+            &|d| d["change_sets"] = json!([]),
+            &|d| d["refresh"] = json!(evil),
+        ];
+        for edit in edits {
+            let mut document = document(&plan);
+            edit(&mut document);
+            let error = read(&document).unwrap_err().to_string();
+            assert!(!error.contains(char::is_control), "{error:?}");
+            assert!(error.contains("\\u{1b}"), "{error:?}");
         }
     }
 

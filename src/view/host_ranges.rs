@@ -221,6 +221,43 @@ mod tests {
         assert_eq!(fold(&format!("{long} x1")), format!("x1 {long}"));
     }
 
+    /// The names that a folded one stands for.
+    fn expand(folded: &str) -> Vec<String> {
+        let Some((before, rest)) = folded.split_once('[') else {
+            return vec![folded.to_owned()];
+        };
+        let (ranges, after) = rest.split_once(']').expect("closed");
+        let tails = expand(after);
+        let mut out = Vec::new();
+        for range in ranges.split(',') {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let width = if first.starts_with('0') {
+                first.len()
+            } else {
+                0
+            };
+            let bounds = |text: &str| text.parse::<u64>().expect("a number");
+            for number in bounds(first)..=bounds(last) {
+                let tail = |tail: &String| format!("{before}{number:0width$}{tail}");
+                out.extend(tails.iter().map(tail));
+            }
+        }
+        out
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn folding_loses_and_invents_nothing(
+            names in proptest::collection::btree_set("[ab]?[0-2]{0,3}[.-]?[0-9]{0,2}", 0..40)
+        ) {
+            let folded = fold_hosts(names.iter().map(String::as_str));
+            let mut expanded: Vec<String> =
+                folded.iter().flat_map(|folded| expand(folded)).collect();
+            expanded.sort();
+            proptest::prop_assert_eq!(expanded, Vec::from_iter(names));
+        }
+    }
+
     #[test]
     fn repeated_names_count_once() {
         assert_eq!(fold("a1 a1"), "a1");

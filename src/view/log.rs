@@ -151,6 +151,9 @@ impl DailyFile {
     }
 
     fn appender(dir: &Path, name: &str, day: &str) -> io::Result<RollingFileAppender> {
+        let target = format!("{name}.{day}");
+        let path = dir.join(&target);
+        let is_new = fs::symlink_metadata(&path).is_err();
         let appender = RollingFileAppender::builder()
             .rotation(Rotation::DAILY)
             .filename_prefix(name)
@@ -160,9 +163,8 @@ impl DailyFile {
                 let source = std::error::Error::source(&error);
                 io::Error::other(source.map_or_else(|| error.to_string(), ToString::to_string))
             })?;
-        let target = format!("{name}.{day}");
-        let path = dir.join(&target);
-        if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file()) {
+        // The file of another user who lets us write is left with its mode.
+        if is_new {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         }
         point_to(dir, name, &target)?;

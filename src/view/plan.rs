@@ -135,8 +135,7 @@ pub fn summary_line(plan: &Plan) -> String {
             .count();
         let verb = if agree == 1 { "agrees" } else { "agree" };
         if agree == summary.hosts {
-            let plural = if agree == 1 { "agrees" } else { "agree" };
-            format!("No changes: {hosts} {plural} with the sources")
+            format!("No changes: {hosts} {verb} with the sources")
         } else {
             format!("No changes: {agree} of {hosts} {verb} with the sources")
         }

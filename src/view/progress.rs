@@ -1,1 +1,645 @@
-//! x
+//! Progress on standard error: bars in a terminal, now and then a line elsewhere.
+//!
+//! The only file that knows indicatif. A standard error that is closed or broken costs the display,
+//! never the run.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::text::{count, duration, escape, escape_text, size};
+use crate::model::{Event, HostId, HostOutcome, Observer, Phase};
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProgressMode {
+    /// A line for each host at work that changes in place, and one for all. For terminals.
+    Bars,
+    /// A line when a host is done, and every few seconds one about all.
+    Plain,
+    /// Not at all.
+    None,
+}
+
+/// Between two lines about all hosts.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
+/// Between two turns of a spinner.
+const TICK: Duration = Duration::from_millis(100);
+
+const TOTAL_BYTES: &str = "{spinner} {msg}  {wide_bar}  {binary_bytes} of {binary_total_bytes}  \
+                           {binary_bytes_per_sec}  {eta} left";
+const TOTAL: &str = "{spinner} {msg}";
+const HOST_BYTES: &str = "  {prefix:20!}  {msg:10}  {bar:10}  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}";
+const HOST: &str = "  {prefix:20!}  {msg}";
+
+/// Shows what happens on standard error until it is finished or dropped.
+pub struct Progress {
+    display: Option<Mutex<Box<dyn Display>>>,
+}
+
+impl std::fmt::Debug for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Progress")
+            .field("shown", &self.display.is_some())
+            .finish()
+    }
+}
+
+/// Starts showing progress. `terminal_rows` is the height of the terminal, of which bars take a part.
+pub fn observer(mode: ProgressMode, terminal_rows: usize) -> Progress {
+    match mode {
+        ProgressMode::None => Progress { display: None },
+        ProgressMode::Plain => Progress::with(Plain::new(io::stderr(), Instant::now())),
+        ProgressMode::Bars => Progress::with(Bars::new(ProgressDrawTarget::stderr, terminal_rows)),
+    }
+}
+
+impl Progress {
+    fn with(display: impl Display + 'static) -> Self {
+        Self {
+            display: Some(Mutex::new(Box::new(display))),
+        }
+    }
+
+    fn display(&self) -> Option<MutexGuard<'_, Box<dyn Display>>> {
+        // What was shown is worth nothing, so a panic elsewhere does not matter here.
+        let display = self.display.as_ref()?;
+        Some(display.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes the bars away while `print` prints, and brings them back. `print` must not emit events.
+    pub fn suspend<R>(&self, print: impl FnOnce() -> R) -> R {
+        let Some(mut display) = self.display() else {
+            return print();
+        };
+        display.hide();
+        let result = print();
+        display.unhide();
+        result
+    }
+
+    /// Takes everything away for good.
+    pub fn finish(&self) {
+        if let Some(mut display) = self.display() {
+            display.finish();
+        }
+    }
+}
+
+impl Observer for Progress {
+    fn event(&self, event: &Event) {
+        if let Some(mut display) = self.display() {
+            display.event(event, Instant::now());
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// One way of showing.
+trait Display: Send {
+    fn event(&mut self, event: &Event, now: Instant);
+    fn hide(&mut self) {}
+    fn unhide(&mut self) {}
+    fn finish(&mut self) {}
+}
+
+/// What is known about all hosts together.
+#[derive(Default)]
+struct Totals {
+    hosts: usize,
+    ended: usize,
+    failed: usize,
+    total_bytes: u64,
+    sent_bytes: u64,
+}
+
+impl Totals {
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::HostsStarted { hosts, total_bytes } => {
+                *self = Self {
+                    hosts: *hosts,
+                    total_bytes: *total_bytes,
+                    ..Self::default()
+                };
+            }
+            Event::HostProgress { sent_bytes, .. } => {
+                self.sent_bytes = self.sent_bytes.saturating_add(*sent_bytes);
+            }
+            Event::HostFinished { outcome, .. } => {
+                self.ended += 1;
+                self.failed += usize::from(matches!(outcome, HostOutcome::Failed(_)));
+            }
+            _ => {}
+        }
+    }
+
+    fn in_words(&self) -> String {
+        let hosts = format!("{} of {}", self.ended, count(self.hosts, "host", "hosts"));
+        if self.failed == 0 {
+            hosts
+        } else {
+            format!("{hosts}, {} failed", self.failed)
+        }
+    }
+}
+
+fn phase_in_words(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Connecting => "connecting",
+        Phase::Scanning => "comparing",
+        Phase::Uploading => "sending",
+        Phase::Committing => "committing",
+    }
+}
+
+fn scanned(files: u64, total_bytes: u64) -> String {
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    format!("{}, {}", count(files, "file", "files"), size(total_bytes))
+}
+
+/// Lines for logs of CI jobs.
+struct Plain<W> {
+    out: W,
+    totals: Totals,
+    started: Instant,
+    last_line: Instant,
+}
+
+impl<W: Write> Plain<W> {
+    fn new(out: W, now: Instant) -> Self {
+        Self {
+            out,
+            totals: Totals::default(),
+            started: now,
+            last_line: now,
+        }
+    }
+
+    fn line(&mut self, text: &str, now: Instant) {
+        self.last_line = now;
+        // Nobody is there to be told that standard error is gone.
+        let _ = writeln!(self.out, "{text}");
+    }
+
+    fn totals_line(&self, now: Instant) -> String {
+        let Totals {
+            total_bytes,
+            sent_bytes,
+            ..
+        } = self.totals;
+        let mut text = format!("{} done", self.totals.in_words());
+        if total_bytes > 0 {
+            text = format!("{text}, {} of {} sent", size(sent_bytes), size(total_bytes));
+        }
+        let elapsed = now.duration_since(self.started).as_millis().max(1);
+        let rate = u128::from(sent_bytes) * 1000 / elapsed;
+        let open = u128::from(total_bytes.saturating_sub(sent_bytes));
+        if let Some(seconds_left) = open.checked_div(rate) {
+            let whole = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
+            let left = duration(Duration::from_secs(whole(seconds_left)));
+            text = format!("{text} ({}/s, {left} left)", size(whole(rate)));
+        }
+        text
+    }
+}
+
+impl<W: Write + Send> Display for Plain<W> {
+    fn event(&mut self, event: &Event, now: Instant) {
+        self.totals.event(event);
+        match event {
+            Event::LocalScanFinished {
+                files,
+                total_bytes,
+                elapsed,
+                ..
+            } => {
+                let sources = scanned(*files, *total_bytes);
+                let elapsed = duration(*elapsed);
+                self.line(&format!("sources: {sources}, read in {elapsed}"), now);
+            }
+            Event::HostsStarted { .. } => {
+                self.started = now;
+                self.last_line = now;
+            }
+            Event::HostFinished { host, outcome } => {
+                let place = format!("[{}/{}]", self.totals.ended, self.totals.hosts);
+                let host = escape(host.as_str().as_bytes());
+                let outcome = match outcome {
+                    HostOutcome::Done => "done".to_owned(),
+                    HostOutcome::Failed(why) => format!("failed: {}", escape_text(why)),
+                    HostOutcome::LeftAlone(why) => format!("left alone: {}", escape_text(why)),
+                };
+                self.line(&format!("{place} {host}: {outcome}"), now);
+            }
+            Event::HostPhase { .. } | Event::HostProgress { .. }
+                if now.duration_since(self.last_line) >= PLAIN_INTERVAL =>
+            {
+                let text = self.totals_line(now);
+                self.line(&text, now);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What is known about a host at work.
+struct ActiveHost {
+    phase: Phase,
+    total_bytes: u64,
+    sent_bytes: u64,
+    /// `None` while the terminal has no room.
+    bar: Option<ProgressBar>,
+}
+
+/// Bars that change in place.
+struct Bars {
+    multi: MultiProgress,
+    target: fn() -> ProgressDrawTarget,
+    /// Bars of hosts that there is room for.
+    rows: usize,
+    total: Option<ProgressBar>,
+    totals: Totals,
+    hosts: BTreeMap<HostId, ActiveHost>,
+}
+
+impl Bars {
+    fn new(target: fn() -> ProgressDrawTarget, terminal_rows: usize) -> Self {
+        Self {
+            multi: MultiProgress::with_draw_target(target()),
+            target,
+            // One row for all hosts together, and one for the cursor.
+            rows: terminal_rows.saturating_sub(2),
+            total: None,
+            totals: Totals::default(),
+            hosts: BTreeMap::new(),
+        }
+    }
+
+    /// Replaces the line below all others.
+    fn start_total(&mut self, total_bytes: u64, text: String) {
+        self.take_away();
+        let bar = self.multi.add(ProgressBar::new(total_bytes));
+        bar.set_style(style(if total_bytes > 0 { TOTAL_BYTES } else { TOTAL }));
+        bar.set_message(text);
+        bar.enable_steady_tick(TICK);
+        self.total = Some(bar);
+    }
+
+    fn take_away(&mut self) {
+        for bar in self.hosts.values_mut().filter_map(|host| host.bar.take()) {
+            self.multi.remove(&bar);
+        }
+        if let Some(bar) = self.total.take() {
+            bar.finish_and_clear();
+            self.multi.remove(&bar);
+        }
+        self.hosts.clear();
+    }
+
+    fn say(&self, text: String) {
+        if let Some(total) = &self.total {
+            total.set_message(text);
+        }
+    }
+
+    /// Gives a host a bar if there is room and brings it up to date.
+    fn show(&mut self, id: &HostId) {
+        let shown = self.hosts.values().filter(|host| host.bar.is_some());
+        let has_room = shown.count() < self.rows;
+        let (Some(host), Some(total)) = (self.hosts.get_mut(id), &self.total) else {
+            return;
+        };
+        if host.bar.is_none() && has_room {
+            let bar = self.multi.insert_before(total, ProgressBar::no_length());
+            bar.set_prefix(escape(id.as_str().as_bytes()));
+            host.bar = Some(bar);
+        }
+        if let Some(bar) = &host.bar {
+            bar.set_style(style(if host.total_bytes > 0 {
+                HOST_BYTES
+            } else {
+                HOST
+            }));
+            bar.set_message(phase_in_words(host.phase));
+            bar.set_length(host.total_bytes);
+            bar.set_position(host.sent_bytes);
+            bar.tick();
+        }
+    }
+}
+
+/// The templates are constants, so a test knows that they are right.
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+impl Display for Bars {
+    fn event(&mut self, event: &Event, _now: Instant) {
+        self.totals.event(event);
+        match event {
+            Event::LocalScanStarted { sources } => {
+                let sources = count(*sources, "source", "sources");
+                self.start_total(0, format!("reading {sources}"));
+            }
+            Event::LocalScanProgress {
+                files,
+                hashed_bytes,
+            } => {
+                self.say(format!(
+                    "reading sources: {}",
+                    scanned(*files, *hashed_bytes)
+                ));
+            }
+            Event::LocalScanFinished { .. } | Event::HostsFinished => self.take_away(),
+            Event::HostsStarted { total_bytes, .. } => {
+                self.start_total(*total_bytes, self.totals.in_words());
+            }
+            Event::HostPhase {
+                host,
+                phase,
+                total_bytes,
+            } => {
+                let bar = self.hosts.remove(host).and_then(|host| host.bar);
+                if let Some(bar) = &bar {
+                    // The rate of the phase before says nothing about this one.
+                    bar.reset_eta();
+                }
+                let active = ActiveHost {
+                    phase: *phase,
+                    total_bytes: *total_bytes,
+                    sent_bytes: 0,
+                    bar,
+                };
+                self.hosts.insert(host.clone(), active);
+                self.show(host);
+            }
+            Event::HostProgress { host, sent_bytes } => {
+                if let Some(total) = &self.total {
+                    total.inc(*sent_bytes);
+                }
+                let Some(active) = self.hosts.get_mut(host) else {
+                    return;
+                };
+                active.sent_bytes = active.sent_bytes.saturating_add(*sent_bytes);
+                match &active.bar {
+                    Some(bar) => bar.set_position(active.sent_bytes),
+                    None => self.show(host),
+                }
+            }
+            Event::HostFinished { host, .. } => {
+                if let Some(bar) = self.hosts.remove(host).and_then(|host| host.bar) {
+                    bar.finish_and_clear();
+                    self.multi.remove(&bar);
+                }
+                self.say(self.totals.in_words());
+                let waiting = self.hosts.iter().find(|(_, host)| host.bar.is_none());
+                if let Some(host) = waiting.map(|(id, _)| id.clone()) {
+                    self.show(&host);
+                }
+            }
+        }
+    }
+
+    // Not `MultiProgress::suspend`, which panics when standard error cannot be written.
+    fn hide(&mut self) {
+        let _ = self.multi.clear();
+        self.multi.set_draw_target(ProgressDrawTarget::hidden());
+    }
+
+    fn unhide(&mut self) {
+        self.multi.set_draw_target((self.target)());
+        if let Some(total) = &self.total {
+            total.tick();
+        }
+    }
+
+    fn finish(&mut self) {
+        self.take_away();
+        let _ = self.multi.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
+
+    use std::sync::Arc;
+
+    use indicatif::TermLike;
+
+    use super::*;
+
+    fn phase(name: &str, phase: Phase, total_bytes: u64) -> Event {
+        Event::HostPhase {
+            host: HostId::new(name),
+            phase,
+            total_bytes,
+        }
+    }
+
+    fn sent(name: &str, sent_bytes: u64) -> Event {
+        Event::HostProgress {
+            host: HostId::new(name),
+            sent_bytes,
+        }
+    }
+
+    fn finished(name: &str, outcome: HostOutcome) -> Event {
+        Event::HostFinished {
+            host: HostId::new(name),
+            outcome,
+        }
+    }
+
+    /// What is written for these events, each with its second.
+    fn plain(events: &[(u64, Event)]) -> String {
+        let start = Instant::now();
+        let mut plain = Plain::new(Vec::new(), start);
+        for (second, event) in events {
+            plain.event(event, start + Duration::from_secs(*second));
+        }
+        String::from_utf8(plain.out).unwrap()
+    }
+
+    #[test]
+    fn plain_progress_is_a_line_for_each_host_that_ended() {
+        let text = plain(&[
+            (
+                0,
+                Event::HostsStarted {
+                    hosts: 2,
+                    total_bytes: 0,
+                },
+            ),
+            (0, phase("a", Phase::Connecting, 0)),
+            (1, finished("a", HostOutcome::Done)),
+            (2, finished("b", HostOutcome::Failed("x\ny".to_owned()))),
+            (2, Event::HostsFinished),
+        ]);
+        assert_eq!(text, "[1/2] a: done\n[2/2] b: failed: x\\ny\n");
+    }
+
+    #[test]
+    fn plain_progress_speaks_of_all_hosts_every_few_seconds_only() {
+        let mut events = vec![(
+            0,
+            Event::HostsStarted {
+                hosts: 2,
+                total_bytes: 10_240,
+            },
+        )];
+        events.extend((1..=9).map(|second| (second, sent("a", 1024))));
+        assert_eq!(
+            plain(&events),
+            "0 of 2 hosts done, 5.0 KiB of 10.0 KiB sent (1.0 KiB/s, 5.0 s left)\n"
+        );
+    }
+
+    #[test]
+    fn templates_are_right() {
+        for template in [TOTAL_BYTES, TOTAL, HOST_BYTES, HOST] {
+            assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
+        }
+    }
+
+    /// A terminal that is gone.
+    #[derive(Debug)]
+    struct Broken;
+
+    impl TermLike for Broken {
+        fn width(&self) -> u16 {
+            80
+        }
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn write_line(&self, _: &str) -> io::Result<()> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn write_str(&self, _: &str) -> io::Result<()> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn clear_line(&self) -> io::Result<()> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&self) -> io::Result<()> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+    }
+
+    /// A writer that always fails.
+    struct Closed;
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+    }
+
+    fn whole_run(progress: &Progress) {
+        progress.event(&Event::LocalScanStarted { sources: 1 });
+        progress.event(&Event::LocalScanProgress {
+            files: 1,
+            hashed_bytes: 2,
+        });
+        progress.event(&Event::LocalScanFinished {
+            files: 1,
+            total_bytes: 2,
+            hashed_bytes: 2,
+            elapsed: Duration::ZERO,
+        });
+        progress.event(&Event::HostsStarted {
+            hosts: 2,
+            total_bytes: 30,
+        });
+        for name in ["a", "b"] {
+            progress.event(&phase(name, Phase::Connecting, 0));
+            progress.event(&phase(name, Phase::Uploading, 15));
+            progress.event(&sent(name, 15));
+        }
+        assert_eq!(progress.suspend(|| 1), 1);
+        for name in ["a", "b", "never begun"] {
+            progress.event(&finished(name, HostOutcome::Done));
+        }
+        progress.event(&Event::HostsFinished);
+        progress.finish();
+    }
+
+    #[test]
+    fn broken_standard_error_costs_only_the_display() {
+        let broken = || ProgressDrawTarget::term_like(Box::new(Broken));
+        whole_run(&Progress::with(Bars::new(broken, 24)));
+        whole_run(&Progress::with(Plain::new(Closed, Instant::now())));
+        whole_run(&observer(ProgressMode::None, 24));
+    }
+
+    #[test]
+    fn bars_take_no_more_rows_than_there_are() {
+        let mut bars = Bars::new(ProgressDrawTarget::hidden, 5);
+        let now = Instant::now();
+        let start = Event::HostsStarted {
+            hosts: 10,
+            total_bytes: 100,
+        };
+        bars.event(&start, now);
+        let names: Vec<String> = (0..10).map(|n| format!("h{n}")).collect();
+        for name in &names {
+            bars.event(&phase(name, Phase::Uploading, 10), now);
+        }
+        let shown = |bars: &Bars| bars.hosts.values().filter(|h| h.bar.is_some()).count();
+        assert_eq!(shown(&bars), 3);
+        bars.event(&sent("h9", 4), now);
+        for name in &names[..9] {
+            bars.event(&finished(name, HostOutcome::Done), now);
+        }
+        assert_eq!(shown(&bars), 1);
+        let last = bars.hosts[&HostId::new("h9")].bar.clone().unwrap();
+        assert_eq!((last.position(), last.length()), (4, Some(10)));
+        bars.event(&Event::HostsFinished, now);
+        assert!(bars.hosts.is_empty() && bars.total.is_none());
+    }
+
+    #[test]
+    fn events_may_come_from_many_threads() {
+        let progress = Arc::new(Progress::with(Bars::new(ProgressDrawTarget::hidden, 24)));
+        progress.event(&Event::HostsStarted {
+            hosts: 8,
+            total_bytes: 800,
+        });
+        std::thread::scope(|scope| {
+            for n in 0..8 {
+                let progress = Arc::clone(&progress);
+                scope.spawn(move || {
+                    let name = format!("h{n}");
+                    progress.event(&phase(&name, Phase::Uploading, 100));
+                    for _ in 0..100 {
+                        progress.event(&sent(&name, 1));
+                    }
+                    progress.event(&finished(&name, HostOutcome::Done));
+                });
+            }
+        });
+        progress.event(&Event::HostsFinished);
+    }
+}
