@@ -56,7 +56,7 @@ pub(super) fn run(
     };
 
     let connector = context.connector();
-    let observer = context.observer();
+    let progress = context.progress();
     let report = apply::apply(
         &apply::Request {
             config: &context.config,
@@ -67,11 +67,11 @@ pub(super) fn run(
             wait_for_host: WAIT_FOR_HOST,
             interrupted: interrupts.begin_changes(),
             now: &context::now,
-            observer: observer.as_ref(),
+            observer: &progress,
         },
         &mut state,
     );
-    drop(observer);
+    drop(progress);
     interrupts.end_changes();
     let report = report?;
     if let Err(error) = state.remove_unused_trees(&lock) {

@@ -19,7 +19,7 @@ use crate::plan::Refresh;
 /// # Errors
 /// When it is wrong, and when it asks for help or the version: then there is no command to run, only
 /// something to print.
-pub fn parse<I>(args: I) -> Result<Args, NotParsed>
+pub(super) fn parse<I>(args: I) -> Result<Args, NotParsed>
 where
     I: IntoIterator,
     I::Item: Into<OsString> + Clone,
@@ -47,7 +47,7 @@ where
 }
 
 /// The completions for a shell, as the text of its script.
-pub fn completions(shell: Shell) -> Vec<u8> {
+pub(super) fn completions(shell: Shell) -> Vec<u8> {
     let shell = match shell {
         Shell::Bash => clap_complete::Shell::Bash,
         Shell::Elvish => clap_complete::Shell::Elvish,
@@ -62,12 +62,12 @@ pub fn completions(shell: Shell) -> Vec<u8> {
 
 /// A command line that names nothing to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotParsed {
+pub(super) struct NotParsed {
     /// What to print, with ANSI colours, ending in a line break.
-    pub text: String,
+    pub(super) text: String,
     /// [`Exit::Done`] for help and the version, which go to standard output; else [`Exit::Usage`],
     /// for standard error.
-    pub exit: Exit,
+    pub(super) exit: Exit,
 }
 
 impl From<clap::Error> for NotParsed {
@@ -85,29 +85,29 @@ impl From<clap::Error> for NotParsed {
 
 /// A command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Args {
+pub(super) struct Args {
     /// What goes with every command.
-    pub global: GlobalSettings,
+    pub(super) global: GlobalSettings,
     /// What to do.
-    pub command: Command,
+    pub(super) command: Command,
 }
 
 /// What goes with every command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GlobalSettings {
+pub(super) struct GlobalSettings {
     /// The configuration file that was named, by argument or by `HOSTSYNC_CONFIG`.
-    pub config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// Whether there are colours.
-    pub color: Color,
+    pub(super) color: Color,
     /// How progress is shown.
-    pub progress: Progress,
+    pub(super) progress: Progress,
     /// How much is said.
-    pub verbosity: Verbosity,
+    pub(super) verbosity: Verbosity,
 }
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
+pub(super) enum Command {
     /// Show what apply would do.
     Plan(PlanSettings),
     /// Plan, show, ask, do.
@@ -124,55 +124,55 @@ pub enum Command {
 
 /// Settings of `plan`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlanSettings {
+pub(super) struct PlanSettings {
     /// The form of the output.
-    pub format: Format,
+    pub(super) format: Format,
     /// Whether changes end with exit 2.
-    pub has_detailed_exit: bool,
+    pub(super) has_detailed_exit: bool,
     /// How the hosts are looked at; never [`Refresh::None`].
-    pub refresh: Refresh,
+    pub(super) refresh: Refresh,
     /// Which hosts; all when empty.
-    pub limit: Vec<String>,
+    pub(super) limit: Vec<String>,
     /// Whether nothing is folded in the human form.
-    pub is_full: bool,
+    pub(super) is_full: bool,
 }
 
 /// Settings of `apply`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ApplySettings {
+pub(super) struct ApplySettings {
     /// Whether nobody is asked.
-    pub is_approved: bool,
+    pub(super) is_approved: bool,
     /// What happens to conflicts when nobody is asked.
-    pub on_conflict: OnConflict,
+    pub(super) on_conflict: OnConflict,
     /// Which hosts; all when empty.
-    pub limit: Vec<String>,
+    pub(super) limit: Vec<String>,
     /// How long to wait for another run.
-    pub lock_timeout: Duration,
+    pub(super) lock_timeout: Duration,
     /// Whether nothing is folded in the human form.
-    pub is_full: bool,
+    pub(super) is_full: bool,
 }
 
 /// Settings of `check`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CheckSettings {
+pub(super) struct CheckSettings {
     /// Whether to log in to every host, too.
-    pub connects: bool,
+    pub(super) connects: bool,
     /// Which hosts; all when empty.
-    pub limit: Vec<String>,
+    pub(super) limit: Vec<String>,
 }
 
 /// Settings of `trust`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TrustSettings {
+pub(super) struct TrustSettings {
     /// Whether nobody is asked.
-    pub is_approved: bool,
+    pub(super) is_approved: bool,
     /// Which hosts, by patterns; all when empty.
-    pub hosts: Vec<String>,
+    pub(super) hosts: Vec<String>,
 }
 
 /// Settings of `state`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StateSettings {
+pub(super) enum StateSettings {
     /// List the hosts that are recorded.
     List,
     /// Show what is recorded of a host.
@@ -191,7 +191,7 @@ pub enum StateSettings {
 
 /// The form of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, ValueEnum)]
-pub enum Format {
+pub(super) enum Format {
     /// Text for people
     #[default]
     Human,
@@ -201,7 +201,7 @@ pub enum Format {
 
 /// What happens to a change that would destroy bytes that nobody reviewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, ValueEnum)]
-pub enum OnConflict {
+pub(super) enum OnConflict {
     /// Leave that host untouched, do the others, end with exit 4
     #[default]
     Fail,
@@ -213,7 +213,7 @@ pub enum OnConflict {
 
 /// Whether there are colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, ValueEnum)]
-pub enum Color {
+pub(super) enum Color {
     /// On a terminal, unless `NO_COLOR` is set
     #[default]
     Auto,
@@ -225,7 +225,7 @@ pub enum Color {
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, ValueEnum)]
-pub enum Progress {
+pub(super) enum Progress {
     /// Bars on a terminal, else plain lines
     #[default]
     Auto,
@@ -239,7 +239,7 @@ pub enum Progress {
 
 /// How much is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Verbosity {
+pub(super) enum Verbosity {
     /// Errors and results alone.
     Quiet,
     /// What one wants to know.
@@ -251,7 +251,7 @@ pub enum Verbosity {
 
 /// A shell that has completions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Shell {
+pub(super) enum Shell {
     /// bash
     Bash,
     /// elvish

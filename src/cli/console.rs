@@ -6,8 +6,9 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use miette::{GraphicalReportHandler, GraphicalTheme, Report};
 
-use super::args::{Color, GlobalSettings, NotParsed, Verbosity};
+use super::args::{Color, GlobalSettings, NotParsed, Progress as ProgressChoice, Verbosity};
 use super::exit::Exit;
+use crate::view::progress::{self, Progress, ProgressMode};
 use crate::view::terminal::{ColorChoice, ColorEnv, use_color};
 
 /// Columns of text that goes somewhere else than to a terminal.
@@ -23,6 +24,7 @@ pub(super) struct Console {
     width_err: usize,
     verbosity: Verbosity,
     automation: bool,
+    is_dumb: bool,
     lost_output: Cell<bool>,
 }
 
@@ -69,6 +71,7 @@ impl Console {
             width_err: width(&io::stderr()),
             verbosity,
             automation: env::var_os("HOSTSYNC_IN_AUTOMATION").is_some_and(|value| !value.is_empty()),
+            is_dumb: env.term.as_deref() == Some("dumb"),
             lost_output: Cell::new(false),
         }
     }
@@ -88,8 +91,18 @@ impl Console {
         self.automation
     }
 
-    pub(super) fn verbosity(&self) -> Verbosity {
-        self.verbosity
+    /// Somebody who shows progress on standard error.
+    pub(super) fn progress(&self, choice: ProgressChoice) -> Progress {
+        let rows = rustix::termios::tcgetwinsize(io::stderr()).map_or(24, |size| size.ws_row.into());
+        let is_terminal = io::stderr().is_terminal() && !self.is_dumb;
+        let mode = match choice {
+            _ if self.verbosity == Verbosity::Quiet => ProgressMode::None,
+            ProgressChoice::None => ProgressMode::None,
+            ProgressChoice::Bars => ProgressMode::Bars,
+            ProgressChoice::Auto if is_terminal => ProgressMode::Bars,
+            ProgressChoice::Auto | ProgressChoice::Plain => ProgressMode::Plain,
+        };
+        progress::observer(mode, rows)
     }
 
     /// Whether output was lost for another reason than that nobody reads it any more.
@@ -158,9 +171,4 @@ impl Console {
 
 fn plain_unless(color: bool, text: &str) -> String {
     if color { text.to_owned() } else { anstream::adapter::strip_str(text).to_string() }
-}
-
-/// Somebody who shows progress on standard error.
-pub(super) fn observer(_progress: super::args::Progress, _console: &Console) -> Box<dyn crate::model::Observer> {
-    Box::new(crate::model::Silent)
 }

@@ -12,10 +12,10 @@ use super::args::{GlobalSettings, Progress};
 use super::console::Console;
 use super::exit::Exit;
 use crate::config::{self, Config, Environment, Host, Settings};
-use crate::model::Observer;
 use crate::remote::Nonce;
 use crate::state::{LockHolder, StateError, StateLock};
 use crate::transport::ssh::{SshConnector, SshOptions};
+use crate::view;
 use crate::view::log::{self, LogGuard};
 
 /// Why a command ends before its time.
@@ -151,8 +151,8 @@ impl<'a> Context<'a> {
     }
 
     /// Somebody who shows progress.
-    pub(super) fn observer(&self) -> Box<dyn Observer> {
-        super::console::observer(self.progress, self.console)
+    pub(super) fn progress(&self) -> view::progress::Progress {
+        self.console.progress(self.progress)
     }
 
     /// Where digests of sources are kept.

@@ -43,7 +43,7 @@ pub(super) fn prepare(
 ) -> Result<Prepared, Stop> {
     let hosts = context.select(limit)?;
     let connector = context.connector();
-    let observer = context.observer();
+    let progress = context.progress();
     let cache_dir = context.cache_dir();
     let prepared = prepare::prepare(&Request {
         config: &context.config,
@@ -54,7 +54,7 @@ pub(super) fn prepare(
         connector: &connector,
         refresh,
         now: &context::now(),
-        observer: observer.as_ref(),
+        observer: &progress,
     })?;
     let summary = prepared.plan.summary();
     tracing::info!(
