@@ -227,7 +227,7 @@ impl Worker<'_> {
     ) -> Result<u64, Failure> {
         let mut script = Script::new(RemoteProgram::Upload);
         script.path("hs_base", base).text("hs_run", staging.run_name.as_bytes());
-        let stream = ScpUpload::new(script.nonce().as_str(), records(tree).into_iter());
+        let stream = ScpUpload::new(script.nonce().as_str(), records(tree));
         let mut io = UploadIo { worker: self, script: script.to_bytes(), stream, early: ScriptRun::new(&script, b"") };
         let outcome = session.exec(&script.command(), &mut io);
         if self.is_interrupted() {
@@ -237,14 +237,13 @@ impl Worker<'_> {
         if let Some(fail) = refused {
             return Err(Failure::Failed(last_line(fail.body)));
         }
-        let outcome = outcome?;
-        match io.stream.finish() {
-            Ok(sent) => Ok(sent.content_bytes),
-            Err(error) => {
-                let said = last_line(&outcome.stderr);
-                tracing::debug!(said, "the upload failed");
+        match (io.stream.finish(), outcome) {
+            // Its own account of what went wrong says more than that it gave up.
+            (Err(error), Ok(_) | Err(TransportError::Aborted(_))) => {
                 Err(Failure::Failed(with_help(&error)))
             }
+            (_, Err(error)) => Err(error.into()),
+            (Ok(sent), Ok(_)) => Ok(sent.content_bytes),
         }
     }
 
@@ -263,7 +262,6 @@ impl Worker<'_> {
         for (index, base) in staging.bases.iter().enumerate() {
             script.path(&format!("hs_base_{index}"), base);
         }
-        script.number("hs_roots", self.host.mappings.len() as u64);
         for (index, mapping) in self.host.mappings.iter().enumerate() {
             script.path(&format!("hs_root_{index}"), &mapping.dest);
             script.number(&format!("hs_at_{index}"), staging.base_of[index] as u64);
@@ -562,12 +560,12 @@ fn records(tree: &StagedTree) -> Vec<ScpRecord> {
         let name = name[0].clone();
         match staged {
             Staged::Dir { mode, mtime } => {
-                records.push(ScpRecord::EnterDir { name, mode: mode.bits(), mtime: *mtime });
+                records.push(ScpRecord::EnterDir { name, mode: *mode, mtime: *mtime });
                 open = components;
             }
             Staged::File { mode, mtime, size_bytes, source, .. } => records.push(ScpRecord::File {
                 name,
-                mode: mode.bits(),
+                mode: *mode,
                 mtime: Some(*mtime),
                 size_bytes: *size_bytes,
                 content: Content::Path(source.as_path().to_owned()),
@@ -579,15 +577,15 @@ fn records(tree: &StagedTree) -> Vec<ScpRecord> {
 }
 
 /// The upload script, then the stream. Stops when the run is interrupted.
-struct UploadIo<'a, I> {
+struct UploadIo<'a> {
     worker: &'a Worker<'a>,
     script: Vec<u8>,
-    stream: ScpUpload<I>,
+    stream: ScpUpload<'a>,
     /// Reads along, for the case that the script gives up before the stream begins.
     early: ScriptRun,
 }
 
-impl<I: Iterator<Item = ScpRecord>> ExecIo for UploadIo<'_, I> {
+impl ExecIo for UploadIo<'_> {
     fn next_input(&mut self, buffer: &mut Vec<u8>) -> Result<Input, Aborted> {
         if self.worker.is_interrupted() {
             return Err(Aborted("interrupted".into()));

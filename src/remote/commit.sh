@@ -4,8 +4,7 @@
 # Set by the controller, before common.sh:
 #   hs_home       folder of ours on the host, where the listing is kept
 #   hs_bases      how many staging folders there are; hs_base_0 … ; hs_run: this run's folder in each
-#   hs_roots      how many mappings there are; hs_root_0 … destinations; hs_at_0 … number of the
-#                 staging folder that serves the mapping
+#   hs_root_0 …   destinations, by mapping; hs_at_0 … number of the staging folder that serves each
 #   hs_serial     names the folder of the backups that this apply makes
 #   hs_backups    how many such folders are kept
 #   hs_listing    digest that the kept listing must have for the new one to be answered as a difference
@@ -115,7 +114,7 @@ if [ -s "$hs_work/staged" ]; then
     hs_mark end unverified
     hs_i=0
     while [ "$hs_i" -lt "$hs_bases" ]; do
-      eval "rm -rf -- \"\$hs_base_$hs_i/\$hs_run\""
+      eval "hs_remove_tree \"\$hs_base_$hs_i/\$hs_run\""
       hs_i=$((hs_i + 1))
     done
     rm -rf -- "$hs_work"
@@ -123,18 +122,18 @@ if [ -s "$hs_work/staged" ]; then
   fi
 fi
 
-hs_sync() {
-  sync -f "$@" 2>/dev/null || sync
+# Makes durable what was written, once for each file system that is written to.
+hs_sync_all() {
+  hs_i=0
+  while [ "$hs_i" -lt "$hs_bases" ]; do
+    eval "hs_base=\$hs_base_$hs_i"
+    if [ -d "$hs_base" ]; then sync -f "$hs_base" 2>/dev/null || sync; fi
+    hs_i=$((hs_i + 1))
+  done
 }
 
 # Everything that the steps need is on the disk before the first of them.
-hs_i=0
-while [ "$hs_i" -lt "$hs_bases" ]; do
-  eval "hs_base=\$hs_base_$hs_i"
-  if [ -d "$hs_base/$hs_run" ]; then hs_sync "$hs_base/$hs_run"; fi
-  hs_i=$((hs_i + 1))
-done
-hs_sync "$hs_work"
+hs_sync_all
 
 # --- commit ------------------------------------------------------------------------------------------
 
@@ -212,6 +211,7 @@ hs_place() {
   elif [ -d "$hs_new" ]; then
     mv -T -- "$hs_new" "$hs_dest" 2>"$hs_error"
   elif ln -- "$hs_new" "$hs_dest" 2>"$hs_error"; then
+    rm -f -- "$hs_new"
     [ ! -d "$hs_dest" ] || { rm -f -- "$hs_dest/${hs_new##*/}"; false; }
   else
     # File systems without hard links.
@@ -300,12 +300,7 @@ done <"$hs_work/intent"
 
 # --- what is there now -------------------------------------------------------------------------------
 
-hs_i=0
-while [ "$hs_i" -lt "$hs_roots" ]; do
-  eval "hs_root=\$hs_root_$hs_i"
-  if [ -e "$hs_root" ]; then hs_sync "$hs_root"; fi
-  hs_i=$((hs_i + 1))
-done
+hs_sync_all
 
 if [ -s "$hs_work/paths" ]; then
   # Later changes must get a later ctime than those just made.
@@ -333,15 +328,13 @@ fi
 hs_i=0
 while [ "$hs_i" -lt "$hs_bases" ]; do
   eval "hs_base=\$hs_base_$hs_i"
-  chmod -R u+rwx "$hs_base/$hs_run" 2>/dev/null
-  rm -rf -- "${hs_base:?}/${hs_run:?}"
+  hs_remove_tree "${hs_base:?}/${hs_run:?}"
   if [ -d "$hs_base/backup" ]; then
     hs_n=0
     for hs_old in $(cd -- "$hs_base/backup" && printf '%s\n' [0-9]* | sort -rn); do
       hs_n=$((hs_n + 1))
       if [ "$hs_n" -gt "$hs_backups" ] && [ -d "$hs_base/backup/$hs_old" ]; then
-        chmod -R u+rwx "$hs_base/backup/$hs_old" 2>/dev/null
-        rm -rf -- "$hs_base/backup/$hs_old"
+        hs_remove_tree "$hs_base/backup/$hs_old"
       fi
     done
   fi

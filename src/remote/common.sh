@@ -41,6 +41,12 @@ hs_paths_of_type() { sed -n "/^$1/$hs_path_of_line"p; }
 
 cd || hs_fail 'the login folder does not exist'
 
+# Removes a folder of ours. Only folders are made writable: a file in it may have another name outside.
+hs_remove_tree() {
+  find "$1" -type d ! -perm -700 -exec chmod u+rwx {} + 2>/dev/null
+  rm -rf -- "$1"
+}
+
 # Picks the fastest tool that gives the right answer for a known text.
 hs_find_hash() {
   hs_hash='' hs_algorithm=''

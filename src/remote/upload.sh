@@ -11,8 +11,7 @@ mkdir -p -- "$hs_base" 2>/dev/null || hs_fail "cannot make the folder $hs_base (
 # What runs that are gone have left. A run lasts as long as its connection, which is our parent.
 for hs_old in "$hs_base"/run-*; do
   if [ -d "$hs_old" ] && hs_is_gone "$hs_old/owner"; then
-    chmod -R u+rwx "$hs_old" 2>/dev/null
-    rm -rf -- "$hs_old"
+    hs_remove_tree "$hs_old"
   fi
 done
 
