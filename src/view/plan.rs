@@ -83,7 +83,7 @@ pub fn render(plan: &Plan, options: &PlanView) -> String {
     {
         page.section();
         page.paragraph(
-            "This plan is not saved (--out FILE), so apply may find something else to do.",
+            "This plan is not saved: apply may find something else to do.",
             0,
             QUIET,
         );
