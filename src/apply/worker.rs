@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use crate::config::Host;
 use crate::model::{Entry, Event, Kind, Node, Phase, RelPath, RemotePath, Tree};
@@ -117,6 +118,7 @@ struct Answer {
 impl Worker<'_> {
     /// Does it. What has been confirmed is in `report` and in the state, whatever comes after.
     pub(super) fn work(&self, report: &mut HostReport) -> Result<(), Failure> {
+        let started = Instant::now();
         let staging = self.choose_staging()?;
         let job = Job {
             host: self.host,
@@ -154,6 +156,7 @@ impl Worker<'_> {
                 report.sent_bytes += self.upload(session.as_mut(), base, &staging, tree)?;
             }
         }
+        tracing::debug!(elapsed_ms = started.elapsed().as_millis(), "uploaded");
         if self.is_interrupted() {
             session.close();
             return Err(Failure::Interrupted);
@@ -162,6 +165,7 @@ impl Worker<'_> {
         let answer = self.commit(session.as_mut(), &staging, &program, &names, &sums);
         session.close();
         let answer = answer?;
+        tracing::debug!(elapsed_ms = started.elapsed().as_millis(), "committed");
         self.record_end(&program, &answer, report)?;
         Ok(())
     }
