@@ -724,7 +724,7 @@ mod tests {
         let specs =
             ["missing", "s", "loop", "socket", "s/d/x/y"].map(|name| spec(&temp.path().join(name)));
         let sources = scan(&specs, false, None, &Silent);
-        let errors: Vec<_> = sources.iter().map(|source| source.is_err()).collect();
+        let errors: Vec<_> = sources.iter().map(Result::is_err).collect();
         assert_eq!(errors, [true, false, true, true, true]);
         assert_eq!(sources[1], Ok(scan_one(spec(&root))));
         let error = sources[3].as_ref().unwrap_err();
@@ -858,7 +858,7 @@ mod tests {
         let (_temp, root, _) = sample();
         // Unreadable even to root, whom permission bits do not stop.
         symlink("/proc/self/mem", root.join("mem")).unwrap();
-        let none = fs::Permissions::from_mode(0);
+        let none = fs::Permissions::from_mode(0o000);
         fs::set_permissions(root.join("d"), none).unwrap();
         let source = scan_one(SourceSpec {
             symlinks: SymlinkPolicy::Follow,
