@@ -252,12 +252,16 @@ fn list_names(
         let is_dir = entry
             .as_ref()
             .is_ok_and(|(file_type, _)| file_type.is_dir());
-        let is_excluded = spec.exclude.excludes(path);
+        let is_skipped_link = spec.symlinks == SymlinkPolicy::Skip
+            && entry
+                .as_ref()
+                .is_ok_and(|(file_type, _)| file_type.is_symlink());
+        let is_left_out = is_skipped_link || spec.exclude.excludes(path);
         let has_newline = path.file_name().contains(&b'\n');
-        if (is_excluded || has_newline) && is_dir {
+        if (is_left_out || has_newline) && is_dir {
             walk.skip_current_dir();
         }
-        if is_excluded {
+        if is_left_out {
             continue;
         }
         if has_newline {
@@ -268,12 +272,7 @@ fn list_names(
             continue;
         }
         match entry {
-            Ok((file_type, path)) => {
-                let skip = spec.symlinks == SymlinkPolicy::Skip && file_type.is_symlink();
-                if !skip {
-                    names.push((path, file_type));
-                }
-            }
+            Ok((file_type, path)) => names.push((path, file_type)),
             Err((reason, path)) => problems.push(EntryProblem { path, reason }),
         }
     }
