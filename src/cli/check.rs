@@ -1,12 +1,15 @@
 //! `hostsync check`
 
+use std::fmt::Write as _;
+
 use super::args::{CheckSettings, GlobalSettings};
 use super::console::Console;
 use super::context::{Context, Stop};
 use super::exit::Exit;
 use super::interrupt::Interrupts;
 use crate::config::Host;
-use crate::plan::prepare::{for_each_parallel, with_help};
+use crate::model::map_parallel;
+use crate::plan::prepare::with_help;
 use crate::state::StateStore;
 use crate::transport::Connector as _;
 use crate::view::text::{count, escape_text};
@@ -27,7 +30,7 @@ pub(super) fn run(
     let problems: Vec<Option<String>> = if settings.connects {
         let connector = context.connector();
         let threads = context.config.settings.number_of_connections;
-        for_each_parallel(&hosts, threads, |_, host| {
+        map_parallel(&hosts, threads, |host| {
             host.problem
                 .clone()
                 .or_else(|| match connector.connect(host) {
@@ -52,14 +55,12 @@ pub(super) fn run(
         count(hosts.len(), "host", "hosts"),
         count(mappings, "mapping", "mappings")
     );
-    text.push_str(&match (failed, settings.connects) {
-        (0, true) => format!("Checked: {total}; all of them let us in.\n"),
-        (0, false) => format!("Checked: {total}; the configuration is valid.\n"),
-        (failed, _) => format!(
-            "Checked: {total}; {} a problem.\n",
-            count(failed, "host has", "hosts have")
-        ),
-    });
+    let verdict = match (failed, settings.connects) {
+        (0, true) => "all of them let us in".to_owned(),
+        (0, false) => "the configuration is valid".to_owned(),
+        (failed, _) => count(failed, "host has a problem", "hosts have a problem"),
+    };
+    let _ = writeln!(text, "Checked: {total}; {verdict}.");
     console.data(text.as_bytes());
     let exit = if failed == 0 {
         Exit::Done

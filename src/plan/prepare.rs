@@ -1,14 +1,13 @@
 //! Everything a plan needs, gathered: sources read once, hosts looked at many at a time.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use crate::config::{Config, Exact, Host, Mapping};
 use crate::model::{
     Entry, Event, HostId, HostOutcome, Node, Observer, Phase, RelPath, RemotePath, Tree,
+    map_parallel,
 };
 use crate::scan::local::{self, SourceError, SourceSpec, SourceTree};
 use crate::scan::remote::{self, Algorithm, HostScan, Listing, Question, ScanError};
@@ -85,34 +84,6 @@ pub fn base_on_host(
     RemotePath::from_dest(&path)
 }
 
-/// Calls `work` for every item, up to `threads` at a time, and returns the results in order.
-pub fn for_each_parallel<T: Sync, R: Send>(
-    items: &[T],
-    threads: usize,
-    work: impl Fn(usize, &T) -> R + Sync,
-) -> Vec<R> {
-    let next = AtomicUsize::new(0);
-    let slots: Vec<Mutex<Option<R>>> = items.iter().map(|_| Mutex::new(None)).collect();
-    let threads = NonZeroUsize::new(threads.min(items.len())).map_or(1, NonZeroUsize::get);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(item) = items.get(index) else { break };
-                    let result = work(index, item);
-                    *slots[index].lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-                }
-            });
-        }
-    });
-    slots
-        .into_iter()
-        .map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner))
-        .map(|result| result.expect("every item was worked on, or the scope has panicked"))
-        .collect()
-}
-
 /// Reads the sources, looks at the hosts and builds the plan.
 ///
 /// # Errors
@@ -131,7 +102,7 @@ pub fn prepare(request: &Request<'_>) -> Result<Prepared, StateError> {
     });
     let work: Vec<(&Host, Recorded)> = request.hosts.iter().copied().zip(records).collect();
     let threads = request.config.settings.number_of_connections;
-    let results = for_each_parallel(&work, threads, |_, (host, recorded)| {
+    let results = map_parallel(&work, threads, |(host, recorded)| {
         let span = tracing::info_span!("plan", host = %host.id);
         let _entered = span.enter();
         let result = prepare_host(request, host, recorded, &sources);
