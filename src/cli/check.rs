@@ -1,5 +1,6 @@
 //! `hostsync check`
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::args::{CheckSettings, GlobalSettings};
@@ -27,6 +28,9 @@ pub(super) fn run(
         console.say(&format!("remark: {remark}"));
     }
     let hosts = context.select(&settings.limit)?;
+    for remark in nested_before(&hosts) {
+        console.say(&format!("remark: {remark}"));
+    }
     let problems: Vec<Option<String>> = if settings.connects {
         let connector = context.connector();
         let threads = context.config.settings.number_of_connections;
@@ -68,6 +72,25 @@ pub(super) fn run(
         Exit::HostsFailed
     };
     Ok(context.finish(exit))
+}
+
+/// Folders that the old program, like `scp -r`, put into a destination that was there already. Here
+/// a destination is where the source goes, whatever is there.
+fn nested_before(hosts: &[&Host]) -> BTreeSet<String> {
+    hosts
+        .iter()
+        .flat_map(|host| &host.mappings)
+        .filter(|mapping| mapping.src.as_path().is_dir())
+        .filter_map(|mapping| {
+            let name = mapping.src.as_path().file_name()?.to_string_lossy();
+            let (src, dest) = (&mapping.src_as_written, &mapping.dest_as_written);
+            Some(escape_text(&format!(
+                "{src} becomes {dest}; where that folder was there already, the old program made \
+                 {}/{name}",
+                dest.trim_end_matches('/')
+            )))
+        })
+        .collect()
 }
 
 fn line(host: &Host, problem: Option<&str>, is_connected: bool) -> String {

@@ -47,7 +47,7 @@ pub struct Request<'a> {
 pub struct Prepared {
     /// The plan.
     pub plan: Plan,
-    /// For each host of the plan, in its order, what is known; `None` for one without a look.
+    /// For each host of the plan, in its order, what is known; `None` where nothing is to be done.
     pub hosts: Vec<Option<PreparedHost>>,
 }
 
@@ -57,7 +57,7 @@ pub struct PreparedHost {
     /// What is to be there, by mapping.
     pub sources: Vec<Arc<SourceTree>>,
     /// What was written last, by mapping; empty where nothing was.
-    pub recorded: Vec<Tree>,
+    pub recorded: Vec<Arc<Tree>>,
     /// The record itself.
     pub record: Option<HostRecord>,
     /// What the host has, by mapping.
@@ -305,7 +305,9 @@ fn prepare_host(
                 }));
             }
             plan.problems = problems_of(host, &prepared.sources);
-            (plan, Some(prepared))
+            // What apply would need is kept only for hosts that it would work on: there may be many.
+            let prepared = plan.change_set.is_some().then_some(prepared);
+            (plan, prepared)
         }
         Err(obstacle) => {
             plan.status = match obstacle {
@@ -348,7 +350,7 @@ fn look_at_host(
     let scan = ask_host(request, host, recorded, &desired, &base)?;
     check_places(host, &scan)?;
     let desired = sources_of(host, sources, scan.facts.algorithm)?;
-    let recorded_trees: Vec<Tree> = recorded
+    let recorded_trees: Vec<Arc<Tree>> = recorded
         .trees
         .iter()
         .zip(&desired)
@@ -501,25 +503,32 @@ fn paths_to_look_at(
     paths
 }
 
-/// The recorded tree, with the digests that the source knows of the same content.
-fn with_digests_of(recorded: &Tree, desired: &Tree) -> Tree {
-    recorded
+/// The recorded tree, with the digests that the source knows of the same content. Mostly it has them
+/// already, and is not copied.
+fn with_digests_of(recorded: &Arc<Tree>, desired: &Tree) -> Arc<Tree> {
+    let merged = |Entry { path, node }: &Entry| match (node, desired.get(path)) {
+        (Node::File { digest, .. }, Some(Node::File { digest: known, .. }))
+            if digest.agrees_with(known) == Some(true) =>
+        {
+            Some(digest.merged_with(known)).filter(|merged| merged != digest)
+        }
+        _ => None,
+    };
+    if recorded
         .entries()
         .iter()
-        .map(|Entry { path, node }| {
-            let mut node = node.clone();
-            if let Node::File { digest, .. } = &mut node
-                && let Some(Node::File { digest: known, .. }) = desired.get(path)
-                && digest.agrees_with(known) == Some(true)
-            {
-                *digest = digest.merged_with(known);
-            }
-            Entry {
-                path: path.clone(),
-                node,
-            }
-        })
-        .collect()
+        .all(|entry| merged(entry).is_none())
+    {
+        return Arc::clone(recorded);
+    }
+    let entries = recorded.entries().iter().map(|entry| {
+        let mut entry = entry.clone();
+        if let (Some(merged), Node::File { digest, .. }) = (merged(&entry), &mut entry.node) {
+            *digest = merged;
+        }
+        entry
+    });
+    Arc::new(entries.collect())
 }
 
 /// What is at the destination of a mapping.
