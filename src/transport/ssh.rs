@@ -543,7 +543,7 @@ mod tests {
     fn tail_keeps_the_end() {
         let mut tail = Tail::default();
         for round in 0..5_u8 {
-            tail.push(&[round; STDERR_KEPT_BYTES / 2]);
+            tail.push(&vec![round; STDERR_KEPT_BYTES / 2]);
         }
         tail.push(b"last");
         let bytes = tail.into_bytes();

@@ -73,7 +73,7 @@ impl Host {
         self.server = Some(server);
     }
 
-    /// Ends the server and starts another one, with the same address, port, keys and files.
+    /// Ends the server with all its connections.
     pub(super) fn stop(&mut self) {
         self.cut_connections();
         if let Some(mut server) = self.server.take() {
@@ -85,11 +85,20 @@ impl Host {
 
     /// Ends every connection that is open now, as a broken line would. The server goes on.
     pub(crate) fn cut_connections(&self) {
+        self.signal_connections(Signal::KILL);
+    }
+
+    /// Keeps every connection that is open now from ever sending or taking anything again.
+    pub(crate) fn freeze_connections(&self) {
+        self.signal_connections(Signal::STOP);
+    }
+
+    fn signal_connections(&self, signal: Signal) {
         let Some(server) = &self.server else { return };
         for pid in descendants(server.id()) {
             if let Some(pid) = Pid::from_raw(pid) {
                 // It may have ended in this instant.
-                let _ = kill_process(pid, Signal::KILL);
+                let _ = kill_process(pid, signal);
             }
         }
     }
