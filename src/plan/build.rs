@@ -47,7 +47,9 @@ pub struct HostChanges {
 
 /// The plan would delete more of a mapping than is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{deletes} of {entries} entries would be deleted, more than `max_delete` allows ({percent}%)")]
+#[error(
+    "{deletes} of {entries} entries would be deleted, more than `max_delete` allows ({percent}%)"
+)]
 pub struct TooManyDeletes {
     /// Index of the mapping.
     pub mapping: usize,
@@ -68,7 +70,13 @@ pub fn build(mappings: &[MappingInput<'_>], policy: Policy) -> Result<HostChange
     let mut result = HostChanges::default();
     for (index, input) in mappings.iter().enumerate() {
         let first = result.changes.len();
-        MappingBuilder { index, input, policy, result: &mut result }.run();
+        MappingBuilder {
+            index,
+            input,
+            policy,
+            result: &mut result,
+        }
+        .run();
         check_deletes(index, input, &result.changes[first..], policy.max_delete)?;
     }
     Ok(result)
@@ -83,11 +91,18 @@ fn check_deletes(
     let is_delete = |change: &&Change| change.action == Action::Delete;
     let deletes = changes.iter().filter(is_delete).count();
     let below_root = |tree: &Tree| tree.entries().iter().filter(|e| !e.path.is_root()).count();
-    let entries = below_root(input.recorded).max(below_root(input.actual)).max(1);
+    let entries = below_root(input.recorded)
+        .max(below_root(input.actual))
+        .max(1);
     if deletes == 0 || limit.allows(deletes, entries) {
         return Ok(());
     }
-    Err(TooManyDeletes { mapping, deletes, entries, percent: limit.percent })
+    Err(TooManyDeletes {
+        mapping,
+        deletes,
+        entries,
+        percent: limit.percent,
+    })
 }
 
 /// Some subtrees, asked about in the byte order of paths.
@@ -104,7 +119,11 @@ impl<'a> Subtrees<'a> {
 
     /// Whether `path` lies below one of them. Paths must be asked about in ascending order.
     fn hold(&mut self, path: &RelPath) -> bool {
-        while self.0.last().is_some_and(|top| !path.as_bytes().starts_with(top.as_bytes())) {
+        while self
+            .0
+            .last()
+            .is_some_and(|top| !path.as_bytes().starts_with(top.as_bytes()))
+        {
             self.0.pop();
         }
         self.0.iter().any(|top| path.is_below(top))
@@ -171,9 +190,14 @@ impl MappingBuilder<'_, '_> {
             self.push(sides, Action::Create, Reason::Missing, drift, Some(after));
             return;
         };
-        let drift = sides.recorded.is_some_and(|recorded| !self.same(recorded, actual));
+        let drift = sides
+            .recorded
+            .is_some_and(|recorded| !self.same(recorded, actual));
         if self.same(&after, actual) {
-            if sides.recorded.is_some_and(|recorded| self.same(recorded, &after)) {
+            if sides
+                .recorded
+                .is_some_and(|recorded| self.same(recorded, &after))
+            {
                 self.result.unchanged += 1;
             } else {
                 self.push(sides, Action::Adopt, Reason::Recorded, false, Some(after));
@@ -181,8 +205,11 @@ impl MappingBuilder<'_, '_> {
         } else if after.same_content(actual) {
             self.push(sides, Action::Metadata, Reason::Mode, drift, Some(after));
         } else {
-            let reason =
-                if after.kind() == actual.kind() { Reason::Content } else { Reason::Type };
+            let reason = if after.kind() == actual.kind() {
+                Reason::Content
+            } else {
+                Reason::Type
+            };
             self.push(sides, Action::Update, reason, drift, Some(after));
         }
     }
@@ -193,7 +220,9 @@ impl MappingBuilder<'_, '_> {
         if !may_delete {
             return;
         }
-        let is_ours = sides.recorded.is_some_and(|recorded| self.same(recorded, actual));
+        let is_ours = sides
+            .recorded
+            .is_some_and(|recorded| self.same(recorded, actual));
         match (sides.recorded, self.input.exact) {
             // Only what was written here, and only while it is still what was written.
             (Some(_), Exact::Orphans) if !is_ours => {}
@@ -265,7 +294,10 @@ fn three_way<'a>(input: &'a MappingInput<'a>) -> impl Iterator<Item = Sides<'a>>
 }
 
 fn is_unsendable(input: &MappingInput<'_>, path: &RelPath) -> bool {
-    input.unsendable.iter().any(|top| path == top || path.is_below(top))
+    input
+        .unsendable
+        .iter()
+        .any(|top| path == top || path.is_below(top))
 }
 
 /// Folders that stay because something in them is none of our business.
@@ -274,9 +306,12 @@ fn kept_folders(input: &MappingInput<'_>) -> BTreeSet<RelPath> {
     if input.exact == Exact::No {
         return kept;
     }
-    let outside = input.actual.entries().iter().map(|entry| &entry.path).filter(|path| {
-        input.exclude.excludes(path) || is_unsendable(input, path)
-    });
+    let outside = input
+        .actual
+        .entries()
+        .iter()
+        .map(|entry| &entry.path)
+        .filter(|path| input.exclude.excludes(path) || is_unsendable(input, path));
     for path in outside.chain(input.unsendable) {
         let mut parent = path.parent();
         while let Some(folder) = parent {
@@ -296,7 +331,11 @@ fn with_policy(modes: Modes, desired: &Node, actual: Option<&Node>) -> Node {
         return desired.clone();
     }
     match desired {
-        Node::File { size_bytes, mode, digest } => {
+        Node::File {
+            size_bytes,
+            mode,
+            digest,
+        } => {
             let base = match actual {
                 Some(Node::File { mode, .. }) => mode.bits(),
                 _ => 0o644,
@@ -312,11 +351,17 @@ fn with_policy(modes: Modes, desired: &Node, actual: Option<&Node>) -> Node {
             } else {
                 Mode::new(bits)
             };
-            Node::File { size_bytes: *size_bytes, mode, digest: *digest }
+            Node::File {
+                size_bytes: *size_bytes,
+                mode,
+                digest: *digest,
+            }
         }
         Node::Dir { .. } => match actual {
             Some(Node::Dir { mode }) => Node::Dir { mode: *mode },
-            _ => Node::Dir { mode: Mode::new(0o755) },
+            _ => Node::Dir {
+                mode: Mode::new(0o755),
+            },
         },
         other => other.clone(),
     }
@@ -326,9 +371,16 @@ fn with_policy(modes: Modes, desired: &Node, actual: Option<&Node>) -> Node {
 /// the same: so hosts with different hash tools still share one change set.
 fn with_known_digests(actual: &Node, sides: &Sides<'_>) -> Node {
     let mut node = actual.clone();
-    if let Node::File { digest, size_bytes, .. } = &mut node {
+    if let Node::File {
+        digest, size_bytes, ..
+    } = &mut node
+    {
         for side in [sides.recorded, sides.desired].into_iter().flatten() {
-            if let Node::File { digest: known, size_bytes: known_size, .. } = side
+            if let Node::File {
+                digest: known,
+                size_bytes: known_size,
+                ..
+            } = side
                 && known_size == size_bytes
                 && digest.agrees_with(known) == Some(true)
             {
