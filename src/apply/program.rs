@@ -268,6 +268,11 @@ impl<'a> Compiler<'a> {
                         digest: *digest,
                     };
                     tree.insert(components, staged);
+                    if mode.bits() & 0o7000 != 0 {
+                        // The kernel takes these bits from a file that is written to.
+                        let mode = mode.to_string();
+                        self.silent("bits", change.mapping, &mode, &change.path, b"");
+                    }
                 }
                 Node::Dir { mode } => {
                     // Its owner has to be able to fill and to move it.

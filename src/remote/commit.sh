@@ -240,10 +240,12 @@ if perl -e 1 2>/dev/null; then
       my ($path, $third) = (scalar <$steps>, scalar <$steps>);
       chomp($head, $path, $third);
       my ($what, $step, $mapping, $arg) = split / /, $head;
-      last unless $what eq "link" or $what eq "touch";
+      last unless $what =~ /^(?:link|touch|bits)$/;
       my $new = "$base[$mapping]/$run/up/$mapping" . (length $path ? "/$path" : "");
       if ($what eq "link") {
         symlink $third, $new or die "$!\n";
+      } elsif ($what eq "bits") {
+        chmod oct $arg, $new;
       } else {
         utime $arg, $arg, $new;
       }
@@ -271,6 +273,10 @@ while read -r hs_what hs_step hs_mapping hs_arg hs_arg2; do
     touch)
       # A staged folder, after links were made in it.
       [ -n "$hs_is_staged" ] || touch -d "@$hs_arg" "$hs_new" 2>/dev/null
+      ;;
+    bits)
+      # A staged file that lost its setuid or setgid bit when it was written.
+      [ -n "$hs_is_staged" ] || chmod "$hs_arg" "$hs_new" 2>/dev/null
       ;;
     new)
       hs_as_expected || continue

@@ -1,0 +1,17 @@
+//! Whole commands of the real program against real SSH servers on loopback.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_input;
+mod conflicts;
+mod copied;
+mod hosts;
+mod logs;
+mod main_path;
+mod old_files;
+mod output;
+mod prompt;
+mod reshaping;
+mod round_trips;
+mod scenario;
