@@ -73,11 +73,23 @@ pub fn apply(request: &Request<'_>, state: &mut StateStore) -> Result<Report, St
     let identity = state.begin_apply(request.lock)?;
     let serial = identity.serial;
     let plan = &request.prepared.plan;
-    let run = Run { request, state, identity, plan_digest: saved::digest(plan) };
+    let run = Run {
+        request,
+        state,
+        identity,
+        plan_digest: saved::digest(plan),
+    };
 
     let total_bytes = plan.summary().bytes_to_send;
-    let busy = plan.hosts.iter().filter(|host| host.change_set.is_some()).count();
-    request.observer.event(&Event::HostsStarted { hosts: busy, total_bytes });
+    let busy = plan
+        .hosts
+        .iter()
+        .filter(|host| host.change_set.is_some())
+        .count();
+    request.observer.event(&Event::HostsStarted {
+        hosts: busy,
+        total_bytes,
+    });
     let threads = request.config.settings.number_of_connections;
     let hosts = for_each_parallel(&plan.hosts, threads, |index, host_plan| {
         let span = tracing::info_span!("apply", host = %host_plan.host);
@@ -106,8 +118,18 @@ impl Run<'_> {
             sent_bytes: 0,
             elapsed: Duration::ZERO,
         };
-        let prepared = self.request.prepared.hosts.get(index).and_then(Option::as_ref);
-        let host = self.request.config.hosts.iter().find(|host| host.id == plan.host);
+        let prepared = self
+            .request
+            .prepared
+            .hosts
+            .get(index)
+            .and_then(Option::as_ref);
+        let host = self
+            .request
+            .config
+            .hosts
+            .iter()
+            .find(|host| host.id == plan.host);
         match (&plan.status, prepared, host) {
             (HostStatus::Unreachable(error), ..) => {
                 report.result = HostResult::Unreachable(error.clone());
@@ -138,7 +160,11 @@ impl Run<'_> {
             OnConflict::Overwrite => plan.changes().iter().collect(),
             OnConflict::Skip => worker::without_conflicts(plan.changes()),
             OnConflict::Fail => {
-                let conflicts = plan.changes().iter().filter(|change| change.conflict).count();
+                let conflicts = plan
+                    .changes()
+                    .iter()
+                    .filter(|change| change.conflict)
+                    .count();
                 if conflicts > 0 {
                     report.result = HostResult::Conflicts(conflicts);
                     return;
@@ -147,7 +173,12 @@ impl Run<'_> {
             }
         };
         report.skipped = plan.changes().len() - changes.len();
-        let worker = worker::Worker { run: self, host, prepared, changes };
+        let worker = worker::Worker {
+            run: self,
+            host,
+            prepared,
+            changes,
+        };
         report.result = match worker.work(report) {
             Ok(()) => HostResult::Done,
             Err(failure) => failure.into_result(),
@@ -180,6 +211,9 @@ impl Run<'_> {
         for refused in &report.refused {
             tracing::warn!(path = refused.dest, "{}", refused.reason);
         }
-        self.request.observer.event(&Event::HostFinished { host: report.host.clone(), outcome });
+        self.request.observer.event(&Event::HostFinished {
+            host: report.host.clone(),
+            outcome,
+        });
     }
 }

@@ -33,7 +33,13 @@ pub(crate) enum Staged {
     /// A folder, with its modification time where it is a new one.
     Dir { mode: Mode, mtime: Option<i64> },
     /// A file, sent from here.
-    File { mode: Mode, mtime: i64, size_bytes: u64, source: LocalPath, digest: ContentDigest },
+    File {
+        mode: Mode,
+        mtime: i64,
+        size_bytes: u64,
+        source: LocalPath,
+        digest: ContentDigest,
+    },
 }
 
 /// Everything that goes into one staging folder, by its components below `up`: so that a folder is
@@ -103,14 +109,33 @@ impl<'a> Compiler<'a> {
 
     fn stat(&self, mapping: usize, path: &RelPath) -> Option<&'a StatTuple> {
         let dest = self.job.host.mappings[mapping].dest.join(path);
-        self.job.prepared.scan.seen.get(dest.as_bytes()).map(|seen| &seen.stat)
+        self.job
+            .prepared
+            .scan
+            .seen
+            .get(dest.as_bytes())
+            .map(|seen| &seen.stat)
     }
 
     /// Writes a step that answers.
-    fn step(&mut self, what: &str, index: usize, arguments: &str, expected: &str, covers: Vec<usize>) {
+    fn step(
+        &mut self,
+        what: &str,
+        index: usize,
+        arguments: &str,
+        expected: &str,
+        covers: Vec<usize>,
+    ) {
         let change = self.change(index);
         let number = self.program.steps.len();
-        self.line(what, &number.to_string(), change.mapping, arguments, &change.path, expected.as_bytes());
+        self.line(
+            what,
+            &number.to_string(),
+            change.mapping,
+            arguments,
+            &change.path,
+            expected.as_bytes(),
+        );
         for &covered in &covers {
             self.done[covered] = true;
         }
@@ -118,7 +143,14 @@ impl<'a> Compiler<'a> {
     }
 
     /// Writes a step that does not answer.
-    fn silent(&mut self, what: &str, mapping: usize, arguments: &str, path: &RelPath, third: &[u8]) {
+    fn silent(
+        &mut self,
+        what: &str,
+        mapping: usize,
+        arguments: &str,
+        path: &RelPath,
+        third: &[u8],
+    ) {
         self.line(what, "-", mapping, arguments, path, third);
     }
 
@@ -142,12 +174,16 @@ impl<'a> Compiler<'a> {
 
     fn refuse(&mut self, change: usize, reason: impl Into<String>) {
         self.done[change] = true;
-        self.program.impossible.push(Impossible { change, reason: reason.into() });
+        self.program.impossible.push(Impossible {
+            change,
+            reason: reason.into(),
+        });
     }
 
     /// What must be there for an entry whose content is about to change; a file or link.
     fn expected(&self, change: &Change) -> Option<String> {
-        self.stat(change.mapping, &change.path).map(|stat| stat.as_str().to_owned())
+        self.stat(change.mapping, &change.path)
+            .map(|stat| stat.as_str().to_owned())
     }
 
     /// What must be there for a folder, whose times change with its entries.
@@ -212,10 +248,17 @@ impl<'a> Compiler<'a> {
             for depth in 1..components.len() {
                 // What is only passed through stays private.
                 tree.entry(components[..depth].to_vec())
-                    .or_insert(Staged::Dir { mode: Mode::new(0o700), mtime: None });
+                    .or_insert(Staged::Dir {
+                        mode: Mode::new(0o700),
+                        mtime: None,
+                    });
             }
             match after {
-                Node::File { size_bytes, mode, digest } => {
+                Node::File {
+                    size_bytes,
+                    mode,
+                    digest,
+                } => {
                     let source = source.root.join(&change.path);
                     let staged = Staged::File {
                         mode: *mode,
@@ -229,7 +272,13 @@ impl<'a> Compiler<'a> {
                 Node::Dir { mode } => {
                     // Its owner has to be able to fill and to move it.
                     let mode = Mode::new(mode.bits() | 0o700);
-                    tree.insert(components, Staged::Dir { mode, mtime: Some(mtime) });
+                    tree.insert(
+                        components,
+                        Staged::Dir {
+                            mode,
+                            mtime: Some(mtime),
+                        },
+                    );
                 }
                 Node::Symlink { target } => {
                     self.silent("link", change.mapping, "", &change.path, target);
@@ -247,8 +296,9 @@ impl<'a> Compiler<'a> {
     fn keep_mtime(&mut self, mapping: usize, folder: &RelPath) {
         let base = self.job.base_of[mapping];
         let components = components_of(mapping, folder);
-        if let Some(Staged::Dir { mtime: Some(mtime), .. }) =
-            self.program.staged[base].get(&components)
+        if let Some(Staged::Dir {
+            mtime: Some(mtime), ..
+        }) = self.program.staged[base].get(&components)
         {
             let mtime = mtime.to_string();
             self.silent("touch", mapping, &mtime, folder, b"");
@@ -266,7 +316,9 @@ impl<'a> Compiler<'a> {
             if self.done[index] || change.action == Action::Metadata {
                 continue;
             }
-            let Some(parent) = change.path.parent() else { continue };
+            let Some(parent) = change.path.parent() else {
+                continue;
+            };
             let actual = self.job.prepared.actual[change.mapping].get(&parent);
             if let Some(Node::Dir { mode }) = actual
                 && mode.bits() & 0o300 != 0o300
@@ -327,7 +379,11 @@ impl<'a> Compiler<'a> {
             if self.done[index] || !matches!(change.action, Action::Create | Action::Update) {
                 continue;
             }
-            let covers = if Self::makes_folder(change) { self.below(index) } else { vec![index] };
+            let covers = if Self::makes_folder(change) {
+                self.below(index)
+            } else {
+                vec![index]
+            };
             if change.path.is_root() {
                 self.make_parents(change.mapping);
             }
@@ -337,7 +393,9 @@ impl<'a> Compiler<'a> {
                 self.finish_folders(&covers);
                 continue;
             };
-            let Some(expected) = self.expected(change) else { continue };
+            let Some(expected) = self.expected(change) else {
+                continue;
+            };
             if change.reason == Reason::Type || before.kind() == Kind::Other {
                 self.step("retype", index, "", &expected, covers.clone());
                 self.finish_folders(&covers);
@@ -378,7 +436,13 @@ impl<'a> Compiler<'a> {
             if let Some(Node::Dir { mode }) = &change.after
                 && mode.bits() & 0o700 != 0o700
             {
-                self.silent("relock", change.mapping, &mode.to_string(), &change.path, b"");
+                self.silent(
+                    "relock",
+                    change.mapping,
+                    &mode.to_string(),
+                    &change.path,
+                    b"",
+                );
             }
         }
     }
@@ -386,7 +450,10 @@ impl<'a> Compiler<'a> {
     /// A folder with the setgid bit gives its group to what is made in it.
     fn inherited_group(&self, change: &Change) -> String {
         let facts = &self.job.prepared.scan.facts;
-        let parent = change.path.parent().and_then(|parent| self.stat(change.mapping, &parent));
+        let parent = change
+            .path
+            .parent()
+            .and_then(|parent| self.stat(change.mapping, &parent));
         match (parent, change.after.as_ref().and_then(Node::mode)) {
             (Some(stat), Some(mode))
                 if stat.mode().bits() & 0o2000 != 0 && stat.gid() != u64::from(facts.gid) =>
@@ -451,9 +518,11 @@ impl<'a> Compiler<'a> {
 
     fn relock_folders(&mut self) {
         for (mapping, folder) in std::mem::take(&mut self.unlocked) {
-            let wanted = self.job.changes.iter().find(|change| {
-                (change.mapping, &change.path) == (mapping, &folder)
-            });
+            let wanted = self
+                .job
+                .changes
+                .iter()
+                .find(|change| (change.mapping, &change.path) == (mapping, &folder));
             let node = wanted.and_then(|change| change.after.as_ref());
             let node = node.or_else(|| self.job.prepared.actual[mapping].get(&folder));
             if let Some(mode) = node.and_then(Node::mode) {
@@ -471,7 +540,11 @@ fn components(change: &Change) -> Vec<Vec<u8>> {
 fn components_of(mapping: usize, path: &RelPath) -> Vec<Vec<u8>> {
     let mut components = vec![mapping.to_string().into_bytes()];
     if !path.is_root() {
-        components.extend(path.as_bytes().split(|byte| *byte == b'/').map(<[u8]>::to_vec));
+        components.extend(
+            path.as_bytes()
+                .split(|byte| *byte == b'/')
+                .map(<[u8]>::to_vec),
+        );
     }
     components
 }
@@ -483,7 +556,9 @@ pub(crate) fn verification(staged: &[StagedTree], is_blake3: bool) -> Option<(Ve
     let (mut names, mut sums) = (Vec::new(), String::new());
     for (base, tree) in staged.iter().enumerate() {
         for (components, staged) in tree {
-            let Staged::File { digest, .. } = staged else { continue };
+            let Staged::File { digest, .. } = staged else {
+                continue;
+            };
             let _ = if is_blake3 {
                 writeln!(sums, "{}", digest.blake3?)
             } else {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use crate::config::Host;
 use crate::model::{Entry, Event, Kind, Node, Phase, RelPath, RemotePath, Tree};
@@ -117,6 +118,7 @@ struct Answer {
 impl Worker<'_> {
     /// Does it. What has been confirmed is in `report` and in the state, whatever comes after.
     pub(super) fn work(&self, report: &mut HostReport) -> Result<(), Failure> {
+        let started = Instant::now();
         let staging = self.choose_staging()?;
         let job = Job {
             host: self.host,
@@ -128,7 +130,9 @@ impl Worker<'_> {
         let program = program::compile(&job);
         let is_blake3 = self.prepared.scan.facts.algorithm == Algorithm::Blake3;
         let (names, sums) = program::verification(&program.staged, is_blake3).ok_or_else(|| {
-            Failure::Failed("a digest of a source is missing; run the same command again".to_owned())
+            Failure::Failed(
+                "a digest of a source is missing; run the same command again".to_owned(),
+            )
         })?;
         if !self.prepared.scan.facts.has_scp && program.staged.iter().any(|tree| !tree.is_empty()) {
             return Err(Failure::Failed(
@@ -138,7 +142,11 @@ impl Worker<'_> {
 
         let phase = |phase, total_bytes| {
             let host = self.host.id.clone();
-            self.observer().event(&Event::HostPhase { host, phase, total_bytes });
+            self.observer().event(&Event::HostPhase {
+                host,
+                phase,
+                total_bytes,
+            });
         };
         phase(Phase::Connecting, 0);
         let mut session = self
@@ -154,6 +162,7 @@ impl Worker<'_> {
                 report.sent_bytes += self.upload(session.as_mut(), base, &staging, tree)?;
             }
         }
+        tracing::debug!(elapsed_ms = started.elapsed().as_millis(), "uploaded");
         if self.is_interrupted() {
             session.close();
             return Err(Failure::Interrupted);
@@ -162,6 +171,7 @@ impl Worker<'_> {
         let answer = self.commit(session.as_mut(), &staging, &program, &names, &sums);
         session.close();
         let answer = answer?;
+        tracing::debug!(elapsed_ms = started.elapsed().as_millis(), "committed");
         self.record_end(&program, &answer, report)?;
         Ok(())
     }
@@ -188,7 +198,10 @@ impl Worker<'_> {
         };
         for (index, mapping) in self.host.mappings.iter().enumerate() {
             let place = &scan.places[index];
-            let device = place.inside.as_ref().map_or(place.parent.device, |inside| inside.device);
+            let device = place
+                .inside
+                .as_ref()
+                .map_or(place.parent.device, |inside| inside.device);
             if let Some(known) = staging.devices.iter().position(|known| *known == device) {
                 staging.base_of.push(known);
                 continue;
@@ -215,7 +228,11 @@ impl Worker<'_> {
     fn base_beside(&self, place: &Place) -> RemotePath {
         let mut path = place.path.clone();
         path.extend_from_slice(b"/.hostsync");
-        base_on_host(Some(&RemotePath::from_dest(&path)), Some(&self.run.identity), &self.host.id)
+        base_on_host(
+            Some(&RemotePath::from_dest(&path)),
+            Some(&self.run.identity),
+            &self.host.id,
+        )
     }
 
     fn upload(
@@ -226,14 +243,25 @@ impl Worker<'_> {
         tree: &StagedTree,
     ) -> Result<u64, Failure> {
         let mut script = Script::new(RemoteProgram::Upload);
-        script.path("hs_base", base).text("hs_run", staging.run_name.as_bytes());
+        script
+            .path("hs_base", base)
+            .text("hs_run", staging.run_name.as_bytes());
         let stream = ScpUpload::new(script.nonce().as_str(), records(tree));
-        let mut io = UploadIo { worker: self, script: script.to_bytes(), stream, early: ScriptRun::new(&script, b"") };
+        let mut io = UploadIo {
+            worker: self,
+            script: script.to_bytes(),
+            stream,
+            early: ScriptRun::new(&script, b""),
+        };
         let outcome = session.exec(&script.command(), &mut io);
         if self.is_interrupted() {
             return Err(Failure::Interrupted);
         }
-        let refused = io.early.sections().into_iter().find(|section| section.name == "fail");
+        let refused = io
+            .early
+            .sections()
+            .into_iter()
+            .find(|section| section.name == "fail");
         if let Some(fail) = refused {
             return Err(Failure::Failed(last_line(fail.body)));
         }
@@ -257,22 +285,31 @@ impl Worker<'_> {
     ) -> Result<Answer, Failure> {
         let paths = self.paths_to_list();
         let mut script = Script::new(RemoteProgram::Commit);
-        script.path("hs_home", &staging.home).text("hs_run", staging.run_name.as_bytes());
+        script
+            .path("hs_home", &staging.home)
+            .text("hs_run", staging.run_name.as_bytes());
         script.number("hs_bases", staging.bases.len() as u64);
         for (index, base) in staging.bases.iter().enumerate() {
             script.path(&format!("hs_base_{index}"), base);
         }
+        script.number("hs_mappings", self.host.mappings.len() as u64);
         for (index, mapping) in self.host.mappings.iter().enumerate() {
             script.path(&format!("hs_root_{index}"), &mapping.dest);
             script.number(&format!("hs_at_{index}"), staging.base_of[index] as u64);
         }
         script.number("hs_serial", self.run.identity.serial);
-        script.number("hs_backups", u64::from(self.run.request.config.settings.backups));
+        script.number(
+            "hs_backups",
+            u64::from(self.run.request.config.settings.backups),
+        );
         script.number("hs_wait", self.run.request.wait_for_host.as_secs());
         let listing = self.trusted_listing().unwrap_or_default();
         script.text("hs_listing", listing.as_bytes());
         let parts = [program.intent.as_slice(), names, sums, &paths];
-        for (name, part) in ["hs_intent", "hs_staged", "hs_sums", "hs_paths"].iter().zip(parts) {
+        for (name, part) in ["hs_intent", "hs_staged", "hs_sums", "hs_paths"]
+            .iter()
+            .zip(parts)
+        {
             script.number(name, part.len() as u64);
         }
         let mut run = ScriptRun::new(&script, &parts.concat());
@@ -292,7 +329,12 @@ impl Worker<'_> {
     /// what it lists since.
     fn trusted_listing(&self) -> Option<&str> {
         let is_kept = matches!(self.prepared.scan.listing, Listing::Same | Listing::Moved);
-        self.prepared.record.as_ref()?.listing.as_deref().filter(|_| is_kept)
+        self.prepared
+            .record
+            .as_ref()?
+            .listing
+            .as_deref()
+            .filter(|_| is_kept)
     }
 
     /// What the new listing is to hold: everything that will be recorded. Nothing when some entries are
@@ -328,9 +370,15 @@ impl Worker<'_> {
     fn recorded_with(&self, confirmed: &HashSet<usize>) -> Vec<Tree> {
         let mut trees: Vec<BTreeMap<&RelPath, &Node>> = Vec::new();
         for (recorded, actual) in self.prepared.recorded.iter().zip(&self.prepared.actual) {
-            let still_there =
-                recorded.entries().iter().filter(|entry| actual.get(&entry.path).is_some());
-            trees.push(still_there.map(|entry| (&entry.path, &entry.node)).collect());
+            let still_there = recorded
+                .entries()
+                .iter()
+                .filter(|entry| actual.get(&entry.path).is_some());
+            trees.push(
+                still_there
+                    .map(|entry| (&entry.path, &entry.node))
+                    .collect(),
+            );
         }
         for (index, change) in self.changes.iter().enumerate() {
             if confirmed.contains(&index) {
@@ -364,8 +412,11 @@ impl Worker<'_> {
         answer: &Answer,
         report: &mut HostReport,
     ) -> Result<(), Failure> {
-        let after: HashMap<&[u8], &StatTuple> =
-            answer.lines.iter().map(|(stat, path)| (path.as_slice(), stat)).collect();
+        let after: HashMap<&[u8], &StatTuple> = answer
+            .lines
+            .iter()
+            .map(|(stat, path)| (path.as_slice(), stat))
+            .collect();
         let mut confirmed = HashSet::new();
         let mut refused: BTreeMap<usize, Why> = BTreeMap::new();
         for impossible in &program.impossible {
@@ -396,7 +447,10 @@ impl Worker<'_> {
             .map(|(index, why)| {
                 let change = self.changes[index];
                 let (reason, moved) = match why {
-                    Why::Moved => ("it was changed on the host after it was looked at".into(), true),
+                    Why::Moved => (
+                        "it was changed on the host after it was looked at".into(),
+                        true,
+                    ),
                     Why::Other(reason) => (reason, false),
                 };
                 Refused {
@@ -421,20 +475,14 @@ impl Worker<'_> {
     }
 
     /// Whether an entry that the host says is done looks like it, as far as the listing tells.
-    fn is_as_planned(
-        &self,
-        index: usize,
-        after: &HashMap<&[u8], &StatTuple>,
-    ) -> Result<(), Why> {
+    fn is_as_planned(&self, index: usize, after: &HashMap<&[u8], &StatTuple>) -> Result<(), Why> {
         let change = self.changes[index];
         let dest = program::dest_of(self.host, change);
         let (Some(stat), Some(node)) = (after.get(dest.as_bytes()), &change.after) else {
             return Ok(());
         };
         match node {
-            Node::File { size_bytes, .. } if stat.size_bytes() != *size_bytes => {
-                Err(Why::Moved)
-            }
+            Node::File { size_bytes, .. } if stat.size_bytes() != *size_bytes => Err(Why::Moved),
             Node::File { mode, .. } | Node::Dir { mode } if stat.mode() != *mode => {
                 Err(Why::other("the host did not set its permission bits"))
             }
@@ -455,7 +503,12 @@ impl Worker<'_> {
             .changes
             .iter()
             .filter(|change| change.action != Action::Adopt)
-            .map(|change| (program::dest_of(self.host, change).as_bytes().to_vec(), *change))
+            .map(|change| {
+                (
+                    program::dest_of(self.host, change).as_bytes().to_vec(),
+                    *change,
+                )
+            })
             .collect();
         let mut with_touched_entries: HashSet<Vec<u8>> = HashSet::new();
         for change in touched.values() {
@@ -495,14 +548,19 @@ impl Worker<'_> {
 
     /// Whether a file still has the modification time that it was sent with.
     fn has_our_time(&self, change: &Change, now: &StatTuple) -> bool {
-        let is_sent = matches!(change.action, Action::Create | Action::Update)
-            && change.kind() == Kind::File;
+        let is_sent =
+            matches!(change.action, Action::Create | Action::Update) && change.kind() == Kind::File;
         if !is_sent {
             return true;
         }
         let source = &self.prepared.sources[change.mapping];
-        let at = source.tree.entries().binary_search_by(|entry| entry.path.cmp(&change.path));
-        let Some(wanted) = at.ok().map(|at| source.mtimes[at].max(0)) else { return false };
+        let at = source
+            .tree
+            .entries()
+            .binary_search_by(|entry| entry.path.cmp(&change.path));
+        let Some(wanted) = at.ok().map(|at| source.mtimes[at].max(0)) else {
+            return false;
+        };
         let is = jiff::civil::DateTime::strptime("%Y-%m-%d %H:%M:%S%.f", now.modified())
             .and_then(|time| time.to_zoned(jiff::tz::TimeZone::UTC))
             .map(|time| time.timestamp().as_second());
@@ -519,7 +577,11 @@ impl Worker<'_> {
                 tree: self.run.state.save_tree(self.run.request.lock, tree)?,
             });
         }
-        let earlier = self.prepared.record.iter().flat_map(|record| &record.mappings);
+        let earlier = self
+            .prepared
+            .record
+            .iter()
+            .flat_map(|record| &record.mappings);
         for record in earlier {
             if records.iter().all(|known| known.dest != record.dest) {
                 records.push(record.clone());
@@ -560,10 +622,20 @@ fn records(tree: &StagedTree) -> Vec<ScpRecord> {
         let name = name[0].clone();
         match staged {
             Staged::Dir { mode, mtime } => {
-                records.push(ScpRecord::EnterDir { name, mode: *mode, mtime: *mtime });
+                records.push(ScpRecord::EnterDir {
+                    name,
+                    mode: *mode,
+                    mtime: *mtime,
+                });
                 open = components;
             }
-            Staged::File { mode, mtime, size_bytes, source, .. } => records.push(ScpRecord::File {
+            Staged::File {
+                mode,
+                mtime,
+                size_bytes,
+                source,
+                ..
+            } => records.push(ScpRecord::File {
                 name,
                 mode: *mode,
                 mtime: Some(*mtime),
@@ -609,7 +681,9 @@ impl ExecIo for UploadIo<'_> {
     fn sent(&mut self, bytes: usize) {
         self.stream.sent(bytes);
         let (host, sent_bytes) = (self.worker.host.id.clone(), bytes as u64);
-        self.worker.observer().event(&Event::HostProgress { host, sent_bytes });
+        self.worker
+            .observer()
+            .event(&Event::HostProgress { host, sent_bytes });
     }
 }
 
@@ -642,10 +716,16 @@ fn read_answer(run: &ScriptRun, stderr: &[u8]) -> Result<Answer, Failure> {
         )));
     }
     let mut steps = HashMap::new();
-    for line in section("steps").into_iter().flat_map(crate::remote::Section::lines) {
+    for line in section("steps")
+        .into_iter()
+        .flat_map(crate::remote::Section::lines)
+    {
         let line = String::from_utf8_lossy(line);
         let mut words = line.splitn(3, ' ');
-        let (what, number) = (words.next(), words.next().and_then(|word| word.parse().ok()));
+        let (what, number) = (
+            words.next(),
+            words.next().and_then(|word| word.parse().ok()),
+        );
         let reason = words.next().unwrap_or("the host gave no reason").to_owned();
         match (what, number) {
             (Some("done"), Some(number)) => _ = steps.insert(number, None),

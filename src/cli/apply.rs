@@ -36,7 +36,12 @@ pub(super) fn run(
     let mut state = StateStore::open(&context.config.settings.state_path)?;
     let prepared = plan::prepare(&context, &state, &settings.limit, Refresh::Quick)?;
     let the_plan = &prepared.plan;
-    plan::show(the_plan, view::plan::PlanCommand::Apply, settings.is_full, console);
+    plan::show(
+        the_plan,
+        view::plan::PlanCommand::Apply,
+        settings.is_full,
+        console,
+    );
     if !the_plan.is_applyable() {
         return Ok(context.finish(plan::exit_of(the_plan)));
     }
@@ -96,7 +101,9 @@ fn is_approved(plan: &Plan) -> bool {
         text.push_str("  What is deleted is kept in the backups of the host for a while.\n");
     }
     if summary.conflicts > 0 {
-        text.push_str("  Conflicts are overwritten: nobody but you has looked at what is there now.\n");
+        text.push_str(
+            "  Conflicts are overwritten: nobody but you has looked at what is there now.\n",
+        );
     }
     text.push_str("  Only 'yes' is accepted: ");
     let _ = io::stderr().write_all(text.as_bytes());
@@ -116,9 +123,17 @@ fn exit_of(report: &Report) -> Exit {
                 HostResult::Unreachable(_) | HostResult::Failed(_) => Exit::HostsFailed,
             };
             host.refused.iter().fold(of_result, |exit, refused| {
-                exit.and(if refused.moved { Exit::Refused } else { Exit::HostsFailed })
+                exit.and(if refused.moved {
+                    Exit::Refused
+                } else {
+                    Exit::HostsFailed
+                })
             })
         })
         .fold(Exit::Done, Exit::and);
-    if report.interrupted { of_hosts.and(Exit::Interrupted) } else { of_hosts }
+    if report.interrupted {
+        of_hosts.and(Exit::Interrupted)
+    } else {
+        of_hosts
+    }
 }

@@ -28,13 +28,15 @@ pub(super) fn run(
         let connector = context.connector();
         let threads = context.config.settings.number_of_connections;
         for_each_parallel(&hosts, threads, |_, host| {
-            host.problem.clone().or_else(|| match connector.connect(host) {
-                Ok(session) => {
-                    session.close();
-                    None
-                }
-                Err(error) => Some(with_help(&error)),
-            })
+            host.problem
+                .clone()
+                .or_else(|| match connector.connect(host) {
+                    Ok(session) => {
+                        session.close();
+                        None
+                    }
+                    Err(error) => Some(with_help(&error)),
+                })
         })
     } else {
         hosts.iter().map(|host| host.problem.clone()).collect()
@@ -53,10 +55,17 @@ pub(super) fn run(
     text.push_str(&match (failed, settings.connects) {
         (0, true) => format!("Checked: {total}; all of them let us in.\n"),
         (0, false) => format!("Checked: {total}; the configuration is valid.\n"),
-        (failed, _) => format!("Checked: {total}; {} a problem.\n", count(failed, "host has", "hosts have")),
+        (failed, _) => format!(
+            "Checked: {total}; {} a problem.\n",
+            count(failed, "host has", "hosts have")
+        ),
     });
     console.data(text.as_bytes());
-    let exit = if failed == 0 { Exit::Done } else { Exit::HostsFailed };
+    let exit = if failed == 0 {
+        Exit::Done
+    } else {
+        Exit::HostsFailed
+    };
     Ok(context.finish(exit))
 }
 
@@ -64,7 +73,10 @@ fn line(host: &Host, problem: Option<&str>, is_connected: bool) -> String {
     let name = &host.id;
     match problem {
         Some(problem) => format!("{name}: {}\n", escape_text(problem)),
-        None if is_connected => format!("{name}: ok ({}@{}:{})\n", host.user, host.address, host.port),
+        None if is_connected => format!(
+            "{name}: ok ({}@{}:{})\n",
+            host.user, host.address, host.port
+        ),
         None => String::new(),
     }
 }

@@ -38,7 +38,9 @@ fn color_env() -> ColorEnv {
 
 /// Columns of the terminal behind a stream.
 fn width(stream: &impl std::os::fd::AsFd) -> usize {
-    let columns = rustix::termios::tcgetwinsize(stream).ok().map(|size| usize::from(size.ws_col));
+    let columns = rustix::termios::tcgetwinsize(stream)
+        .ok()
+        .map(|size| usize::from(size.ws_col));
     match columns {
         // A terminal that does not know its size.
         Some(0) => 80,
@@ -70,7 +72,8 @@ impl Console {
             width_out: width(&io::stdout()),
             width_err: width(&io::stderr()),
             verbosity,
-            automation: env::var_os("HOSTSYNC_IN_AUTOMATION").is_some_and(|value| !value.is_empty()),
+            automation: env::var_os("HOSTSYNC_IN_AUTOMATION")
+                .is_some_and(|value| !value.is_empty()),
             is_dumb: env.term.as_deref() == Some("dumb"),
             lost_output: Cell::new(false),
         }
@@ -93,7 +96,8 @@ impl Console {
 
     /// Somebody who shows progress on standard error.
     pub(super) fn progress(&self, choice: ProgressChoice) -> Progress {
-        let rows = rustix::termios::tcgetwinsize(io::stderr()).map_or(24, |size| size.ws_row.into());
+        let rows =
+            rustix::termios::tcgetwinsize(io::stderr()).map_or(24, |size| size.ws_row.into());
         let is_terminal = io::stderr().is_terminal() && !self.is_dumb;
         let mode = match choice {
             _ if self.verbosity == Verbosity::Quiet => ProgressMode::None,
@@ -170,5 +174,9 @@ impl Console {
 }
 
 fn plain_unless(color: bool, text: &str) -> String {
-    if color { text.to_owned() } else { anstream::adapter::strip_str(text).to_string() }
+    if color {
+        text.to_owned()
+    } else {
+        anstream::adapter::strip_str(text).to_string()
+    }
 }

@@ -29,13 +29,19 @@ pub(super) struct Stop {
 impl Stop {
     /// An error after which nothing more specific can be said than that it failed.
     pub(super) fn failed(error: impl Diagnostic + Send + Sync + 'static) -> Self {
-        Self { report: Report::new(error), exit: Exit::Failed }
+        Self {
+            report: Report::new(error),
+            exit: Exit::Failed,
+        }
     }
 
     /// A short error of the command line itself.
     pub(super) fn message(text: impl Into<String>, help: impl Into<String>) -> Self {
         let diagnostic = miette::MietteDiagnostic::new(text.into()).with_help(help.into());
-        Self { report: Report::new(diagnostic), exit: Exit::Failed }
+        Self {
+            report: Report::new(diagnostic),
+            exit: Exit::Failed,
+        }
     }
 }
 
@@ -63,7 +69,10 @@ impl From<StateError> for Stop {
             StateError::Locked { .. } => Exit::Locked,
             _ => Exit::Failed,
         };
-        Self { report: Report::new(error), exit }
+        Self {
+            report: Report::new(error),
+            exit,
+        }
     }
 }
 
@@ -108,7 +117,10 @@ impl<'a> Context<'a> {
         for remark in &self.remarks {
             tracing::warn!("{remark}");
         }
-        self.console.detail(&format!("log: {} (run {run_id})", folder.join(log::LOG_FILE).display()));
+        self.console.detail(&format!(
+            "log: {} (run {run_id})",
+            folder.join(log::LOG_FILE).display()
+        ));
         Ok(())
     }
 
@@ -116,7 +128,8 @@ impl<'a> Context<'a> {
     pub(super) fn finish(&self, exit: Exit) -> Exit {
         tracing::info!(exit = exit.code(), "end");
         if let Some(error) = self.log.as_ref().and_then(LogGuard::first_error) {
-            self.console.note(&format!("warning: the log is not complete: {error}"));
+            self.console
+                .note(&format!("warning: the log is not complete: {error}"));
         }
         exit
     }
@@ -166,14 +179,23 @@ impl<'a> Context<'a> {
         operation: &str,
         timeout: std::time::Duration,
     ) -> Result<StateLock, Stop> {
-        let user = env::var("USER").or_else(|_| env::var("LOGNAME")).unwrap_or_else(|_| "?".into());
+        let user = env::var("USER")
+            .or_else(|_| env::var("LOGNAME"))
+            .unwrap_or_else(|_| "?".into());
         let machine = rustix::system::uname();
         let who = format!("{user}@{}", machine.nodename().to_string_lossy());
         let mut on_wait = |holder: &LockHolder| {
-            self.console.say(&format!("waiting for another run: {holder}"));
+            self.console
+                .say(&format!("waiting for another run: {holder}"));
         };
         let dir: &Path = &self.config.settings.state_path;
-        Ok(StateLock::acquire(dir, operation, &who, timeout, &mut on_wait)?)
+        Ok(StateLock::acquire(
+            dir,
+            operation,
+            &who,
+            timeout,
+            &mut on_wait,
+        )?)
     }
 }
 
@@ -185,11 +207,16 @@ pub(super) fn environment() -> Result<Environment, Stop> {
             "go to a folder that exists",
         )
     })?;
-    Ok(Environment { home: env::home_dir(), current_dir })
+    Ok(Environment {
+        home: env::home_dir(),
+        current_dir,
+    })
 }
 
 /// The time of day: RFC 3339, UTC, whole seconds.
 pub(super) fn now() -> String {
     let now = Timestamp::now();
-    Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
+    Timestamp::from_second(now.as_second())
+        .unwrap_or(now)
+        .to_string()
 }

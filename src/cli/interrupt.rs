@@ -22,10 +22,15 @@ pub(super) struct Interrupts {
 impl Interrupts {
     /// Begins to listen. Where the system does not let us, signals do what they always do.
     pub(super) fn listen() -> Self {
-        let interrupts = Self { changing: Arc::default(), asked: Arc::default() };
+        let interrupts = Self {
+            changing: Arc::default(),
+            asked: Arc::default(),
+        };
         if let Ok(mut signals) = Signals::new([SIGHUP, SIGINT, SIGTERM]) {
-            let (changing, asked) =
-                (Arc::clone(&interrupts.changing), Arc::clone(&interrupts.asked));
+            let (changing, asked) = (
+                Arc::clone(&interrupts.changing),
+                Arc::clone(&interrupts.asked),
+            );
             std::thread::spawn(move || {
                 for _ in signals.forever() {
                     on_signal(&changing, &asked);
@@ -47,13 +52,18 @@ impl Interrupts {
     }
 }
 
-#[expect(clippy::exit, reason = "a second interrupt stops at once, whatever the threads are doing")]
+#[expect(
+    clippy::exit,
+    reason = "a second interrupt stops at once, whatever the threads are doing"
+)]
 fn on_signal(changing: &AtomicBool, asked: &AtomicBool) {
     let say = |line: &str| {
         let _ = writeln!(std::io::stderr(), "{line}");
     };
     if changing.load(Ordering::SeqCst) && !asked.swap(true, Ordering::SeqCst) {
-        say("\ninterrupted: finishing the hosts that are being written to; once more stops at once");
+        say(
+            "\ninterrupted: finishing the hosts that are being written to; once more stops at once",
+        );
         return;
     }
     if changing.load(Ordering::SeqCst) {

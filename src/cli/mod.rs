@@ -50,6 +50,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         exit
     });
     // Output that did not get through is a failure, unless nobody wanted it any more.
-    let exit = if console.has_lost_output() { exit.and(Exit::Failed) } else { exit };
+    let exit = if console.has_lost_output() {
+        exit.and(Exit::Failed)
+    } else {
+        exit
+    };
     exit.into()
 }

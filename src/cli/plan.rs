@@ -85,8 +85,11 @@ pub(super) fn show(plan: &Plan, command: view::plan::PlanCommand, full: bool, co
 
 /// How a plan ends by itself: a host without a look, or an entry that cannot be sent, is a failure.
 pub(super) fn exit_of(plan: &Plan) -> Exit {
-    let is_well = |host: &crate::plan::HostPlan| {
-        host.status == HostStatus::Ok && host.problems.is_empty()
-    };
-    if plan.hosts.iter().all(is_well) { Exit::Done } else { Exit::HostsFailed }
+    let is_well =
+        |host: &crate::plan::HostPlan| host.status == HostStatus::Ok && host.problems.is_empty();
+    if plan.hosts.iter().all(is_well) {
+        Exit::Done
+    } else {
+        Exit::HostsFailed
+    }
 }

@@ -35,7 +35,11 @@ fn list(store: &StateStore, console: &Console) -> Result<Exit, Stop> {
         }
     }
     let _ = match store.identity() {
-        Some(identity) => writeln!(text, "State {} at serial {}.", identity.lineage, identity.serial),
+        Some(identity) => writeln!(
+            text,
+            "State {} at serial {}.",
+            identity.lineage, identity.serial
+        ),
         None => writeln!(text, "No state yet: nothing was applied."),
     };
     console.data(text.as_bytes());
@@ -57,7 +61,9 @@ fn headline(record: &HostRecord) -> String {
 }
 
 fn show(store: &StateStore, host: &HostId, console: &Console) -> Result<Exit, Stop> {
-    let Some(record) = store.host(host)? else { return Err(unknown(host)) };
+    let Some(record) = store.host(host)? else {
+        return Err(unknown(host));
+    };
     let mut text = format!("{}\n", headline(&record));
     for mapping in &record.mappings {
         let tree = store.tree(&mapping.tree)?;
@@ -69,9 +75,15 @@ fn show(store: &StateStore, host: &HostId, console: &Console) -> Result<Exit, St
             count(tree.len(), "entry", "entries")
         );
         for Entry { path, node } in tree.entries() {
-            let name = if path.is_root() { ".".to_owned() } else { escape(path.as_bytes()) };
+            let name = if path.is_root() {
+                ".".to_owned()
+            } else {
+                escape(path.as_bytes())
+            };
             let _ = match node {
-                Node::File { size_bytes, mode, .. } => {
+                Node::File {
+                    size_bytes, mode, ..
+                } => {
                     writeln!(text, "  {mode}  {:>9}  {name}", size(*size_bytes))
                 }
                 Node::Dir { mode } | Node::Other { mode } => {

@@ -47,7 +47,9 @@ pub struct HostChanges {
 
 /// The plan would delete more of a mapping than is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{deletes} of {entries} entries would be deleted, more than `max_delete` allows ({percent}%)")]
+#[error(
+    "{deletes} of {entries} entries would be deleted, more than `max_delete` allows ({percent}%)"
+)]
 pub struct TooManyDeletes {
     /// Index of the mapping.
     pub mapping: usize,
@@ -68,7 +70,13 @@ pub fn build(mappings: &[MappingInput<'_>], policy: Policy) -> Result<HostChange
     let mut result = HostChanges::default();
     for (index, input) in mappings.iter().enumerate() {
         let first = result.changes.len();
-        MappingBuilder { index, input, policy, result: &mut result }.run();
+        MappingBuilder {
+            index,
+            input,
+            policy,
+            result: &mut result,
+        }
+        .run();
         check_deletes(index, input, &result.changes[first..], policy.max_delete)?;
     }
     Ok(result)
@@ -83,11 +91,18 @@ fn check_deletes(
     let is_delete = |change: &&Change| change.action == Action::Delete;
     let deletes = changes.iter().filter(is_delete).count();
     let below_root = |tree: &Tree| tree.entries().iter().filter(|e| !e.path.is_root()).count();
-    let entries = below_root(input.recorded).max(below_root(input.actual)).max(1);
+    let entries = below_root(input.recorded)
+        .max(below_root(input.actual))
+        .max(1);
     if deletes == 0 || limit.allows(deletes, entries) {
         return Ok(());
     }
-    Err(TooManyDeletes { mapping, deletes, entries, percent: limit.percent })
+    Err(TooManyDeletes {
+        mapping,
+        deletes,
+        entries,
+        percent: limit.percent,
+    })
 }
 
 /// Some subtrees, asked about in the byte order of paths.
@@ -104,7 +119,11 @@ impl<'a> Subtrees<'a> {
 
     /// Whether `path` lies below one of them. Paths must be asked about in ascending order.
     fn hold(&mut self, path: &RelPath) -> bool {
-        while self.0.last().is_some_and(|top| !path.as_bytes().starts_with(top.as_bytes())) {
+        while self
+            .0
+            .last()
+            .is_some_and(|top| !path.as_bytes().starts_with(top.as_bytes()))
+        {
             self.0.pop();
         }
         self.0.iter().any(|top| path.is_below(top))
@@ -175,9 +194,14 @@ impl MappingBuilder<'_, '_> {
             self.push(sides, Action::Create, Reason::Missing, drift, Some(after));
             return;
         };
-        let drift = sides.recorded.is_some_and(|recorded| !self.same(recorded, actual));
+        let drift = sides
+            .recorded
+            .is_some_and(|recorded| !self.same(recorded, actual));
         if self.same(&after, actual) {
-            if sides.recorded.is_some_and(|recorded| self.same(recorded, &after)) {
+            if sides
+                .recorded
+                .is_some_and(|recorded| self.same(recorded, &after))
+            {
                 self.result.unchanged += 1;
             } else {
                 self.push(sides, Action::Adopt, Reason::Recorded, false, Some(after));
@@ -185,8 +209,11 @@ impl MappingBuilder<'_, '_> {
         } else if after.same_content(actual) {
             self.push(sides, Action::Metadata, Reason::Mode, drift, Some(after));
         } else {
-            let reason =
-                if after.kind() == actual.kind() { Reason::Content } else { Reason::Type };
+            let reason = if after.kind() == actual.kind() {
+                Reason::Content
+            } else {
+                Reason::Type
+            };
             self.push(sides, Action::Update, reason, drift, Some(after));
         }
     }
@@ -206,7 +233,9 @@ impl MappingBuilder<'_, '_> {
 
     /// Whether it was written here and is still what was written.
     fn is_ours(&self, recorded: Option<&Node>, actual: Option<&Node>) -> bool {
-        recorded.zip(actual).is_some_and(|(recorded, actual)| self.same(recorded, actual))
+        recorded
+            .zip(actual)
+            .is_some_and(|(recorded, actual)| self.same(recorded, actual))
     }
 
     /// Folders that stay because something in them does.
@@ -223,7 +252,12 @@ impl MappingBuilder<'_, '_> {
                     && input.desired.get(path).is_none()
                     && !self.is_ours(input.recorded.get(path), Some(node)))
         };
-        let staying = input.actual.entries().iter().filter(stays).map(|entry| &entry.path);
+        let staying = input
+            .actual
+            .entries()
+            .iter()
+            .filter(stays)
+            .map(|entry| &entry.path);
         for path in staying.chain(input.unsendable) {
             let mut parent = path.parent();
             while let Some(folder) = parent {
@@ -299,7 +333,10 @@ fn three_way<'a>(input: &'a MappingInput<'a>) -> impl Iterator<Item = Sides<'a>>
 }
 
 fn is_unsendable(input: &MappingInput<'_>, path: &RelPath) -> bool {
-    input.unsendable.iter().any(|top| path == top || path.is_below(top))
+    input
+        .unsendable
+        .iter()
+        .any(|top| path == top || path.is_below(top))
 }
 
 /// The node that will be there: the desired one, with the permission bits that the policy leaves
@@ -309,7 +346,11 @@ fn with_policy(modes: Modes, desired: &Node, actual: Option<&Node>) -> Node {
         return desired.clone();
     }
     match desired {
-        Node::File { size_bytes, mode, digest } => {
+        Node::File {
+            size_bytes,
+            mode,
+            digest,
+        } => {
             let base = match actual {
                 Some(Node::File { mode, .. }) => mode.bits(),
                 _ => 0o644,
@@ -325,11 +366,17 @@ fn with_policy(modes: Modes, desired: &Node, actual: Option<&Node>) -> Node {
             } else {
                 Mode::new(bits)
             };
-            Node::File { size_bytes: *size_bytes, mode, digest: *digest }
+            Node::File {
+                size_bytes: *size_bytes,
+                mode,
+                digest: *digest,
+            }
         }
         Node::Dir { .. } => match actual {
             Some(Node::Dir { mode }) => Node::Dir { mode: *mode },
-            _ => Node::Dir { mode: Mode::new(0o755) },
+            _ => Node::Dir {
+                mode: Mode::new(0o755),
+            },
         },
         other => other.clone(),
     }
@@ -339,9 +386,16 @@ fn with_policy(modes: Modes, desired: &Node, actual: Option<&Node>) -> Node {
 /// the same: so hosts with different hash tools still share one change set.
 fn with_known_digests(actual: &Node, sides: &Sides<'_>) -> Node {
     let mut node = actual.clone();
-    if let Node::File { digest, size_bytes, .. } = &mut node {
+    if let Node::File {
+        digest, size_bytes, ..
+    } = &mut node
+    {
         for side in [sides.recorded, sides.desired].into_iter().flatten() {
-            if let Node::File { digest: known, size_bytes: known_size, .. } = side
+            if let Node::File {
+                digest: known,
+                size_bytes: known_size,
+                ..
+            } = side
                 && known_size == size_bytes
                 && digest.agrees_with(known) == Some(true)
             {
@@ -364,8 +418,15 @@ mod tests {
     }
 
     fn file_with(text: &str, bits: u32) -> Node {
-        let digest = ContentDigest { blake3: Some(Blake3::of(text.as_bytes())), sha256: None };
-        Node::File { size_bytes: text.len() as u64, mode: Mode::new(bits), digest }
+        let digest = ContentDigest {
+            blake3: Some(Blake3::of(text.as_bytes())),
+            sha256: None,
+        };
+        Node::File {
+            size_bytes: text.len() as u64,
+            mode: Mode::new(bits),
+            digest,
+        }
     }
 
     fn file(text: &str) -> Node {
@@ -373,15 +434,22 @@ mod tests {
     }
 
     fn dir() -> Node {
-        Node::Dir { mode: Mode::new(0o755) }
+        Node::Dir {
+            mode: Mode::new(0o755),
+        }
     }
 
     fn link(target: &str) -> Node {
-        Node::Symlink { target: target.as_bytes().into() }
+        Node::Symlink {
+            target: target.as_bytes().into(),
+        }
     }
 
     fn tree(entries: &[(&str, Node)]) -> Tree {
-        let entry = |(at, node): &(&str, Node)| Entry { path: path(at), node: node.clone() };
+        let entry = |(at, node): &(&str, Node)| Entry {
+            path: path(at),
+            node: node.clone(),
+        };
         entries.iter().map(entry).collect()
     }
 
@@ -409,7 +477,10 @@ mod tests {
                 exact: Exact::No,
                 exclude: Excludes::default(),
                 unsendable: Vec::new(),
-                policy: Policy { modes: Modes::All, max_delete: MaxDelete { percent: 100 } },
+                policy: Policy {
+                    modes: Modes::All,
+                    max_delete: MaxDelete { percent: 100 },
+                },
             }
         }
 
@@ -428,8 +499,8 @@ mod tests {
         /// One line for each change.
         fn changes(&self) -> Vec<String> {
             let line = |change: &Change| {
-                let mut line =
-                    format!("{:?} {} {:?}", change.action, change.path, change.reason).to_lowercase();
+                let mut line = format!("{:?} {} {:?}", change.action, change.path, change.reason)
+                    .to_lowercase();
                 for (flag, name) in [
                     (change.drift, " drift"),
                     (change.unmanaged, " unmanaged"),
@@ -460,13 +531,19 @@ mod tests {
     fn what_is_missing_is_created_and_is_drift_when_it_was_there_once() {
         let wanted = [("a", file("x")), ("b", file("x"))];
         let mapping = Mapping::new(&wanted, &[("a", file("x"))], &[]);
-        assert_eq!(mapping.changes(), ["create a missing drift", "create b missing"]);
+        assert_eq!(
+            mapping.changes(),
+            ["create a missing drift", "create b missing"]
+        );
     }
 
     #[test]
     fn new_content_over_what_was_written_last_is_no_conflict() {
-        let mapping =
-            Mapping::new(&[("a", file("new"))], &[("a", file("old"))], &[("a", file("old"))]);
+        let mapping = Mapping::new(
+            &[("a", file("new"))],
+            &[("a", file("old"))],
+            &[("a", file("old"))],
+        );
         assert_eq!(mapping.changes(), ["update a content"]);
     }
 
@@ -477,14 +554,20 @@ mod tests {
         let mapping = Mapping::new(&wanted, &[("drifted", file("old"))], &there);
         assert_eq!(
             mapping.changes(),
-            ["update drifted content drift conflict", "update unmanaged content unmanaged conflict"]
+            [
+                "update drifted content drift conflict",
+                "update unmanaged content unmanaged conflict"
+            ]
         );
     }
 
     #[test]
     fn file_that_cannot_be_read_there_is_a_conflict() {
-        let unread =
-            Node::File { size_bytes: 1, mode: Mode::new(0o644), digest: ContentDigest::default() };
+        let unread = Node::File {
+            size_bytes: 1,
+            mode: Mode::new(0o644),
+            digest: ContentDigest::default(),
+        };
         let mapping = Mapping::new(&[("a", file("x"))], &[("a", file("x"))], &[("a", unread)]);
         assert_eq!(mapping.changes(), ["update a content drift conflict"]);
     }
@@ -502,10 +585,19 @@ mod tests {
     #[test]
     fn executable_mode_leaves_the_other_bits_to_the_host() {
         let mut mapping = Mapping::new(
-            &[("d", dir()), ("same", file_with("x", 0o755)), ("x", file_with("x", 0o755))],
+            &[
+                ("d", dir()),
+                ("same", file_with("x", 0o755)),
+                ("x", file_with("x", 0o755)),
+            ],
             &[],
             &[
-                ("d", Node::Dir { mode: Mode::new(0o2770) }),
+                (
+                    "d",
+                    Node::Dir {
+                        mode: Mode::new(0o2770),
+                    },
+                ),
                 ("same", file_with("x", 0o700)),
                 ("x", file_with("x", 0o640)),
             ],
@@ -513,9 +605,16 @@ mod tests {
         mapping.policy.modes = Modes::Executable;
         assert_eq!(
             mapping.changes(),
-            ["adopt d recorded", "adopt same recorded", "metadata x mode unmanaged"]
+            [
+                "adopt d recorded",
+                "adopt same recorded",
+                "metadata x mode unmanaged"
+            ]
         );
-        let after = mapping.build().unwrap().changes[2].after.as_ref().and_then(Node::mode);
+        let after = mapping.build().unwrap().changes[2]
+            .after
+            .as_ref()
+            .and_then(Node::mode);
         assert_eq!(after, Some(Mode::new(0o750)));
     }
 
@@ -528,7 +627,11 @@ mod tests {
     #[test]
     fn orphan_is_deleted_only_while_it_is_what_was_written() {
         let recorded = [("", dir()), ("drifted", file("x")), ("ours", file("x"))];
-        let actual = [("", dir()), ("drifted", file("theirs")), ("ours", file("x"))];
+        let actual = [
+            ("", dir()),
+            ("drifted", file("theirs")),
+            ("ours", file("x")),
+        ];
         let mut mapping = Mapping::new(&[("", dir())], &recorded, &actual);
         mapping.exact = Exact::Orphans;
         assert_eq!(mapping.changes(), ["delete ours orphan"]);
@@ -537,7 +640,12 @@ mod tests {
     #[test]
     fn folder_of_a_drifted_orphan_stays_with_it() {
         let recorded = [("", dir()), ("d", dir()), ("d/f", file("x")), ("e", dir())];
-        let actual = [("", dir()), ("d", dir()), ("d/f", file("theirs")), ("e", dir())];
+        let actual = [
+            ("", dir()),
+            ("d", dir()),
+            ("d/f", file("theirs")),
+            ("e", dir()),
+        ];
         let mut mapping = Mapping::new(&[("", dir())], &recorded, &actual);
         mapping.exact = Exact::Orphans;
         assert_eq!(mapping.changes(), ["delete e orphan"]);
@@ -551,7 +659,10 @@ mod tests {
         mapping.exact = Exact::Mirror;
         assert_eq!(
             mapping.changes(),
-            ["delete ours orphan", "delete theirs extraneous unmanaged conflict"]
+            [
+                "delete ours orphan",
+                "delete theirs extraneous unmanaged conflict"
+            ]
         );
     }
 
@@ -574,15 +685,29 @@ mod tests {
 
     #[test]
     fn folder_that_becomes_a_file_takes_along_what_is_in_it() {
-        let recorded = [("a", dir()), ("a-b", file("y")), ("a/x", file("x")), ("a/y", file("x"))];
-        let actual = [("a", dir()), ("a-b", file("y")), ("a/x", file("x")), ("a/y", file("theirs"))];
+        let recorded = [
+            ("a", dir()),
+            ("a-b", file("y")),
+            ("a/x", file("x")),
+            ("a/y", file("x")),
+        ];
+        let actual = [
+            ("a", dir()),
+            ("a-b", file("y")),
+            ("a/x", file("x")),
+            ("a/y", file("theirs")),
+        ];
         let wanted = [("a", file("new")), ("a-b", file("y"))];
         for exact in [Exact::No, Exact::Orphans, Exact::Mirror] {
             let mut mapping = Mapping::new(&wanted, &recorded, &actual);
             mapping.exact = exact;
             assert_eq!(
                 mapping.changes(),
-                ["update a type", "delete a/x orphan", "delete a/y orphan drift conflict"],
+                [
+                    "update a type",
+                    "delete a/x orphan",
+                    "delete a/y orphan drift conflict"
+                ],
                 "{exact:?}"
             );
         }
@@ -594,7 +719,10 @@ mod tests {
         let ours = [("d", dir()), ("d/f", file("x"))];
         let actual = [("d", link("/elsewhere")), ("d/f", file("x"))];
         let mapping = Mapping::new(&ours, &ours, &actual);
-        assert_eq!(mapping.changes(), ["update d type drift conflict", "create d/f missing drift"]);
+        assert_eq!(
+            mapping.changes(),
+            ["update d type drift conflict", "create d/f missing drift"]
+        );
     }
 
     #[test]
@@ -603,15 +731,31 @@ mod tests {
             blake3: Some(Blake3::of(b"o")),
             sha256: Some(Sha256::from_bytes([1; 32])),
         };
-        let node = |digest| Node::File { size_bytes: 1, mode: Mode::new(0o644), digest };
-        let seen = ContentDigest { blake3: None, ..old };
-        let mapping = Mapping::new(&[("a", file("n"))], &[("a", node(old))], &[("a", node(seen))]);
+        let node = |digest| Node::File {
+            size_bytes: 1,
+            mode: Mode::new(0o644),
+            digest,
+        };
+        let seen = ContentDigest {
+            blake3: None,
+            ..old
+        };
+        let mapping = Mapping::new(
+            &[("a", file("n"))],
+            &[("a", node(old))],
+            &[("a", node(seen))],
+        );
         assert_eq!(mapping.build().unwrap().changes[0].before, Some(node(old)));
     }
 
     #[test]
     fn source_that_lost_too_much_is_refused() {
-        let all = [("", dir()), ("a", file("x")), ("b", file("x")), ("c", file("x"))];
+        let all = [
+            ("", dir()),
+            ("a", file("x")),
+            ("b", file("x")),
+            ("c", file("x")),
+        ];
         let mut mapping = Mapping::new(&all[..2], &all, &all);
         mapping.exact = Exact::Orphans;
         mapping.policy.max_delete = MaxDelete { percent: 50 };

@@ -74,8 +74,12 @@ pub fn base_on_host(
     identity: Option<&Identity>,
     host: &HostId,
 ) -> RemotePath {
-    let root = staging.cloned().unwrap_or_else(|| RemotePath::from_dest(b"~/.hostsync"));
-    let Some(identity) = identity else { return root };
+    let root = staging
+        .cloned()
+        .unwrap_or_else(|| RemotePath::from_dest(b"~/.hostsync"));
+    let Some(identity) = identity else {
+        return root;
+    };
     let mut path = root.as_bytes().to_vec();
     path.extend_from_slice(format!("/{}/{}", identity.lineage, host.as_file_name()).as_bytes());
     RemotePath::from_dest(&path)
@@ -121,9 +125,10 @@ pub fn prepare(request: &Request<'_>) -> Result<Prepared, StateError> {
         .collect::<Result<Vec<_>, _>>()?;
     let sources = Sources::read(request, &records);
     let total_bytes = 0;
-    request
-        .observer
-        .event(&Event::HostsStarted { hosts: request.hosts.len(), total_bytes });
+    request.observer.event(&Event::HostsStarted {
+        hosts: request.hosts.len(),
+        total_bytes,
+    });
     let work: Vec<(&Host, Recorded)> = request.hosts.iter().copied().zip(records).collect();
     let threads = request.config.settings.number_of_connections;
     let results = for_each_parallel(&work, threads, |_, (host, recorded)| {
@@ -137,7 +142,10 @@ pub fn prepare(request: &Request<'_>) -> Result<Prepared, StateError> {
                 HostOutcome::Failed(error.to_owned())
             }
         };
-        request.observer.event(&Event::HostFinished { host: host.id.clone(), outcome });
+        request.observer.event(&Event::HostFinished {
+            host: host.id.clone(),
+            outcome,
+        });
         result
     });
     request.observer.event(&Event::HostsFinished);
@@ -151,7 +159,10 @@ pub fn prepare(request: &Request<'_>) -> Result<Prepared, StateError> {
         refresh: request.refresh,
         config_digest: request.config_digest,
     };
-    Ok(Prepared { plan: Plan::new(header, plans), hosts })
+    Ok(Prepared {
+        plan: Plan::new(header, plans),
+        hosts,
+    })
 }
 
 /// What the state has of a host.
@@ -171,7 +182,11 @@ impl Recorded {
                 .find(|recorded| recorded.dest == mapping.dest_as_written)
                 .map_or_else(|| Ok(Arc::default()), |recorded| state.tree(&recorded.tree))
         };
-        let trees = host.mappings.iter().map(tree_of).collect::<Result<_, _>>()?;
+        let trees = host
+            .mappings
+            .iter()
+            .map(tree_of)
+            .collect::<Result<_, _>>()?;
         Ok(Self { record, trees })
     }
 }
@@ -197,11 +212,20 @@ impl<'a> Sources<'a> {
             }
         }
         let with_sha256 = records.iter().any(|recorded| {
-            let algorithm = recorded.record.as_ref().and_then(|r| r.algorithm.as_deref());
+            let algorithm = recorded
+                .record
+                .as_ref()
+                .and_then(|r| r.algorithm.as_deref());
             algorithm != Some(Algorithm::Blake3.as_str())
         });
         let first = Self::scan(request, &specs, with_sha256);
-        Self { request, specs, with_sha256, first, second: OnceLock::new() }
+        Self {
+            request,
+            specs,
+            with_sha256,
+            first,
+            second: OnceLock::new(),
+        }
     }
 
     fn scan(
@@ -219,7 +243,8 @@ impl<'a> Sources<'a> {
         let all = if self.with_sha256 || algorithm == Algorithm::Blake3 {
             &self.first
         } else {
-            self.second.get_or_init(|| Self::scan(self.request, &self.specs, true))
+            self.second
+                .get_or_init(|| Self::scan(self.request, &self.specs, true))
         };
         let spec = spec_of(mapping);
         let index = self.specs.iter().position(|known| *known == spec);
@@ -271,7 +296,9 @@ impl From<SourceError> for Obstacle {
 
 /// An error and its cure in one line.
 pub fn with_help(error: &dyn miette::Diagnostic) -> String {
-    error.help().map_or_else(|| error.to_string(), |help| format!("{error}; {help}"))
+    error
+        .help()
+        .map_or_else(|| error.to_string(), |help| format!("{error}; {help}"))
 }
 
 fn prepare_host(
@@ -301,7 +328,10 @@ fn prepare_host(
             plan.unchanged = changes.unchanged;
             if !changes.changes.is_empty() {
                 let id = ChangeSetId::of(&changes.changes);
-                plan.change_set = Some(Arc::new(ChangeSet { id, changes: changes.changes }));
+                plan.change_set = Some(Arc::new(ChangeSet {
+                    id,
+                    changes: changes.changes,
+                }));
             }
             plan.problems = problems_of(host, &prepared.sources);
             (plan, Some(prepared))
@@ -363,7 +393,13 @@ fn look_at_host(
 
     let unsendable: Vec<Vec<RelPath>> = desired
         .iter()
-        .map(|source| source.problems.iter().map(|problem| problem.path.clone()).collect())
+        .map(|source| {
+            source
+                .problems
+                .iter()
+                .map(|problem| problem.path.clone())
+                .collect()
+        })
         .collect();
     let inputs: Vec<MappingInput<'_>> = host
         .mappings
@@ -379,10 +415,15 @@ fn look_at_host(
         })
         .collect();
     let settings = &request.config.settings;
-    let policy = Policy { modes: settings.modes, max_delete: settings.max_delete };
+    let policy = Policy {
+        modes: settings.modes,
+        max_delete: settings.max_delete,
+    };
     let changes = build::build(&inputs, policy).map_err(|error| {
         let dest = &host.mappings[error.mapping].dest_as_written;
-        Obstacle::Failed(format!("{dest}: {error}; raise `max_delete` if this is what you want"))
+        Obstacle::Failed(format!(
+            "{dest}: {error}; raise `max_delete` if this is what you want"
+        ))
     })?;
     let prepared = PreparedHost {
         sources: desired,
@@ -399,7 +440,10 @@ fn sources_of(
     sources: &Sources<'_>,
     algorithm: Algorithm,
 ) -> Result<Vec<Arc<SourceTree>>, SourceError> {
-    host.mappings.iter().map(|mapping| sources.get(mapping, algorithm)).collect()
+    host.mappings
+        .iter()
+        .map(|mapping| sources.get(mapping, algorithm))
+        .collect()
 }
 
 /// Connects and asks: with the listing when there is one to be trusted, and once more for everything
@@ -413,7 +457,11 @@ fn ask_host(
 ) -> Result<HostScan, Obstacle> {
     let phase = |phase| {
         let host = host.id.clone();
-        request.observer.event(&Event::HostPhase { host, phase, total_bytes: 0 });
+        request.observer.event(&Event::HostPhase {
+            host,
+            phase,
+            total_bytes: 0,
+        });
     };
     phase(Phase::Connecting);
     let mut session = request.connector.connect(host)?;
@@ -429,8 +477,13 @@ fn ask_host(
         .filter(|_| request.refresh == Refresh::Quick);
     let mut ask = |listing: Option<&str>| {
         let paths = paths_to_look_at(host, desired, &recorded.trees, listing.is_some());
-        let question =
-            Question { base, roots: &roots, mirrors: &mirrors, listing, paths: &paths };
+        let question = Question {
+            base,
+            roots: &roots,
+            mirrors: &mirrors,
+            listing,
+            paths: &paths,
+        };
         remote::scan(session.as_mut(), &question)
     };
     let mut answer = ask(listing);
@@ -468,7 +521,10 @@ fn paths_to_look_at(
                 paths.push(mapping.dest.join(path));
             }
         }
-        let gone_here = recorded.entries().iter().filter(|e| desired.get(&e.path).is_none());
+        let gone_here = recorded
+            .entries()
+            .iter()
+            .filter(|e| desired.get(&e.path).is_none());
         paths.extend(gone_here.map(|entry| mapping.dest.join(&entry.path)));
     }
     paths
@@ -487,7 +543,10 @@ fn with_digests_of(recorded: &Tree, desired: &Tree) -> Tree {
             {
                 *digest = digest.merged_with(known);
             }
-            Entry { path: path.clone(), node }
+            Entry {
+                path: path.clone(),
+                node,
+            }
         })
         .collect()
 }
@@ -512,20 +571,28 @@ fn actual_tree(mapping: &Mapping, desired: &Tree, recorded: &Tree, scan: &HostSc
     if mapping.exact == Exact::Mirror && !trusts_listing {
         let root = mapping.dest.as_bytes();
         for (path, seen) in &scan.seen {
-            let below = path.strip_prefix(root).and_then(|rest| rest.strip_prefix(b"/"));
+            let below = path
+                .strip_prefix(root)
+                .and_then(|rest| rest.strip_prefix(b"/"));
             if let Some(path) = below.and_then(|below| RelPath::new(below).ok()) {
                 entries.insert(path, seen.node.clone());
             }
         }
     }
-    entries.into_iter().map(|(path, node)| Entry { path, node }).collect()
+    entries
+        .into_iter()
+        .map(|(path, node)| Entry { path, node })
+        .collect()
 }
 
 /// A destination below a file can never be made.
 fn check_places(host: &Host, scan: &HostScan) -> Result<(), Obstacle> {
     for (mapping, place) in host.mappings.iter().zip(&scan.places) {
         if !place.parent.is_folder {
-            let (dest, file) = (&mapping.dest_as_written, String::from_utf8_lossy(&place.parent.path));
+            let (dest, file) = (
+                &mapping.dest_as_written,
+                String::from_utf8_lossy(&place.parent.path),
+            );
             return Err(Obstacle::Failed(format!(
                 "{dest} cannot be made: {file} is not a folder on the host; change `dest` or move it away"
             )));

@@ -4,7 +4,7 @@
 # Set by the controller, before common.sh:
 #   hs_home       folder of ours on the host, where the listing is kept
 #   hs_bases      how many staging folders there are; hs_base_0 … ; hs_run: this run's folder in each
-#   hs_root_0 …   destinations, by mapping; hs_at_0 … number of the staging folder that serves each
+#   hs_mappings   how many there are; hs_root_0 … their destinations; hs_at_0 … number of the staging folder that serves each
 #   hs_serial     names the folder of the backups that this apply makes
 #   hs_backups    how many such folders are kept
 #   hs_listing    digest that the kept listing must have for the new one to be answered as a difference
@@ -52,8 +52,12 @@ hs_unlock() {
   rmdir -- "$hs_lock" 2>/dev/null
 }
 hs_waited=0
-until mkdir -- "$hs_lock" 2>/dev/null; do
-  [ -d "$hs_lock" ] || hs_fail "cannot make the lock $hs_lock ($(mkdir -- "$hs_lock" 2>&1))"
+# Signed before it is in place: a lock without an owner would never be given up. A folder is moved
+# onto another one only while that is empty.
+mkdir -- "$hs_work/lock" || hs_fail "cannot make a folder in $hs_work"
+hs_sign "$$" "$hs_work/lock/owner" || hs_fail "cannot write in $hs_work"
+until mv -T -- "$hs_work/lock" "$hs_lock" 2>"$hs_work/error"; do
+  [ -d "$hs_lock" ] || hs_fail "cannot make the lock $hs_lock ($(cat "$hs_work/error"))"
   hs_pid=unknown
   if hs_is_gone "$hs_lock/owner"; then
     # Of those that see this at once, the one that can move it away has it; unless it was another
@@ -77,7 +81,6 @@ until mkdir -- "$hs_lock" 2>/dev/null; do
   hs_waited=$((hs_waited + 1))
   sleep 1
 done
-hs_sign "$$" "$hs_lock/owner"
 trap 'hs_unlock; kill "$hs_heart" 2>/dev/null' EXIT
 trap 'exit 1' HUP INT TERM
 
@@ -219,6 +222,37 @@ hs_place() {
   fi
 }
 
+# The steps that only touch what is staged come first. One perl does them all at once.
+hs_is_staged=
+if perl -e 1 2>/dev/null; then
+  set --
+  hs_i=0
+  while [ "$hs_i" -lt "$hs_mappings" ]; do
+    eval "hs_base=\$hs_base_$(eval "printf %s \"\$hs_at_$hs_i\"")"
+    set -- "$@" "$hs_base"
+    hs_i=$((hs_i + 1))
+  done
+  # shellcheck disable=SC2016 # Perl's variables.
+  perl -e '
+    my ($intent, $run, @base) = @ARGV;
+    open my $steps, "<", $intent or die "$!\n";
+    while (defined(my $head = <$steps>)) {
+      my ($path, $third) = (scalar <$steps>, scalar <$steps>);
+      chomp($head, $path, $third);
+      my ($what, $step, $mapping, $arg) = split / /, $head;
+      last unless $what eq "link" or $what eq "touch";
+      my $new = "$base[$mapping]/$run/up/$mapping" . (length $path ? "/$path" : "");
+      if ($what eq "link") {
+        symlink $third, $new or die "$!\n";
+      } else {
+        utime $arg, $arg, $new;
+      }
+    }
+  ' "$hs_work/intent" "$hs_run" "$@" 2>"$hs_error" ||
+    hs_fail "cannot make a symbolic link in $hs_base ($(cat "$hs_error"))"
+  hs_is_staged=yes
+fi
+
 while read -r hs_what hs_step hs_mapping hs_arg hs_arg2; do
   IFS= read -r hs_path
   IFS= read -r hs_expected
@@ -231,12 +265,12 @@ while read -r hs_what hs_step hs_mapping hs_arg hs_arg2; do
       ;;
     link)
       # Symbolic links are not in the upload.
-      ln -s -- "$hs_expected" "$hs_new" 2>"$hs_error" ||
+      [ -n "$hs_is_staged" ] || ln -s -- "$hs_expected" "$hs_new" 2>"$hs_error" ||
         hs_fail "cannot make a symbolic link in $hs_base ($(cat "$hs_error"))"
       ;;
     touch)
       # A staged folder, after links were made in it.
-      touch -d "@$hs_arg" "$hs_new" 2>/dev/null
+      [ -n "$hs_is_staged" ] || touch -d "@$hs_arg" "$hs_new" 2>/dev/null
       ;;
     new)
       hs_as_expected || continue
@@ -303,12 +337,12 @@ done <"$hs_work/intent"
 hs_sync_all
 
 if [ -s "$hs_work/paths" ]; then
-  # Later changes must get a later ctime than those just made.
-  sleep 0.05 2>/dev/null || sleep 1
-  hs_each_line stat -c "$hs_format" -- <"$hs_work/paths" >"$hs_work/listing" 2>/dev/null
-  case $(sed -n 1p "$hs_work/listing") in
+  # Whatever changes after the listing was made must get a later ctime than what is in it.
+  case $(sed -n 1p "$hs_work/paths" | hs_each_line stat -c %z -- 2>/dev/null) in
     *.000000000\ *) sleep 2 ;;
+    *) sleep 0.05 2>/dev/null || sleep 1 ;;
   esac
+  hs_each_line stat -c "$hs_format" -- <"$hs_work/paths" >"$hs_work/listing" 2>/dev/null
   if [ -n "$hs_listing" ] && [ -r "$hs_home/listing" ] && [ "$(hs_digest <"$hs_home/listing")" = "$hs_listing" ]; then
     hs_mark difference
     diff -a -U0 "$hs_home/listing" "$hs_work/listing" | sed -n -e '1,2d' -e '/^[-+]/p'

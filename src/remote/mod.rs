@@ -73,7 +73,11 @@ impl Script {
     pub fn new(program: Program) -> Self {
         let nonce = Nonce::random();
         let variables = format!("hs_nonce={nonce}\n");
-        Self { nonce, program, variables }
+        Self {
+            nonce,
+            program,
+            variables,
+        }
     }
 
     /// Marks its answers.
@@ -119,7 +123,9 @@ impl Script {
             Program::Upload => UPLOAD,
             Program::Commit => COMMIT,
         };
-        [self.variables.as_str(), COMMON, body].concat().into_bytes()
+        [self.variables.as_str(), COMMON, body]
+            .concat()
+            .into_bytes()
     }
 }
 
@@ -150,7 +156,9 @@ pub struct Section<'a> {
 impl<'a> Section<'a> {
     /// The lines of the body, without their ends.
     pub fn lines(&self) -> impl Iterator<Item = &'a [u8]> {
-        self.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
+        self.body
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
     }
 }
 
@@ -199,7 +207,11 @@ impl ScriptRun {
             let body_at = head + line + 1;
             let next = find(&self.output[body_at..], &self.marker).map(|offset| body_at + offset);
             let body = &self.output[body_at..next.unwrap_or(self.output.len())];
-            sections.push(Section { name, argument, body });
+            sections.push(Section {
+                name,
+                argument,
+                body,
+            });
             at = next;
         }
         sections
@@ -238,7 +250,11 @@ impl ExecIo for ScriptRun {
     fn output(&mut self, bytes: &[u8]) -> Result<ControlFlow<()>, Aborted> {
         self.output.extend_from_slice(bytes);
         self.look_for_the_end();
-        Ok(if self.ended { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        Ok(if self.ended {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        })
     }
 }
 
@@ -246,7 +262,11 @@ impl ExecIo for ScriptRun {
 /// most 200 characters long.
 pub fn last_line(output: &[u8]) -> String {
     let text = String::from_utf8_lossy(output);
-    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
+    let line = text
+        .lines()
+        .map(str::trim)
+        .rfind(|line| !line.is_empty())
+        .unwrap_or_default();
     line.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
@@ -285,9 +305,17 @@ mod tests {
 
     #[test]
     fn quoted_bytes_arrive_in_the_shell() {
-        for value in [&b"plain"[..], b"it's", b"a $b `c` \"d\" \\e", b"\xff\x01\n.", b""] {
+        for value in [
+            &b"plain"[..],
+            b"it's",
+            b"a $b `c` \"d\" \\e",
+            b"\xff\x01\n.",
+            b"",
+        ] {
             let command = format!("x={}; printf %s \"$x\"", quoted(value));
-            let output = std::process::Command::new("sh").args(["-c", &command]).output();
+            let output = std::process::Command::new("sh")
+                .args(["-c", &command])
+                .output();
             assert_eq!(output.expect("sh runs").stdout, value);
         }
     }

@@ -252,12 +252,16 @@ fn list_names(
         let is_dir = entry
             .as_ref()
             .is_ok_and(|(file_type, _)| file_type.is_dir());
-        let is_excluded = spec.exclude.excludes(path);
+        let is_skipped_link = spec.symlinks == SymlinkPolicy::Skip
+            && entry
+                .as_ref()
+                .is_ok_and(|(file_type, _)| file_type.is_symlink());
+        let is_left_out = is_skipped_link || spec.exclude.excludes(path);
         let has_newline = path.file_name().contains(&b'\n');
-        if (is_excluded || has_newline) && is_dir {
+        if (is_left_out || has_newline) && is_dir {
             walk.skip_current_dir();
         }
-        if is_excluded {
+        if is_left_out {
             continue;
         }
         if has_newline {
@@ -268,12 +272,7 @@ fn list_names(
             continue;
         }
         match entry {
-            Ok((file_type, path)) => {
-                let skip = spec.symlinks == SymlinkPolicy::Skip && file_type.is_symlink();
-                if !skip {
-                    names.push((path, file_type));
-                }
-            }
+            Ok((file_type, path)) => names.push((path, file_type)),
             Err((reason, path)) => problems.push(EntryProblem { path, reason }),
         }
     }
@@ -724,7 +723,7 @@ mod tests {
         let specs =
             ["missing", "s", "loop", "socket", "s/d/x/y"].map(|name| spec(&temp.path().join(name)));
         let sources = scan(&specs, false, None, &Silent);
-        let errors: Vec<_> = sources.iter().map(|source| source.is_err()).collect();
+        let errors: Vec<_> = sources.iter().map(Result::is_err).collect();
         assert_eq!(errors, [true, false, true, true, true]);
         assert_eq!(sources[1], Ok(scan_one(spec(&root))));
         let error = sources[3].as_ref().unwrap_err();
@@ -794,7 +793,7 @@ mod tests {
     fn followed_links_that_lead_nowhere_or_in_a_circle_are_problems_of_theirs() {
         let (_temp, root, _) = sample();
         symlink("..", root.join("d/up")).unwrap();
-        symlink("gone", root.join("gone")).unwrap();
+        symlink("nowhere", root.join("gone")).unwrap();
         symlink("self", root.join("self")).unwrap();
         let source = scan_one(SourceSpec {
             symlinks: SymlinkPolicy::Follow,
@@ -855,30 +854,28 @@ mod tests {
 
     #[test]
     fn unreadable_entries_are_problems_and_the_rest_goes_on() {
-        if rustix::process::geteuid().is_root() {
-            // Nothing is unreadable to root but what the system refuses itself.
-            let Ok(source) = &scan(&[spec(Path::new("/proc/self"))], false, None, &Silent)[0]
-            else {
-                return;
-            };
-            let mem = source
-                .problems
-                .iter()
-                .find(|it| it.path.as_bytes() == b"mem");
-            assert!(mem.is_some_and(|it| it.reason.starts_with("cannot be read: ")));
-            return;
-        }
         let (_temp, root, _) = sample();
-        for path in ["d", "d.txt"] {
-            let none = fs::Permissions::from_mode(0);
-            fs::set_permissions(root.join(path), none).unwrap();
-        }
-        let source = scan_one(spec(&root));
+        // Unreadable even to root, whom permission bits do not stop.
+        symlink("/proc/self/mem", root.join("mem")).unwrap();
+        let none = fs::Permissions::from_mode(0o000);
+        fs::set_permissions(root.join("d"), none).unwrap();
+        let source = scan_one(SourceSpec {
+            symlinks: SymlinkPolicy::Follow,
+            ..spec(&root)
+        });
         fs::set_permissions(root.join("d"), fs::Permissions::from_mode(0o700)).unwrap();
-        assert_eq!(paths(&source), ["", "d"]);
-        let problems = problems(&source);
-        assert_eq!(problems.len(), 2);
-        for (_, reason) in problems {
+
+        let mut problems = problems(&source);
+        let (path, reason) = problems.pop().unwrap();
+        assert_eq!(path, "mem");
+        assert!(reason.starts_with("cannot be read: "), "{reason}");
+        if rustix::process::geteuid().is_root() {
+            assert_eq!(paths(&source), ["", "d", "d.txt", "d/x"]);
+            assert_eq!(problems, []);
+        } else {
+            assert_eq!(paths(&source), ["", "d", "d.txt"]);
+            let (path, reason) = problems.pop().unwrap();
+            assert_eq!(path, "d");
             assert!(reason.contains("Permission denied"), "{reason}");
         }
     }

@@ -18,7 +18,10 @@ pub enum ScanError {
     Transport(#[from] TransportError),
     /// The host lacks something.
     #[error("{reason}")]
-    #[diagnostic(code(hostsync::scan::host), help("hosts need sshd, a POSIX sh and the usual GNU or busybox tools"))]
+    #[diagnostic(
+        code(hostsync::scan::host),
+        help("hosts need sshd, a POSIX sh and the usual GNU or busybox tools")
+    )]
     Host {
         /// What it lacks, as it says itself.
         reason: String,
@@ -35,14 +38,20 @@ pub enum ScanError {
     },
     /// The answer cannot be understood.
     #[error("the host's answer cannot be understood: {what}")]
-    #[diagnostic(code(hostsync::scan::answer), help("run again with -v and look into the log"))]
+    #[diagnostic(
+        code(hostsync::scan::answer),
+        help("run again with -v and look into the log")
+    )]
     Answer {
         /// The part that is wrong.
         what: String,
     },
     /// Something on the host may not be looked at.
     #[error("{complaint}")]
-    #[diagnostic(code(hostsync::scan::not_allowed), help("the login user must be able to see the destinations"))]
+    #[diagnostic(
+        code(hostsync::scan::not_allowed),
+        help("the login user must be able to see the destinations")
+    )]
     NotAllowed {
         /// What the host's `stat` said.
         complaint: String,
@@ -70,13 +79,14 @@ impl Algorithm {
     /// Reads hexadecimal digits as a digest of this algorithm.
     fn digest(self, hex: &str) -> Option<ContentDigest> {
         match self {
-            Self::Blake3 => {
-                hex.parse().ok().map(|d| ContentDigest { blake3: Some(d), sha256: None })
-            }
-            Self::Sha256 => hex
-                .parse::<Sha256>()
-                .ok()
-                .map(|d| ContentDigest { blake3: None, sha256: Some(d) }),
+            Self::Blake3 => hex.parse().ok().map(|d| ContentDigest {
+                blake3: Some(d),
+                sha256: None,
+            }),
+            Self::Sha256 => hex.parse::<Sha256>().ok().map(|d| ContentDigest {
+                blake3: None,
+                sha256: Some(d),
+            }),
         }
     }
 }
@@ -155,7 +165,9 @@ impl StatTuple {
 
     fn number(&self, index: usize) -> u64 {
         // Checked when it was made.
-        self.word(index).and_then(|word| word.parse().ok()).unwrap_or_default()
+        self.word(index)
+            .and_then(|word| word.parse().ok())
+            .unwrap_or_default()
     }
 
     /// Type and permission bits together, hexadecimal, as `stat` wrote them.
@@ -175,7 +187,9 @@ impl StatTuple {
 
     /// Modification time: date and time of day, UTC.
     pub fn modified(&self) -> String {
-        [self.word(2), self.word(3)].map(Option::unwrap_or_default).join(" ")
+        [self.word(2), self.word(3)]
+            .map(Option::unwrap_or_default)
+            .join(" ")
     }
 
     /// Inode number.
@@ -271,8 +285,18 @@ pub fn scan(session: &mut dyn Session, question: &Question<'_>) -> Result<HostSc
     let mut script = Script::new(Program::Scan);
     script.path("hs_base", question.base);
     script.path("hs_staging", question.base);
-    script.text("hs_mode", if question.listing.is_some() { b"quick" } else { b"full" });
-    script.text("hs_listing", question.listing.unwrap_or_default().as_bytes());
+    script.text(
+        "hs_mode",
+        if question.listing.is_some() {
+            b"quick"
+        } else {
+            b"full"
+        },
+    );
+    script.text(
+        "hs_listing",
+        question.listing.unwrap_or_default().as_bytes(),
+    );
     script.number("hs_roots", question.roots.len() as u64);
     for (index, root) in question.roots.iter().enumerate() {
         script.path(&format!("hs_root_{index}"), root);
@@ -289,10 +313,14 @@ pub fn scan(session: &mut dyn Session, question: &Question<'_>) -> Result<HostSc
     let outcome = session.exec(&script.command(), &mut run)?;
     if !run.has_ended() {
         let noise = [run.noise(), last_line(&outcome.stderr)];
-        return Err(ScanError::NoAnswer { said: noise.into_iter().find(|said| !said.is_empty()) });
+        return Err(ScanError::NoAnswer {
+            said: noise.into_iter().find(|said| !said.is_empty()),
+        });
     }
     let scan = read_answer(&run.sections(), question.roots.len())?;
-    complaint(&outcome.stderr).map_or(Ok(scan), |complaint| Err(ScanError::NotAllowed { complaint }))
+    complaint(&outcome.stderr).map_or(Ok(scan), |complaint| {
+        Err(ScanError::NotAllowed { complaint })
+    })
 }
 
 /// The first thing that `stat` complained about.
@@ -305,9 +333,13 @@ fn complaint(stderr: &[u8]) -> Option<String> {
 fn read_answer(sections: &[Section<'_>], roots: usize) -> Result<HostScan, ScanError> {
     let section = |name: &str| sections.iter().find(|section| section.name == name);
     if let Some(fail) = section("fail") {
-        return Err(ScanError::Host { reason: last_line(fail.body) });
+        return Err(ScanError::Host {
+            reason: last_line(fail.body),
+        });
     }
-    let answer = |what: &str| ScanError::Answer { what: what.to_owned() };
+    let answer = |what: &str| ScanError::Answer {
+        what: what.to_owned(),
+    };
     let facts = section("facts")
         .and_then(read_facts)
         .ok_or_else(|| answer("what the host has"))?;
@@ -321,7 +353,9 @@ fn read_answer(sections: &[Section<'_>], roots: usize) -> Result<HostScan, ScanE
         Some("lost") => Listing::Lost,
         _ => return Err(answer("the state of the listing")),
     };
-    let sums = section("sums").map(|s| read_sums(s, facts.algorithm)).unwrap_or_default();
+    let sums = section("sums")
+        .map(|s| read_sums(s, facts.algorithm))
+        .unwrap_or_default();
     let links = section("links").map(read_links).unwrap_or_default();
     let mut seen = HashMap::new();
     for line in section("stat").into_iter().flat_map(Section::lines) {
@@ -335,8 +369,12 @@ fn read_answer(sections: &[Section<'_>], roots: usize) -> Result<HostScan, ScanE
             },
             0o4 => Node::Dir { mode: stat.mode() },
             0o12 => {
-                let target = links.get(path).ok_or_else(|| answer("the target of a link"))?;
-                Node::Symlink { target: (*target).into() }
+                let target = links
+                    .get(path)
+                    .ok_or_else(|| answer("the target of a link"))?;
+                Node::Symlink {
+                    target: (*target).into(),
+                }
             }
             _ => Node::Other { mode: stat.mode() },
         };
@@ -347,12 +385,22 @@ fn read_answer(sections: &[Section<'_>], roots: usize) -> Result<HostScan, ScanE
         .flat_map(Section::lines)
         .filter_map(|line| StatTuple::from_line(line).map(|(_, path)| path.to_vec()))
         .collect();
-    Ok(HostScan { facts, places, staging, listing, seen, gone })
+    Ok(HostScan {
+        facts,
+        places,
+        staging,
+        listing,
+        seen,
+        gone,
+    })
 }
 
 fn read_facts(section: &Section<'_>) -> Option<HostFacts> {
     let text = std::str::from_utf8(section.body).ok()?;
-    let facts: HashMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
+    let facts: HashMap<&str, &str> = text
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .collect();
     Some(HostFacts {
         algorithm: match *facts.get("algorithm")? {
             "blake3" => Algorithm::Blake3,
@@ -391,7 +439,12 @@ fn read_places(section: &Section<'_>, roots: usize) -> Option<(Vec<DestPlace>, P
     let places = parents
         .into_iter()
         .zip(insides)
-        .map(|(parent, inside)| Some(DestPlace { parent: parent?, inside }))
+        .map(|(parent, inside)| {
+            Some(DestPlace {
+                parent: parent?,
+                inside,
+            })
+        })
         .collect::<Option<Vec<_>>>()?;
     Some((places, staging?))
 }
@@ -411,12 +464,22 @@ fn read_links<'a>(section: &Section<'a>) -> HashMap<&'a [u8], &'a [u8]> {
 fn read_sums(section: &Section<'_>, algorithm: Algorithm) -> HashMap<Vec<u8>, ContentDigest> {
     let mut sums = HashMap::new();
     for line in section.lines() {
-        let (escaped, line) = line.strip_prefix(b"\\").map_or((false, line), |rest| (true, rest));
-        let Some((hex, name)) = line.split_at_checked(64) else { continue };
-        let Some(digest) = std::str::from_utf8(hex).ok().and_then(|hex| algorithm.digest(hex)) else {
+        let (escaped, line) = line
+            .strip_prefix(b"\\")
+            .map_or((false, line), |rest| (true, rest));
+        let Some((hex, name)) = line.split_at_checked(64) else {
             continue;
         };
-        let Some(name) = name.strip_prefix(b"  ").or_else(|| name.strip_prefix(b" *")) else {
+        let Some(digest) = std::str::from_utf8(hex)
+            .ok()
+            .and_then(|hex| algorithm.digest(hex))
+        else {
+            continue;
+        };
+        let Some(name) = name
+            .strip_prefix(b"  ")
+            .or_else(|| name.strip_prefix(b" *"))
+        else {
             continue;
         };
         if escaped {
@@ -455,7 +518,10 @@ mod tests {
         let line = b"81a4 5 2026-11-22 15:22:31.239433909 +0000 2026-11-22 15:22:31.2 +0000 77 1 2 64 /a b  c";
         let (stat, path) = StatTuple::from_line(line).expect("a stat line");
         assert_eq!(path, b"/a b  c");
-        assert_eq!((stat.mode().bits(), stat.size_bytes(), stat.inode()), (0o644, 5, 77));
+        assert_eq!(
+            (stat.mode().bits(), stat.size_bytes(), stat.inode()),
+            (0o644, 5, 77)
+        );
         assert_eq!((stat.uid(), stat.gid(), stat.device()), (1, 2, 64));
         assert!(StatTuple::from_line(b"81a4 5 2026").is_none());
     }
@@ -463,10 +529,18 @@ mod tests {
     #[test]
     fn sums_are_read_as_every_tool_writes_them() {
         let hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        let body = format!("{hex}  /plain name\n{hex} */openssl\n\\{hex}  /back\\\\slash\nrubbish\n");
-        let section = Section { name: "sums", argument: "", body: body.as_bytes() };
+        let body =
+            format!("{hex}  /plain name\n{hex} */openssl\n\\{hex}  /back\\\\slash\nrubbish\n");
+        let section = Section {
+            name: "sums",
+            argument: "",
+            body: body.as_bytes(),
+        };
         let sums = read_sums(&section, Algorithm::Sha256);
-        let mut names: Vec<_> = sums.keys().map(|name| String::from_utf8_lossy(name)).collect();
+        let mut names: Vec<_> = sums
+            .keys()
+            .map(|name| String::from_utf8_lossy(name))
+            .collect();
         names.sort();
         assert_eq!(names, ["/back\\slash", "/openssl", "/plain name"]);
     }
