@@ -158,7 +158,10 @@ fn walk(hosts: &[&Host]) {
     let expect_agreement = || {
         for host in hosts {
             let home = host.dir();
-            assert_same(&scenario.path("everything"), &home.join("copy of everything"));
+            assert_same(
+                &scenario.path("everything"),
+                &home.join("copy of everything"),
+            );
             assert_same(&scenario.path("single file"), &home.join("etc/single"));
         }
     };
