@@ -224,21 +224,13 @@ impl SshSession {
         Ok(channel)
     }
 
-    /// Says goodbye to a channel. One that the host does not close within `patience` is kept, since
-    /// freeing it would not work either.
-    fn retire(&mut self, mut channel: Channel, patience: Duration) {
-        let deadline = Deadline::after(patience, "stall_timeout");
+    /// Says goodbye to a channel. One that the host does not close in turn, as long as something
+    /// there still runs, is kept: freeing it would not work either.
+    fn retire(&mut self, mut channel: Channel) {
+        let deadline = Deadline::after(FAREWELL, "stall_timeout");
         let wire = self.connection.wire();
-        let closed = wire.drive(&deadline, || {
-            if wire.is_writable() {
-                channel.close()
-            } else {
-                Err(ssh2::Error::from_errno(ssh2::ErrorCode::Session(
-                    libssh2_sys::LIBSSH2_ERROR_EAGAIN,
-                )))
-            }
-        });
-        if matches!(closed, Err(Stop::Deadline)) {
+        while !wire.wait(PollFlags::OUT, deadline.remaining()) && !deadline.remaining().is_zero() {}
+        if matches!(channel.close(), Err(error) if would_block(&error)) {
             self.retired.push(channel);
         }
     }
@@ -247,7 +239,7 @@ impl SshSession {
 impl Session for SshSession {
     fn exec(&mut self, command: &str, io: &mut dyn ExecIo) -> Result<ExecOutcome, TransportError> {
         for channel in std::mem::take(&mut self.retired) {
-            self.retire(channel, FAREWELL);
+            self.retire(channel);
         }
         let channel = self.start(command)?;
         let mut exec = Exec {
@@ -268,9 +260,7 @@ impl Session for SshSession {
             channel, stderr, ..
         } = exec;
         if is_left_in_order {
-            // A host that takes its time to close the channel is waited for before the next
-            // command, not now.
-            self.retire(channel, Duration::ZERO);
+            self.retire(channel);
         } else {
             self.connection.hang_up();
         }
