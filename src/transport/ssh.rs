@@ -45,6 +45,9 @@ const READ_BYTES: usize = 64 * 1024;
 /// Reads of one stream in a row before input gets its turn again.
 const READS_IN_A_ROW: usize = 16;
 
+/// How long a command may take to end after it has said all that is of interest.
+const MOMENT: Duration = Duration::from_millis(300);
+
 /// How long a farewell may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -322,7 +325,7 @@ impl Exec<'_> {
         loop {
             let fed = self.feed()?;
             let ControlFlow::Continue(drained) = self.drain()? else {
-                return Ok(None);
+                return Ok(self.see_out());
             };
             if self.has_ended()? {
                 return Ok(self.exit_status());
@@ -352,6 +355,27 @@ impl Exec<'_> {
                 fruitless_wakeups += 1;
             } else {
                 fruitless_wakeups = 0;
+            }
+        }
+    }
+
+    /// Gives a command of which nothing further is of interest a moment to end by itself, which it
+    /// mostly does at once: a channel that both sides have closed leaves nothing behind.
+    fn see_out(&mut self) -> Option<i32> {
+        let deadline = Deadline::after(MOMENT, "stall_timeout");
+        loop {
+            let mut moved = false;
+            for stream in [0, ssh2::EXTENDED_DATA_STDERR] {
+                let read = self.channel.stream(stream).read(&mut self.buffer);
+                moved |= matches!(received(read), Ok(count) if count > 0);
+            }
+            match self.has_ended() {
+                Ok(true) => return self.exit_status(),
+                Ok(false) if !deadline.remaining().is_zero() => {}
+                Ok(false) | Err(_) => return None,
+            }
+            if !moved {
+                self.wire.wait(self.wire.interest(), deadline.remaining());
             }
         }
     }
