@@ -204,7 +204,7 @@ fn exact_deletes_what_we_wrote_only_while_it_is_as_we_wrote_it() {
             || change.contains("edited there")),
         "{changes:?}"
     );
-    scenario.run(&["apply", "--auto-approve"]);
+    scenario.apply();
     assert_eq!(
         Contents::of(&host.dir().join("dest")).paths(),
         [

@@ -86,13 +86,8 @@ impl Scenario {
 
     /// Writes `config.ini` with these lines besides the usual ones.
     pub(crate) fn settings(&self, lines: &[&str]) {
-        let text = [
-            "[DEFAULT]",
-            "known_hosts_path = known_hosts",
-            "connect_timeout = 5s",
-            "stall_timeout = 20s",
-        ];
-        self.write("config.ini", &([&text, lines].concat().join("\n") + "\n"));
+        let text = ["[DEFAULT]", "known_hosts_path = known_hosts"];
+        self.write("config.ini", [&text, lines].concat().join("\n") + "\n");
     }
 
     /// A path below the work folder.
