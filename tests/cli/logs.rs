@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -73,20 +74,25 @@ fn passkey_is_in_no_file_no_output_and_no_list_of_processes() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("it starts");
-    let pid = child.id();
-    let looking = std::thread::spawn(move || {
-        let mut seen = String::new();
-        // Until it has ended and nobody has asked how: then its command line is gone.
-        while fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty()) {
-            seen.push_str(&command_lines());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        seen
+    let is_over = AtomicBool::new(false);
+    let (output, seen) = std::thread::scope(|scope| {
+        let looking = scope.spawn(|| {
+            let mut seen = String::new();
+            while !is_over.load(Ordering::Relaxed) {
+                seen.push_str(&command_lines());
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            seen
+        });
+        let output = child.wait_with_output().expect("it ends");
+        is_over.store(true, Ordering::Relaxed);
+        (output, looking.join().expect("it looked"))
     });
-    let output = child.wait_with_output().expect("it ends");
-    let seen = looking.join().expect("it looked");
     assert_eq!(output.status.code(), Some(0));
-    assert!(seen.contains("hostsync -v apply"), "nothing was seen");
+    assert!(
+        seen.contains(" -v apply --auto-approve"),
+        "nothing was seen"
+    );
     assert!(!seen.contains(&password), "in the list of processes");
 
     scenario.set(0, "port", json!("not a number"));
