@@ -62,12 +62,20 @@ const SPOILED: [Spoiled; 12] = [
     Spoiled {
         file: "connection_info.json",
         text: "[{\"ip_address\": \"HOST\", \"user\": \"someone\", \"prot\": 22}]",
-        said: &["unknown key `prot`", "connection_info.json:1:", "did you mean `port`?"],
+        said: &[
+            "unknown key `prot`",
+            "connection_info.json:1:",
+            "did you mean `port`?",
+        ],
     },
     Spoiled {
         file: "path_mapper/HOST.json",
         text: "[{\"src\": \"src\", \"dst\": \"~/dest\"}]",
-        said: &["unknown key `dst`", "did you mean `dest`?", "`dest` is missing"],
+        said: &[
+            "unknown key `dst`",
+            "did you mean `dest`?",
+            "`dest` is missing",
+        ],
     },
     Spoiled {
         file: "config.ini",
@@ -84,12 +92,20 @@ const SPOILED: [Spoiled; 12] = [
     Spoiled {
         file: "connection_info.json",
         text: "[{\"ip_address\": \"HOST\", \"user\": \"a\"},\n{\"ip_address\": \"HOST\", \"user\": \"b\"}]",
-        said: &["host `HOST` is there twice", "connection_info.json:", "a `name` of its own"],
+        said: &[
+            "host `HOST` is there twice",
+            "connection_info.json:",
+            "a `name` of its own",
+        ],
     },
     Spoiled {
         file: "connection_info.json",
         text: "{\"ip_address\": \"HOST\", \"user\": \"a\"}",
-        said: &["a list of hosts", "connection_info.json:1:1", "put `[` before"],
+        said: &[
+            "a list of hosts",
+            "connection_info.json:1:1",
+            "put `[` before",
+        ],
     },
     Spoiled {
         file: "connection_info.json",
@@ -187,10 +203,11 @@ fn destination_below_a_file_is_said_and_the_file_stays() {
     write_on(&host, "a", "a file\n");
     let before = Contents::of(&host.dir());
     for args in [&["plan"][..], &["apply", "--auto-approve"]] {
-        scenario
-            .run(args)
-            .expect(3)
-            .expect_stdout(&["~/a/b/dest cannot be made", "is not a folder", "change `dest`"]);
+        scenario.run(args).expect(3).expect_stdout(&[
+            "~/a/b/dest cannot be made",
+            "is not a folder",
+            "change `dest`",
+        ]);
     }
     assert_untouched(&before, &host.dir());
 }
@@ -198,7 +215,10 @@ fn destination_below_a_file_is_said_and_the_file_stays() {
 #[test]
 fn destination_that_may_not_be_written_is_said() {
     let host = Sshd::start("127.2.4.7");
-    let scenario = Scenario::with(&[&host], &json!([{ "src": "src", "dest": "~/locked/dest" }]));
+    let scenario = Scenario::with(
+        &[&host],
+        &json!([{ "src": "src", "dest": "~/locked/dest" }]),
+    );
     scenario.write("src/file", "text\n");
     let locked = host.dir().join("locked");
     std::fs::create_dir(&locked).expect("root may");
@@ -222,10 +242,12 @@ fn full_disk_below_the_logs_ends_the_run_before_it_begins() {
         symlink("/dev/full", path).expect("our folder");
     }
     for args in [&["plan"][..], &["apply", "--auto-approve"]] {
-        scenario
-            .run(args)
-            .expect(1)
-            .expect_stderr(&["cannot write log file", "hostsync.log", "No space left", "log_path"]);
+        scenario.run(args).expect(1).expect_stderr(&[
+            "cannot write log file",
+            "hostsync.log",
+            "No space left",
+            "log_path",
+        ]);
     }
     assert_untouched(&before, &host.dir());
 }
@@ -270,11 +292,16 @@ fn state_of_a_newer_version_is_refused_and_left_alone() {
         newer["something_new"] = json!([1, 2, 3]);
         scenario.write(file, newer.to_string());
         let state = Contents::of(&scenario.path("state"));
-        for args in [&["plan"][..], &["apply", "--auto-approve"], &["state", "list"]] {
-            scenario
-                .run(args)
-                .expect(1)
-                .expect_stderr(&[file, "format version 2.0", "the file was left as it is"]);
+        for args in [
+            &["plan"][..],
+            &["apply", "--auto-approve"],
+            &["state", "list"],
+        ] {
+            scenario.run(args).expect(1).expect_stderr(&[
+                file,
+                "format version 2.0",
+                "the file was left as it is",
+            ]);
         }
         assert_untouched(&before, &host.dir());
         let kept = Contents::of(&scenario.path("state"));
@@ -293,7 +320,10 @@ fn damaged_state_is_not_taken_for_none() {
     let before = Contents::of(&host.dir());
     for (file, text) in [
         ("state/state.json", "{"),
-        ("state/hosts/127.2.4.13.json", "{\"format_version\": \"1.0\"}"),
+        (
+            "state/hosts/127.2.4.13.json",
+            "{\"format_version\": \"1.0\"}",
+        ),
         ("state/hosts/127.2.4.13.json", ""),
     ] {
         let good = std::fs::read(scenario.path(file)).expect("it is there");
@@ -341,17 +371,29 @@ fn wrong_usage_ends_with_64_and_shows_the_right_one() {
         (&[][..], "Usage: hostsync"),
         (&["pland"], "unrecognized subcommand 'pland'"),
         (&["plan", "--no-such-flag"], "'--no-such-flag'"),
-        (&["apply", "--on-conflict", "maybe"], "fail, skip, overwrite"),
+        (
+            &["apply", "--on-conflict", "maybe"],
+            "fail, skip, overwrite",
+        ),
         (&["plan", "--format", "xml"], "human, json"),
         (&["-v", "-q", "plan"], "cannot be used together"),
         (&["apply", "--lock-timeout", "soon"], "'soon'"),
-        (&["--config", "", "plan"], "the path after --config is empty"),
+        (
+            &["--config", "", "plan"],
+            "the path after --config is empty",
+        ),
         (&["state", "show"], "<HOST>"),
     ] {
         let output = scenario.run(args).expect(64).expect_stderr(&[said]);
         assert!(output.stdout.is_empty(), "{output}");
     }
-    scenario.run(&["--help"]).expect(0).expect_stdout(&["Usage:"]);
-    scenario.run(&["--version"]).expect(0).expect_stdout(&["hostsync"]);
+    scenario
+        .run(&["--help"])
+        .expect(0)
+        .expect_stdout(&["Usage:"]);
+    scenario
+        .run(&["--version"])
+        .expect(0)
+        .expect_stdout(&["hostsync"]);
     assert!(!scenario.path("logs").exists());
 }

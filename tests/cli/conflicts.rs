@@ -1,12 +1,12 @@
 //! What somebody else did on a host, and who decides about it.
 
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 
 use serde_json::json;
 
 use crate::copied::{Contents, assert_same, assert_untouched};
 use crate::scenario::{Scenario, backups, changes, chmod, read_on, remove, write_on};
-use crate::support::Sshd;
+use crate::support::{Sshd, run};
 
 /// Two hosts that have `a`, `b` and `c`; then `b` is edited on the first host and `a` here.
 fn drifted() -> ([Sshd; 2], Scenario) {
@@ -58,7 +58,8 @@ fn host_with_a_conflict_is_left_untouched_and_the_others_are_done() {
 #[test]
 fn skip_leaves_just_the_conflicts() {
     let (hosts, scenario) = drifted();
-    scenario.run(&["apply", "--auto-approve", "--on-conflict", "skip"]);
+    let args = ["apply", "--auto-approve", "--on-conflict", "skip"];
+    scenario.run(&args).expect(0).expect_stdout(&["1 conflict"]);
     assert_eq!(read_on(&hosts[0], "dest/a").as_deref(), Some("second\n"));
     assert_eq!(
         read_on(&hosts[0], "dest/b").as_deref(),
@@ -122,10 +123,7 @@ fn file_that_nobody_told_us_about_is_a_conflict() {
         .run(&["apply", "--auto-approve", "--on-conflict", "overwrite"])
         .expect(0);
     assert_eq!(read_on(&host, "dest/file").as_deref(), Some("ours\n"));
-    assert_eq!(
-        backups(&host),
-        [("file".to_owned(), "theirs\n".to_owned())]
-    );
+    assert_eq!(backups(&host), [("file".to_owned(), "theirs\n".to_owned())]);
 }
 
 #[test]
@@ -237,8 +235,108 @@ fn state_of_somebody_else_does_not_make_a_file_ours() {
     theirs
         .run(&["apply", "--auto-approve", "--on-conflict", "overwrite"])
         .expect(0);
+    assert_eq!(ours.changes(&host), ["update content other drift conflict"]);
+}
+
+#[test]
+fn folder_of_theirs_where_a_file_is_wanted_keeps_what_is_in_it() {
+    let host = Sshd::start("127.2.1.10");
+    let scenario = Scenario::of_folder(&host);
+    scenario.write("src/it", "a file\n");
+    scenario.write("src/other", "text\n");
+    write_on(&host, "dest/it/theirs", "keep this\n");
+    let changes = scenario.changes(&host);
+    assert!(
+        changes.contains(&"update type it unmanaged conflict".to_owned()),
+        "{changes:?}"
+    );
+    let args = ["apply", "--auto-approve", "--on-conflict"];
+    let with = |decision| scenario.run(&[&args[..], &[decision]].concat());
+    with("fail").expect(4);
+    assert!(!host.dir().join("dest/other").exists());
+    with("skip").expect(0);
+    assert_eq!(read_on(&host, "dest/other").as_deref(), Some("text\n"));
+    let output = with("overwrite");
+    assert!([3, 4].contains(&output.code), "{output}");
     assert_eq!(
-        ours.changes(&host),
-        ["update content other drift conflict"]
+        read_on(&host, "dest/it/theirs").as_deref(),
+        Some("keep this\n"),
+        "{output}"
+    );
+}
+
+#[test]
+fn link_of_theirs_where_a_folder_is_wanted_is_not_followed() {
+    let host = Sshd::start("127.2.1.11");
+    let scenario = Scenario::of_folder(&host);
+    scenario.write("src/sub/file", "ours\n");
+    write_on(&host, "elsewhere/file", "theirs\n");
+    write_on(&host, "dest/other", "theirs\n");
+    symlink("../elsewhere", host.dir().join("dest/sub")).expect("root may");
+    let changes = scenario.changes(&host);
+    assert!(
+        changes.contains(&"update type sub unmanaged conflict".to_owned()),
+        "{changes:?}"
+    );
+    scenario.run(&["apply", "--auto-approve"]).expect(4);
+    scenario
+        .run(&["apply", "--auto-approve", "--on-conflict", "overwrite"])
+        .expect(0);
+    assert_eq!(
+        read_on(&host, "elsewhere/file").as_deref(),
+        Some("theirs\n")
+    );
+    assert_same(&scenario.path("src/sub"), &host.dir().join("dest/sub"));
+    scenario.expect_nothing_to_do();
+}
+
+#[test]
+fn file_of_theirs_that_we_may_not_read_is_a_conflict_and_stays() {
+    let host = Sshd::start("127.2.1.12");
+    let scenario = Scenario::of_folder(&host);
+    scenario.write("src/file", "ours\n");
+    let path = write_on(&host, "dest/file", "secret\n");
+    std::os::unix::fs::chown(&path, Some(0), Some(0)).expect("root may");
+    chmod(&path, 0o600);
+    assert!(
+        scenario
+            .changes(&host)
+            .contains(&"update content file unmanaged conflict".to_owned())
+    );
+    scenario.run(&["apply", "--auto-approve"]).expect(4);
+    assert_eq!(read_on(&host, "dest/file").as_deref(), Some("secret\n"));
+}
+
+#[test]
+fn pipe_of_theirs_keeps_nobody_waiting() {
+    let host = Sshd::start("127.2.1.13");
+    let scenario = Scenario::of_folder(&host);
+    scenario.write("src/file", "ours\n");
+    write_on(&host, "dest/other", "theirs\n");
+    run(std::process::Command::new("mkfifo").arg(host.dir().join("dest/file")));
+    let changes = scenario.changes(&host);
+    assert!(
+        changes.contains(&"update type file unmanaged conflict".to_owned()),
+        "{changes:?}"
+    );
+    scenario.run(&["apply", "--auto-approve"]).expect(4);
+    scenario
+        .run(&["apply", "--auto-approve", "--on-conflict", "overwrite"])
+        .expect(0);
+    assert_eq!(read_on(&host, "dest/file").as_deref(), Some("ours\n"));
+}
+
+#[test]
+fn forgotten_host_is_unknown_again_and_untouched() {
+    let host = Sshd::start("127.2.1.14");
+    let scenario = Scenario::of_folder(&host);
+    scenario.write("src/file", "text\n");
+    scenario.apply();
+    scenario.write("src/file", "edited\n");
+    scenario.run(&["state", "forget", "127.2.1.14"]).expect(0);
+    assert_eq!(read_on(&host, "dest/file").as_deref(), Some("text\n"));
+    assert_eq!(
+        scenario.changes(&host),
+        ["adopt recorded", "update content file unmanaged conflict"]
     );
 }

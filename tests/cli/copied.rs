@@ -62,7 +62,10 @@ impl Contents {
                 Some(_) => {}
             }
         }
-        let surplus = other.0.iter().filter(|(path, _)| !self.0.contains_key(*path));
+        let surplus = other
+            .0
+            .iter()
+            .filter(|(path, _)| !self.0.contains_key(*path));
         lines.extend(surplus.map(|(path, entry)| format!("{path}: {entry} is there as well")));
         lines
     }
@@ -82,7 +85,11 @@ impl fmt::Display for Entry {
             Self::Dir { mode } => write!(f, "folder {mode:o}"),
             Self::File { mode, mtime, bytes } => {
                 let start = bytes[..bytes.len().min(30)].escape_ascii();
-                write!(f, "file {mode:o} of {mtime}, {} bytes `{start}`", bytes.len())
+                write!(
+                    f,
+                    "file {mode:o} of {mtime}, {} bytes `{start}`",
+                    bytes.len()
+                )
             }
             Self::Symlink { target } => write!(f, "link to {}", target.escape_ascii()),
             Self::Other => f.write_str("something else"),

@@ -37,7 +37,8 @@ fn every_line_has_its_time_level_host_and_run() {
     }
     assert_eq!(runs.len(), 2, "{all}");
     assert!(all.contains("host=127.2.6.1 "), "{all}");
-    let of_bad_host = |line: &&str| line.contains("host=127.2.6.2 ") && line.contains("no-such-key");
+    let of_bad_host =
+        |line: &&str| line.contains("host=127.2.6.2 ") && line.contains("no-such-key");
     assert!(errors.lines().any(|line| of_bad_host(&line)), "{errors}");
     // Whatever is an error is in the log of everything, too.
     for line in errors.lines().filter(|line| !line.contains(" INFO ")) {

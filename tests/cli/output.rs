@@ -82,18 +82,33 @@ fn plan_as_json_is_the_documented_one() {
     assert_eq!(of(0)["change_set"], sets[0]["id"]);
     assert_eq!(of(1)["change_set"], sets[0]["id"]);
     assert_eq!(of(0)["error"], Value::Null);
-    assert_eq!(of(0)["mappings"], json!([{ "src": "src", "dest": "~/dest" }]));
+    assert_eq!(
+        of(0)["mappings"],
+        json!([{ "src": "src", "dest": "~/dest" }])
+    );
     assert_eq!(of(2)["status"], "unreachable");
     assert_eq!(of(2)["change_set"], Value::Null);
-    assert!(of(2)["error"].as_str().is_some_and(|error| error.contains("refused")));
+    assert!(
+        of(2)["error"]
+            .as_str()
+            .is_some_and(|error| error.contains("refused"))
+    );
 
     let changes = sets[0]["changes"].as_array().expect("a list");
     let update = &changes[0];
     assert_eq!(
         keys(update),
         [
-            "action", "after", "before", "conflict", "drift", "kind", "mapping", "path",
-            "reason", "unmanaged"
+            "action",
+            "after",
+            "before",
+            "conflict",
+            "drift",
+            "kind",
+            "mapping",
+            "path",
+            "reason",
+            "unmanaged"
         ]
     );
     assert_eq!(update["path"], "a");
@@ -146,7 +161,10 @@ fn pipe_that_somebody_closes_is_no_error() {
         let mut stderr = child.stderr.take().expect("it is piped");
         stderr.read_to_string(&mut said).expect("text");
         assert_eq!(child.wait().expect("it ends").code(), Some(0), "{said}");
-        assert!(!said.contains("error") && !said.contains("panicked"), "{said}");
+        assert!(
+            !said.contains("error") && !said.contains("panicked"),
+            "{said}"
+        );
         assert!(!first.is_empty());
     }
 }
@@ -186,10 +204,19 @@ fn colours_are_there_when_they_are_asked_for_and_only_then() {
     assert!(is_colored(&always, &[]));
     assert!(is_colored(&always, &[("NO_COLOR", "1")]));
     assert!(is_colored(&["plan"], &[("CLICOLOR_FORCE", "1")]));
-    assert!(!is_colored(&["plan"], &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]));
-    assert!(is_colored(&["plan"], &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "")]));
+    assert!(!is_colored(
+        &["plan"],
+        &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]
+    ));
+    assert!(is_colored(
+        &["plan"],
+        &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "")]
+    ));
     assert!(!is_colored(&never, &[("CLICOLOR_FORCE", "1")]));
-    assert!(!is_colored(&["--color", "always", "plan", "--format", "json"], &[]));
+    assert!(!is_colored(
+        &["--color", "always", "plan", "--format", "json"],
+        &[]
+    ));
 }
 
 #[test]

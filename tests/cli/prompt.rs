@@ -20,7 +20,9 @@ fn in_terminal(scenario: &Scenario, args: &str) -> Child {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap_or_else(|error| panic!("script: {error}; install it with `apt-get install bsdutils`"))
+        .unwrap_or_else(|error| {
+            panic!("script: {error}; install it with `apt-get install bsdutils`")
+        })
 }
 
 /// Waits for the question, answers it, and waits for the end: the exit code and all that was shown.
@@ -83,7 +85,14 @@ fn anything_but_yes_cancels_and_nothing_is_changed() {
     let before = Contents::of(&host.dir());
     let state = std::fs::read(scenario.path("state/state.json")).expect("it is there");
     // The last one is Ctrl-D: the end of the input.
-    for given in [&b"no\n"[..], b"\n", b"y\n", b"YES\n", b"yes please\n", b"\x04"] {
+    for given in [
+        &b"no\n"[..],
+        b"\n",
+        b"y\n",
+        b"YES\n",
+        b"yes please\n",
+        b"\x04",
+    ] {
         let (code, shown) = answer(&mut in_terminal(&scenario, ""), given);
         assert_eq!(code, Some(1), "{shown}");
         assert!(shown.contains("Cancelled: nothing was changed."), "{shown}");
@@ -122,10 +131,11 @@ fn second_apply_finds_the_state_locked_and_says_by_whom() {
     until_asked(&mut first);
     let before = Contents::of(&host.dir());
     let args = ["apply", "--auto-approve", "--on-conflict", "overwrite"];
-    scenario
-        .run(&args)
-        .expect(5)
-        .expect_stderr(&["the state is locked by `apply` of", "(pid ", "--lock-timeout"]);
+    scenario.run(&args).expect(5).expect_stderr(&[
+        "the state is locked by `apply` of",
+        "(pid ",
+        "--lock-timeout",
+    ]);
     assert_untouched(&before, &host.dir());
     // Looking is free.
     scenario.run(&["plan"]).expect(0);

@@ -183,7 +183,13 @@ fn exact_deletes_what_we_wrote_only_while_it_is_as_we_wrote_it() {
     let host = Sshd::start("127.2.2.10");
     let mapping = json!([{ "src": "src", "dest": "~/dest", "exact": true }]);
     let scenario = Scenario::with(&[&host], &mapping);
-    for name in ["stays", "goes", "edited there", "folder/goes", "shared/goes"] {
+    for name in [
+        "stays",
+        "goes",
+        "edited there",
+        "folder/goes",
+        "shared/goes",
+    ] {
         scenario.write(&format!("src/{name}"), "text\n");
     }
     scenario.settings(&["max_delete = 90%"]);
@@ -200,8 +206,9 @@ fn exact_deletes_what_we_wrote_only_while_it_is_as_we_wrote_it() {
         assert!(changes.contains(&line), "no {line} in {changes:?}");
     }
     assert!(
-        !changes.iter().any(|change| change.contains("never ours")
-            || change.contains("edited there")),
+        !changes
+            .iter()
+            .any(|change| change.contains("never ours") || change.contains("edited there")),
         "{changes:?}"
     );
     scenario.apply();
@@ -253,7 +260,15 @@ fn mirror_deletes_what_is_not_in_the_source_but_asks_and_spares_what_is_excluded
     assert_eq!(
         Contents::of(&host.dir().join("dest")).paths(),
         [
-            "", "/a", "/b", "/c", "/cache", "/cache/file", "/d", "/run.log", "/sub",
+            "",
+            "/a",
+            "/b",
+            "/c",
+            "/cache",
+            "/cache/file",
+            "/d",
+            "/run.log",
+            "/sub",
             "/sub/deep.log"
         ]
     );
@@ -294,7 +309,14 @@ fn excluded_paths_are_neither_sent_nor_touched() {
         "src": "src", "dest": "~/dest", "exclude": ["*.tmp", ".git/", "/top"],
     }]);
     let scenario = Scenario::with(&[&host], &mapping);
-    let names = ["keep", "x.tmp", "sub/y.tmp", ".git/config", "top", "sub/top"];
+    let names = [
+        "keep",
+        "x.tmp",
+        "sub/y.tmp",
+        ".git/config",
+        "top",
+        "sub/top",
+    ];
     for name in names {
         scenario.write(&format!("src/{name}"), "text\n");
     }
@@ -406,7 +428,12 @@ fn source_may_lie_above_the_configuration_or_be_a_link() {
     );
     scenario.write("src/file", "text\n");
     scenario.make_folder("config");
-    for name in ["config.ini", "connection_info.json", "known_hosts", "path_mapper"] {
+    for name in [
+        "config.ini",
+        "connection_info.json",
+        "known_hosts",
+        "path_mapper",
+    ] {
         let to = scenario.path("config").join(name);
         std::fs::rename(scenario.path(name), to).expect("our folder");
     }

@@ -56,7 +56,10 @@ fn run_that_changes_nothing_is_one_connection_and_one_command() {
     for index in 0..300 {
         scenario.write(&format!("src/{}/{index}", index % 20), "text\n");
     }
-    assert_eq!(Bother::by(&host, || _ = scenario.run(&["plan"]).expect(0)), ONCE);
+    assert_eq!(
+        Bother::by(&host, || _ = scenario.run(&["plan"]).expect(0)),
+        ONCE
+    );
     // The number of round trips does not grow with the number of files.
     let first = Bother::by(&host, || _ = scenario.apply());
     assert_eq!((first.connections, first.commands), (2, 3));
@@ -80,7 +83,10 @@ fn drift_is_found_by_the_listing_in_one_command() {
     scenario.apply();
     write_on(&host, "dest/b", "by hand\n");
     let mut changes = Vec::new();
-    assert_eq!(Bother::by(&host, || changes = scenario.changes(&host)), ONCE);
+    assert_eq!(
+        Bother::by(&host, || changes = scenario.changes(&host)),
+        ONCE
+    );
     assert_eq!(changes, ["update content b drift conflict"]);
     assert_eq!(last_listing(&scenario), "Moved");
 }

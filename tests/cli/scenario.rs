@@ -65,7 +65,7 @@ impl Scenario {
         let name = entry.get("name").unwrap_or(&entry["ip_address"]);
         self.map(name.as_str().expect("a name"), mappings);
         self.hosts.push(entry);
-        self.write("connection_info.json", &json!(self.hosts).to_string());
+        self.write("connection_info.json", json!(self.hosts).to_string());
     }
 
     /// Changes one key of the entry at `index` of `connection_info.json`; `Null` removes it.
@@ -76,12 +76,12 @@ impl Scenario {
         } else {
             entry.insert(key.to_owned(), value);
         }
-        self.write("connection_info.json", &json!(self.hosts).to_string());
+        self.write("connection_info.json", json!(self.hosts).to_string());
     }
 
     /// Writes the mapper file of the host that has this name.
     pub(crate) fn map(&self, name: &str, mappings: &Value) {
-        self.write(&format!("path_mapper/{name}.json"), &mappings.to_string());
+        self.write(&format!("path_mapper/{name}.json"), mappings.to_string());
     }
 
     /// Writes `config.ini` with these lines besides the usual ones.
