@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use crate::config::Host;
+use crate::config::{Exact, Host};
 use crate::model::{ContentDigest, Kind, LocalPath, Mode, Node, RelPath, RemotePath};
 use crate::plan::prepare::PreparedHost;
 use crate::plan::{Action, Change, Reason};
@@ -500,7 +500,15 @@ impl<'a> Compiler<'a> {
             ("delete", self.expected(change))
         };
         if let Some(expected) = expected {
-            self.step(what, index, "", &expected, vec![index]);
+            // A mirror was asked about all that is in it; else it may hold what is not ours.
+            let is_orphan = is_folder && change.reason == Reason::Orphan;
+            let exact = self.job.host.mappings[change.mapping].exact;
+            let argument = if is_orphan && exact == Exact::Orphans {
+                "spare"
+            } else {
+                ""
+            };
+            self.step(what, index, argument, &expected, vec![index]);
         }
     }
 

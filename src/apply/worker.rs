@@ -91,6 +91,8 @@ struct Staging {
 enum Why {
     /// It is no longer as it was when it was looked at.
     Moved,
+    /// A folder that was ours holds something of somebody else: it is theirs from now on.
+    Spared,
     /// For people.
     Other(String),
 }
@@ -417,7 +419,7 @@ impl Worker<'_> {
             .iter()
             .map(|(stat, path)| (path.as_slice(), stat))
             .collect();
-        let mut confirmed = HashSet::new();
+        let (mut confirmed, mut spared) = (HashSet::new(), HashSet::new());
         let mut refused: BTreeMap<usize, Why> = BTreeMap::new();
         for impossible in &program.impossible {
             refused.insert(impossible.change, Why::Other(impossible.reason.clone()));
@@ -430,6 +432,7 @@ impl Worker<'_> {
                         Ok(()) => _ = confirmed.insert(index),
                         Err(why) => _ = refused.insert(index, why),
                     },
+                    Some(Some(Why::Spared)) => _ = spared.insert(index),
                     Some(Some(why)) => _ = refused.insert(index, why.clone()),
                     None => _ = refused.insert(index, Why::other("the host did not say")),
                 }
@@ -451,6 +454,7 @@ impl Worker<'_> {
                         "it was changed on the host after it was looked at".into(),
                         true,
                     ),
+                    Why::Spared => ("the folder is not empty".into(), false),
                     Why::Other(reason) => (reason, false),
                 };
                 Refused {
@@ -463,6 +467,11 @@ impl Worker<'_> {
             })
             .collect();
 
+        for &index in &spared {
+            let dest = program::dest_of(self.host, self.changes[index]);
+            tracing::info!(path = %dest, "the folder stays, since something else is in it");
+        }
+        confirmed.extend(spared);
         let trees = self.recorded_with(&confirmed);
         let listing = answer.digest.clone().filter(|_| {
             report.refused.is_empty() && self.listing_can_be_trusted(&trees, answer, &after)
@@ -733,6 +742,7 @@ fn read_answer(run: &ScriptRun, stderr: &[u8]) -> Result<Answer, Failure> {
         match (what, number) {
             (Some("done"), Some(number)) => _ = steps.insert(number, None),
             (Some("moved"), Some(number)) => _ = steps.insert(number, Some(Why::Moved)),
+            (Some("spared"), Some(number)) => _ = steps.insert(number, Some(Why::Spared)),
             (Some("refused"), Some(number)) => _ = steps.insert(number, Some(Why::Other(reason))),
             _ => tracing::debug!("step: {line}"),
         }

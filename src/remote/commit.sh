@@ -294,7 +294,15 @@ hs_take_steps() {
       rmdir)
         hs_format_before='%f %i'
         hs_as_expected || continue
-        if rmdir -- "$hs_dest" 2>"$hs_error"; then hs_done; else hs_refuse 'cannot remove the folder'; fi
+        if rmdir -- "$hs_dest" 2>"$hs_error"; then
+          hs_done
+        elif [ "$hs_arg" = spare ] && [ -n "$(ls -A -- "$hs_dest" 2>/dev/null)" ]; then
+          # Somebody else keeps something in it.
+          printf 'spared %s\n' "$hs_step"
+          : >"$hs_error"
+        else
+          hs_refuse 'cannot remove the folder'
+        fi
         ;;
       chmod)
         hs_format_before='%f %i'

@@ -193,10 +193,18 @@ while (defined(my $head = <$steps>)) {
         move_to_backup($dest, $old) or $problem = q(cannot move it to the backups);
     }
     elsif ($what eq q(rmdir)) {
-        rmdir $dest or failed(), $problem = q(cannot remove the folder);
+        if (!rmdir $dest) {
+            if (defined $arg && $arg eq q(spare) && ($!{ENOTEMPTY} || $!{EEXIST})) {
+                # Somebody else keeps something in it.
+                print "spared $step\n";
+                next;
+            }
+            failed();
+            $problem = q(cannot remove the folder);
+        }
     }
     elsif ($what eq q(chmod)) {
-        chmod oct $arg, $dest or failed(), $problem = q(cannot set the permission bits);
+        if (!chmod oct $arg, $dest) { failed(); $problem = q(cannot set the permission bits) }
     }
     if (defined $problem) {
         print "refused $step $problem", (length $why ? ": $why" : q()), "\n";

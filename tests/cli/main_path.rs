@@ -89,8 +89,8 @@ fn write_everything(root: &Path) {
         fs::write(root.join(name), odd).expect("our folder");
         fs::create_dir_all(root.join("sub").join(name)).expect("our folder");
         fs::write(root.join("sub").join(name).join(name), odd).expect("our folder");
-        let link = OsStr::from_bytes(b"links to ").to_owned();
-        symlink(name, root.join([&link, name].concat_os())).expect("our folder");
+        let link = [b"link to ", odd].concat();
+        symlink(name, root.join(OsStr::from_bytes(&link))).expect("our folder");
     }
     let links = [
         ("to nowhere", "/no/such/place"),
@@ -115,16 +115,6 @@ fn write_everything(root: &Path) {
     }
     for (name, mode) in [("read-only", 0o555), ("private", 0o700), ("public", 0o1777)] {
         chmod(&root.join(name), mode);
-    }
-}
-
-trait Concat {
-    fn concat_os(&self) -> std::ffi::OsString;
-}
-
-impl Concat for [&OsStr; 2] {
-    fn concat_os(&self) -> std::ffi::OsString {
-        self.iter().copied().collect()
     }
 }
 

@@ -65,7 +65,7 @@ impl Scenario {
         let name = entry.get("name").unwrap_or(&entry["ip_address"]);
         self.map(name.as_str().expect("a name"), mappings);
         self.hosts.push(entry);
-        self.write("connection_info.json", &json!(self.hosts).to_string());
+        self.write("connection_info.json", json!(self.hosts).to_string());
     }
 
     /// Changes one key of the entry at `index` of `connection_info.json`; `Null` removes it.
@@ -76,23 +76,18 @@ impl Scenario {
         } else {
             entry.insert(key.to_owned(), value);
         }
-        self.write("connection_info.json", &json!(self.hosts).to_string());
+        self.write("connection_info.json", json!(self.hosts).to_string());
     }
 
     /// Writes the mapper file of the host that has this name.
     pub(crate) fn map(&self, name: &str, mappings: &Value) {
-        self.write(&format!("path_mapper/{name}.json"), &mappings.to_string());
+        self.write(&format!("path_mapper/{name}.json"), mappings.to_string());
     }
 
     /// Writes `config.ini` with these lines besides the usual ones.
     pub(crate) fn settings(&self, lines: &[&str]) {
-        let text = [
-            "[DEFAULT]",
-            "known_hosts_path = known_hosts",
-            "connect_timeout = 5s",
-            "stall_timeout = 20s",
-        ];
-        self.write("config.ini", &([&text, lines].concat().join("\n") + "\n"));
+        let text = ["[DEFAULT]", "known_hosts_path = known_hosts"];
+        self.write("config.ini", [&text, lines].concat().join("\n") + "\n");
     }
 
     /// A path below the work folder.
