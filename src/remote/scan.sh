@@ -133,6 +133,14 @@ if [ -n "$hs_asked" ]; then
 }$hs_asked"
 fi
 
+# What is in these, a mirror does not see.
+if [ "$hs_mode" = full ] && [ -n "$hs_mirrors" ]; then
+  hs_mark closed
+  printf '%s\n' "$hs_lines" | hs_paths_of_type 4 | while IFS= read -r hs_at; do
+    if [ ! -r "$hs_at" ] || [ ! -x "$hs_at" ]; then printf '%s\n' "$hs_at"; fi
+  done
+fi
+
 hs_mark stat
 if [ -n "$hs_lines" ]; then
   printf '%s\n' "$hs_lines"
