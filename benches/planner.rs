@@ -1,7 +1,5 @@
 //! How long planning one host takes, by the size of its tree.
 
-#![expect(missing_docs, reason = "criterion's macro makes a public function")]
-
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
