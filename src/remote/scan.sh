@@ -5,7 +5,7 @@
 #   hs_mode       quick: trust what has not moved since the kept listing was made; full: look at all
 #   hs_base       folder of ours on the host, where the listing is kept
 #   hs_listing    digest that the kept listing must have (quick)
-#   hs_roots      how many mappings there are; hs_root_0, hs_root_1 … are their destinations
+#   hs_roots      how many mappings there are; hs_root_0, hs_root_1 ... are their destinations
 #   hs_mirrors    numbers of the mappings of which everything below is looked at
 #   hs_staging    the folder that is proposed for staging
 # Standard input: the paths to look at, each ended by a NUL.
