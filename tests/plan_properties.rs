@@ -344,7 +344,12 @@ fn any_case() -> impl Strategy<Value = Case> {
                     };
                     // A source that is not there has no plan.
                     let desired = node(desired).or_else(|| path.is_root().then(|| common.clone()));
-                    if let Some(node) = desired.filter(|_| case.is_our_business(&path)) {
+                    // A folder that cannot be listed is sent, without what it holds.
+                    let is_closed = case.unsendable.contains(&path)
+                        && is_dir(desired.as_ref())
+                        && !case.exclude.excludes(&path);
+                    let is_sendable = case.is_our_business(&path) || is_closed;
+                    if let Some(node) = desired.filter(|_| is_sendable) {
                         case.desired.insert(path.clone(), node);
                     }
                     if let Some(node) = node(recorded) {

@@ -349,6 +349,7 @@ fn look_at_host(
     );
     let scan = ask_host(request, host, recorded, &desired, &base)?;
     check_places(host, &scan)?;
+    check_mirrors(host, &scan)?;
     let desired = sources_of(host, sources, scan.facts.algorithm)?;
     let recorded_trees: Vec<Arc<Tree>> = recorded
         .trees
@@ -549,12 +550,8 @@ fn actual_tree(mapping: &Mapping, desired: &Tree, recorded: &Tree, scan: &HostSc
         }
     }
     if mapping.exact == Exact::Mirror && !trusts_listing {
-        let root = mapping.dest.as_bytes();
         for (path, seen) in &scan.seen {
-            let below = path
-                .strip_prefix(root)
-                .and_then(|rest| rest.strip_prefix(b"/"));
-            if let Some(path) = below.and_then(|below| RelPath::new(below).ok()) {
+            if let Some(path) = below(&mapping.dest, path) {
                 entries.insert(path, seen.node.clone());
             }
         }
@@ -563,6 +560,39 @@ fn actual_tree(mapping: &Mapping, desired: &Tree, recorded: &Tree, scan: &HostSc
         .into_iter()
         .map(|(path, node)| Entry { path, node })
         .collect()
+}
+
+/// What of `path` lies below `dest`.
+fn below(dest: &RemotePath, path: &[u8]) -> Option<RelPath> {
+    let rest = path.strip_prefix(dest.as_bytes())?;
+    let is_top = dest.as_bytes().ends_with(b"/");
+    let rest = if is_top {
+        rest
+    } else {
+        rest.strip_prefix(b"/")?
+    };
+    RelPath::new(rest).ok()
+}
+
+/// What is in a folder that may not be listed must not be taken for missing.
+fn check_mirrors(host: &Host, scan: &HostScan) -> Result<(), Obstacle> {
+    for mapping in &host.mappings {
+        if mapping.exact != Exact::Mirror {
+            continue;
+        }
+        let is_mirrored = |path: &&Vec<u8>| {
+            below(&mapping.dest, path).is_some_and(|path| !mapping.exclude.excludes(&path))
+                || **path == mapping.dest.as_bytes()
+        };
+        if let Some(folder) = scan.closed.iter().find(is_mirrored) {
+            return Err(Obstacle::Failed(format!(
+                "{} may not be listed by the login user, so it cannot be mirrored; let that user \
+                 see it or `exclude` it",
+                String::from_utf8_lossy(folder)
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// A destination below a file can never be made.

@@ -3,8 +3,9 @@
 #
 # Set by the controller, before common.sh:
 #   hs_home       folder of ours on the host, where the listing is kept
-#   hs_bases      how many staging folders there are; hs_base_0 and so on; hs_run: this run's folder in each
-#   hs_mappings   how many there are; hs_root_0 and so on their destinations; hs_at_0 and so on the number of the staging folder that serves each
+#   hs_bases      how many staging folders there are; hs_base_0, hs_base_1 ...; hs_run: this run's folder in each
+#   hs_mappings   how many there are; hs_root_0 ... their destinations; hs_at_0 ... numbers of
+#                 the staging folders that serve them
 #   hs_serial     names the folder of the backups that this apply makes
 #   hs_backups    how many such folders are kept
 #   hs_listing    digest that the kept listing must have for the new one to be answered as a difference

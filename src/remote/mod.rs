@@ -303,9 +303,11 @@ mod tests {
 
     #[test]
     fn scripts_are_ascii_whatever_the_paths_are() {
-        let mut script = Script::new(Program::Scan);
-        script.text("hs_a", b"it's \xff\xc3\xa9");
-        assert!(script.to_bytes().is_ascii());
+        for program in [Program::Scan, Program::Upload, Program::Commit] {
+            let mut script = Script::new(program);
+            script.text("hs_a", b"it's \xff\xc3\xa9");
+            assert!(script.to_bytes().is_ascii(), "{program:?}");
+        }
     }
 
     #[test]
