@@ -130,7 +130,9 @@ impl Run<'_> {
                 report.result = HostResult::Unreachable(error.clone());
             }
             (HostStatus::Failed(error), ..) => report.result = HostResult::Failed(error.clone()),
-            (HostStatus::Ok, Some(prepared), Some(host)) if plan.change_set.is_some() => {
+            (HostStatus::Ok, Some(prepared), Some(host))
+                if plan.change_set.is_some() || prepared.is_unsettled =>
+            {
                 self.work(host, plan, prepared, &mut report);
                 report.elapsed = started.elapsed();
                 self.tell(&report);
@@ -169,6 +171,7 @@ impl Run<'_> {
             changes,
         };
         report.result = match worker.work(report) {
+            Ok(()) if plan.change_set.is_none() => HostResult::Unchanged,
             Ok(()) => HostResult::Done,
             Err(failure) => failure.into_result(),
         };
@@ -195,7 +198,9 @@ impl Run<'_> {
                 tracing::warn!(count, "left untouched because of conflicts");
                 HostOutcome::LeftAlone(format!("{count} conflicts"))
             }
-            HostResult::NotBegun => HostOutcome::LeftAlone("interrupted".to_owned()),
+            HostResult::NotBegun | HostResult::Interrupted => {
+                HostOutcome::LeftAlone("interrupted".to_owned())
+            }
         };
         for refused in &report.refused {
             tracing::warn!(path = refused.dest, "{}", refused.reason);

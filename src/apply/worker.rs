@@ -8,6 +8,7 @@ use std::time::Instant;
 use crate::config::Host;
 use crate::model::{Entry, Event, Kind, Node, Phase, RelPath, RemotePath, Tree};
 use crate::plan::prepare::{PreparedHost, base_on_host, with_help};
+use crate::plan::staging::{StagingPlace, device_of};
 use crate::plan::{Action, Change};
 use crate::remote::{Program as RemoteProgram, Script, ScriptRun, last_line};
 use crate::scan::remote::{Algorithm, Listing, Place, StatTuple};
@@ -48,7 +49,7 @@ impl Failure {
         match self {
             Self::Unreachable(error) => HostResult::Unreachable(error),
             Self::Failed(error) => HostResult::Failed(error),
-            Self::Interrupted => HostResult::NotBegun,
+            Self::Interrupted => HostResult::Interrupted,
         }
     }
 }
@@ -157,7 +158,6 @@ impl Worker<'_> {
             .connector
             .connect(self.host)
             .map_err(|error| Failure::Unreachable(with_help(&error)))?;
-        self.record_start()?;
         for (base, tree) in staging.bases.iter().zip(&program.staged) {
             if !tree.is_empty() {
                 phase(Phase::Uploading, program::content_bytes(tree));
@@ -170,6 +170,7 @@ impl Worker<'_> {
             return Err(Failure::Interrupted);
         }
         phase(Phase::Committing, 0);
+        self.record_start()?;
         let answer = self.commit(session.as_mut(), &staging, &program, &names, &sums);
         session.close();
         let answer = answer?;
@@ -200,29 +201,34 @@ impl Worker<'_> {
         };
         for (index, mapping) in self.host.mappings.iter().enumerate() {
             let place = &scan.places[index];
-            let device = place
-                .inside
-                .as_ref()
-                .map_or(place.parent.device, |inside| inside.device);
-            if let Some(known) = staging.devices.iter().position(|known| *known == device) {
-                staging.base_of.push(known);
-                continue;
-            }
-            let has_changes = self.changes.iter().any(|change| change.mapping == index);
             let is_folder = matches!(
                 self.prepared.sources[index].tree.get(&RelPath::root()),
                 Some(Node::Dir { .. })
             );
-            if has_changes && !(is_folder && place.parent.device == device) {
-                return Err(Failure::Failed(format!(
-                    "{} lies on another file system than the login folder, so that nothing could be \
-                     moved there in one step; set `staging_path` to a folder on that file system",
-                    mapping.dest_as_written
-                )));
-            }
-            staging.base_of.push(staging.bases.len());
-            staging.devices.push(device);
-            staging.bases.push(self.base_beside(&place.parent));
+            let number = match StagingPlace::of(place, &scan.staging, is_folder) {
+                Ok(StagingPlace::Home) => 0,
+                Ok(StagingPlace::Beside(beside)) => {
+                    let base = self.base_beside(&beside);
+                    staging
+                        .bases
+                        .iter()
+                        .position(|known| *known == base)
+                        .unwrap_or_else(|| {
+                            staging.bases.push(base);
+                            staging.devices.push(device_of(place));
+                            staging.bases.len() - 1
+                        })
+                }
+                // Nothing will be staged for it.
+                Err(_) if self.changes.iter().all(|change| change.mapping != index) => 0,
+                Err(error) => {
+                    return Err(Failure::Failed(format!(
+                        "{}: {error}",
+                        mapping.dest_as_written
+                    )));
+                }
+            };
+            staging.base_of.push(number);
         }
         Ok(staging)
     }
@@ -472,6 +478,7 @@ impl Worker<'_> {
             tracing::info!(path = %dest, "the folder stays, since something else is in it");
         }
         confirmed.extend(spared);
+        self.log_steps(program, &confirmed);
         let trees = self.recorded_with(&confirmed);
         let listing = answer.digest.clone().filter(|_| {
             report.refused.is_empty() && self.listing_can_be_trusted(&trees, answer, &after)
@@ -481,6 +488,22 @@ impl Worker<'_> {
         }
         let mappings = self.mapping_records(trees.iter())?;
         self.save(Progress::Finished, listing, mappings)
+    }
+
+    /// One line for each step that was taken; what came with a new folder is counted.
+    fn log_steps(&self, program: &Program, confirmed: &HashSet<usize>) {
+        for covers in &program.steps {
+            let Some(first) = covers.iter().find(|index| confirmed.contains(index)) else {
+                continue;
+            };
+            let change = self.changes[*first];
+            tracing::info!(
+                action = ?change.action,
+                path = %program::dest_of(self.host, change),
+                entries = covers.len(),
+                "changed"
+            );
+        }
     }
 
     /// Whether an entry that the host says is done looks like it, as far as the listing tells.

@@ -1,6 +1,8 @@
 //! `hostsync apply`
 
+use std::fmt::Write as _;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::args::{self, ApplySettings, GlobalSettings};
@@ -10,9 +12,10 @@ use super::exit::Exit;
 use super::interrupt::Interrupts;
 use super::plan;
 use crate::apply::{self, HostResult, OnConflict, Report};
-use crate::plan::{Plan, Refresh};
+use crate::plan::{HostPlan, Plan, Refresh};
 use crate::state::StateStore;
 use crate::view;
+use crate::view::text::count;
 
 /// How long a host is waited for on which another run is committing.
 const WAIT_FOR_HOST: Duration = Duration::from_secs(30);
@@ -42,26 +45,25 @@ pub(super) fn run(
         settings.is_full,
         console,
     );
-    if !the_plan.is_applyable() {
+    if !the_plan.is_applyable() && !prepared.has_unsettled_hosts() {
         return Ok(context.finish(plan::exit_of(the_plan)));
     }
-    let on_conflict = if settings.is_approved {
-        match settings.on_conflict {
-            args::OnConflict::Fail => OnConflict::Fail,
-            args::OnConflict::Skip => OnConflict::Skip,
-            args::OnConflict::Overwrite => OnConflict::Overwrite,
-        }
-    } else {
-        if !is_approved(the_plan) {
-            console.note("Cancelled: nothing was changed.");
-            return Ok(context.finish(Exit::Failed));
-        }
-        // The conflicts were shown, first of all, and approved with the rest.
-        OnConflict::Overwrite
+    let on_conflict = match settings.on_conflict {
+        None if settings.is_approved => OnConflict::Fail,
+        Some(args::OnConflict::Fail) => OnConflict::Fail,
+        Some(args::OnConflict::Skip) => OnConflict::Skip,
+        // Without a word: the conflicts are shown, and approved with the rest.
+        Some(args::OnConflict::Overwrite) | None => OnConflict::Overwrite,
     };
+    // Recording what is right already changes nothing on any host.
+    let touches_hosts = the_plan.hosts.iter().any(HostPlan::touches_host);
+    if touches_hosts && !settings.is_approved && !is_approved(the_plan, on_conflict) {
+        console.note("Cancelled: nothing was changed.");
+        return Ok(context.finish(Exit::Failed));
+    }
 
     let connector = context.connector();
-    let progress = context.progress();
+    let progress = Arc::new(context.progress());
     let report = apply::apply(
         &apply::Request {
             config: &context.config,
@@ -70,13 +72,13 @@ pub(super) fn run(
             connector: &connector,
             on_conflict,
             wait_for_host: WAIT_FOR_HOST,
-            interrupted: interrupts.begin_changes(),
+            interrupted: interrupts.begin_changes(&progress),
             now: &context::now,
-            observer: &progress,
+            observer: progress.as_ref(),
         },
         &mut state,
     );
-    drop(progress);
+    progress.finish();
     interrupts.end_changes();
     let report = report?;
     if let Err(error) = state.remove_unused_trees(&lock) {
@@ -90,20 +92,35 @@ pub(super) fn run(
     };
     console.data(b"\n");
     console.data(view::report::render(&report, &options).as_bytes());
+    let unsendable: usize = the_plan.hosts.iter().map(|host| host.problems.len()).sum();
+    if unsendable > 0 {
+        let unsendable = count(unsendable, "entry", "entries");
+        console.note(&format!(
+            "{unsendable} of the sources could not be sent; the plan names them."
+        ));
+    }
     Ok(context.finish(exit_of(&report).and(plan::exit_of(the_plan))))
 }
 
 /// Asks. Only `yes` is yes.
-fn is_approved(plan: &Plan) -> bool {
+fn is_approved(plan: &Plan, on_conflict: OnConflict) -> bool {
     let summary = plan.summary();
-    let mut text = String::from("\nDo you want to do this?\n");
+    let hosts = plan.hosts.iter().filter(|host| host.touches_host()).count();
+    let mut text = format!(
+        "\nDo you want to do this on {}?\n",
+        count(hosts, "host", "hosts")
+    );
     if summary.delete > 0 {
         text.push_str("  What is deleted is kept in the backups of the host for a while.\n");
     }
     if summary.conflicts > 0 {
-        text.push_str(
-            "  Conflicts are overwritten: nobody but you has looked at what is there now.\n",
-        );
+        let conflicts = count(summary.conflicts, "conflict is", "conflicts are each");
+        let fate = match on_conflict {
+            OnConflict::Overwrite => "replaced or deleted, too: nobody but you has looked at it",
+            OnConflict::Skip => "left as it is",
+            OnConflict::Fail => "in the way: these hosts are left alone",
+        };
+        let _ = writeln!(text, "  {conflicts} {fate}.");
     }
     text.push_str("  Only 'yes' is accepted: ");
     let _ = io::stderr().write_all(text.as_bytes());
@@ -118,7 +135,10 @@ fn exit_of(report: &Report) -> Exit {
         .iter()
         .map(|host| {
             let of_result = match &host.result {
-                HostResult::Done | HostResult::Unchanged | HostResult::NotBegun => Exit::Done,
+                HostResult::Done
+                | HostResult::Unchanged
+                | HostResult::NotBegun
+                | HostResult::Interrupted => Exit::Done,
                 HostResult::Conflicts(_) | HostResult::Stale(_) => Exit::Refused,
                 HostResult::Unreachable(_) | HostResult::Failed(_) => Exit::HostsFailed,
             };

@@ -142,8 +142,8 @@ pub(super) struct PlanSettings {
 pub(super) struct ApplySettings {
     /// Whether nobody is asked.
     pub(super) is_approved: bool,
-    /// What happens to conflicts when nobody is asked.
-    pub(super) on_conflict: OnConflict,
+    /// What happens to conflicts; `None` leaves it to whether somebody is asked.
+    pub(super) on_conflict: Option<OnConflict>,
     /// Which hosts; all when empty.
     pub(super) limit: Vec<String>,
     /// How long to wait for another run.
@@ -200,10 +200,9 @@ pub(super) enum Format {
 }
 
 /// What happens to a change that would destroy bytes that nobody reviewed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum OnConflict {
     /// Leave that host untouched, do the others, end with exit 4
-    #[default]
     Fail,
     /// Leave just those entries as they are
     Skip,
@@ -355,7 +354,7 @@ Examples:
         #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
         format: Format,
 
-        /// Exit 0: nothing to do; 1: an error; 2: there are changes
+        /// Exit 0: nothing to do; 1: an error; 2: changes; 3: a host failed (outranks 2)
         #[arg(long)]
         detailed_exitcode: bool,
 
@@ -384,9 +383,12 @@ Examples:
         #[arg(long)]
         auto_approve: bool,
 
-        /// With --auto-approve: what to do with changes that would destroy what nobody has seen
-        #[arg(long, value_enum, value_name = "WHAT", default_value_t)]
-        on_conflict: OnConflict,
+        /// What to do with changes that would destroy what nobody has reviewed
+        ///
+        /// Without it: with --auto-approve `fail`; at the prompt, where somebody has seen them,
+        /// `overwrite`.
+        #[arg(long, value_enum, value_name = "WHAT")]
+        on_conflict: Option<OnConflict>,
 
         #[command(flatten)]
         limit: Limit,
@@ -414,7 +416,8 @@ Examples:
 
     /// Show the keys of hosts and record them in `known_hosts`
     ///
-    /// Compare the fingerprints with what `ssh-keygen -l` says on the hosts themselves.
+    /// Compare the fingerprints with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` says on
+    /// the hosts themselves.
     #[command(after_help = "\
 Examples:
   hostsync trust
@@ -656,7 +659,7 @@ mod tests {
         );
         let expected = ApplySettings {
             is_approved: true,
-            on_conflict: OnConflict::Overwrite,
+            on_conflict: Some(OnConflict::Overwrite),
             limit: vec!["a".to_owned()],
             lock_timeout: Duration::from_mins(5),
             is_full: true,

@@ -50,6 +50,9 @@ pub(super) fn run(
     };
     let mut text = String::new();
     for (host, problem) in hosts.iter().zip(&problems) {
+        if let Some(problem) = problem {
+            tracing::warn!(host = %host.id, "{problem}");
+        }
         text.push_str(&line(host, problem.as_deref(), settings.connects));
     }
     let failed = problems.iter().flatten().count();

@@ -181,7 +181,7 @@ impl<'a> Context<'a> {
     ) -> Result<StateLock, Stop> {
         let user = env::var("USER")
             .or_else(|_| env::var("LOGNAME"))
-            .unwrap_or_else(|_| "?".into());
+            .unwrap_or_else(|_| format!("uid {}", rustix::process::getuid().as_raw()));
         let machine = rustix::system::uname();
         let who = format!("{user}@{}", machine.nodename().to_string_lossy());
         let mut on_wait = |holder: &LockHolder| {

@@ -2,46 +2,45 @@
 
 use std::io::Write as _;
 use std::process;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::exit::Exit;
+use crate::view::progress::Progress;
 
 /// Takes signals for the rest of the run.
 ///
 /// While nothing is being changed, the first one ends the run. While hosts are being changed, the
 /// first one asks to finish what is under way, the second one ends the run.
+#[derive(Clone, Default)]
 pub(super) struct Interrupts {
     changing: Arc<AtomicBool>,
     asked: Arc<AtomicBool>,
+    progress: Arc<Mutex<Option<Arc<Progress>>>>,
 }
 
 impl Interrupts {
     /// Begins to listen. Where the system does not let us, signals do what they always do.
     pub(super) fn listen() -> Self {
-        let interrupts = Self {
-            changing: Arc::default(),
-            asked: Arc::default(),
-        };
+        let interrupts = Self::default();
         if let Ok(mut signals) = Signals::new([SIGHUP, SIGINT, SIGTERM]) {
-            let (changing, asked) = (
-                Arc::clone(&interrupts.changing),
-                Arc::clone(&interrupts.asked),
-            );
+            let interrupts = interrupts.clone();
             std::thread::spawn(move || {
                 for _ in signals.forever() {
-                    on_signal(&changing, &asked);
+                    interrupts.on_signal();
                 }
             });
         }
         interrupts
     }
 
-    /// From now on hosts are being changed. The flag is set when somebody asks to stop.
-    pub(super) fn begin_changes(&self) -> &AtomicBool {
+    /// From now on hosts are being changed. The flag is set when somebody asks to stop; what there is
+    /// to say about that is said beside the progress.
+    pub(super) fn begin_changes(&self, progress: &Arc<Progress>) -> &AtomicBool {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(progress));
         self.changing.store(true, Ordering::SeqCst);
         &self.asked
     }
@@ -49,27 +48,32 @@ impl Interrupts {
     /// Hosts are no longer being changed.
     pub(super) fn end_changes(&self) {
         self.changing.store(false, Ordering::SeqCst);
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
-}
 
-#[expect(
-    clippy::exit,
-    reason = "a second interrupt stops at once, whatever the threads are doing"
-)]
-fn on_signal(changing: &AtomicBool, asked: &AtomicBool) {
-    let say = |line: &str| {
-        let _ = writeln!(std::io::stderr(), "{line}");
-    };
-    if changing.load(Ordering::SeqCst) && !asked.swap(true, Ordering::SeqCst) {
-        say(
-            "\ninterrupted: finishing the hosts that are being written to; once more stops at once",
-        );
-        return;
+    fn on_signal(&self) {
+        let is_changing = self.changing.load(Ordering::SeqCst);
+        if is_changing && !self.asked.swap(true, Ordering::SeqCst) {
+            tracing::warn!("interrupted once");
+            self.say("interrupted: finishing what is being committed; once more stops at once");
+            return;
+        }
+        self.say(if is_changing {
+            "stopped at once: hosts may have a part of the changes; the next plan finds out"
+        } else {
+            "interrupted: nothing was changed"
+        });
+        tracing::warn!(exit = Exit::Interrupted.code(), "interrupted, end");
+        process::exit(i32::from(Exit::Interrupted.code()));
     }
-    if changing.load(Ordering::SeqCst) {
-        say("\nstopped at once: hosts may have a part of the changes; the next plan finds out");
-    } else {
-        say("\ninterrupted: nothing was changed");
+
+    fn say(&self, line: &str) {
+        let print = || {
+            let _ = writeln!(std::io::stderr(), "\n{line}");
+        };
+        match &*self.progress.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(progress) => progress.suspend(print),
+            None => print(),
+        }
     }
-    process::exit(i32::from(Exit::Interrupted.code()));
 }

@@ -46,6 +46,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let exit = result.unwrap_or_else(|Stop { report, exit }| {
+        tracing::error!("{report}");
+        tracing::info!(exit = exit.code(), "end");
         console.error(&report);
         exit
     });

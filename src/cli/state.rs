@@ -20,10 +20,21 @@ pub(super) fn run(
     let store = StateStore::open(&context.config.settings.state_path)?;
     match settings {
         StateSettings::List => list(&store, console),
-        StateSettings::Show { host } => show(&store, &HostId::new(host), console),
+        StateSettings::Show { host } => show(&store, &id_of(&context, host), console),
         StateSettings::Forget { host, lock_timeout } => {
-            forget(&context, &HostId::new(host), *lock_timeout)
+            forget(&context, &id_of(&context, host), *lock_timeout)
         }
+    }
+}
+
+/// The host of this name; else the one host of this address.
+fn id_of(context: &Context<'_>, name: &str) -> HostId {
+    let hosts = &context.config.hosts;
+    let mut at_address = hosts.iter().filter(|host| host.address == name);
+    let is_name = hosts.iter().any(|host| host.id.as_str() == name);
+    match (is_name, at_address.next(), at_address.next()) {
+        (false, Some(host), None) => host.id.clone(),
+        _ => HostId::new(name),
     }
 }
 

@@ -60,6 +60,7 @@ pub(super) fn run(
                 }
             }
         };
+        tracing::info!(host = %host.id, "{line}");
         let _ = writeln!(text, "{}: {line}", host.id);
     }
     console.data(text.as_bytes());
@@ -84,11 +85,13 @@ fn ask(keys: usize) -> Result<bool, Stop> {
     if !io::stdin().is_terminal() {
         return Err(Stop::message(
             "there is nobody to ask: standard input is not a terminal",
-            "compare the fingerprints with what `ssh-keygen -l` says on the hosts, then use --yes",
+            "compare the fingerprints with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` says \
+             on the hosts, then use --yes",
         ));
     }
     let text = format!(
-        "\nCompare the new fingerprints with what `ssh-keygen -l` says on the hosts.\n\
+        "\nCompare the new fingerprints with what this says on the hosts (or another key type):\n\
+           ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub\n\
          Record {}? Only 'yes' is accepted: ",
         count(keys, "key", "keys")
     );

@@ -6,6 +6,7 @@
 pub mod build;
 pub mod prepare;
 pub mod saved;
+pub mod staging;
 mod types;
 
 pub use types::{

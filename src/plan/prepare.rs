@@ -11,12 +11,14 @@ use crate::model::{
 };
 use crate::scan::local::{self, SourceError, SourceSpec, SourceTree};
 use crate::scan::remote::{self, Algorithm, HostScan, Listing, Question, ScanError};
-use crate::state::{HostRecord, Identity, StateError, StateStore};
+use crate::state::{HostRecord, Identity, Progress, StateError, StateStore};
 use crate::transport::{Connector, TransportError};
 
 use super::build::{self, HostChanges, MappingInput, Policy};
+use super::staging;
 use super::{
-    ChangeSet, ChangeSetId, HostPlan, HostStatus, MappingNames, Plan, PlanHeader, Refresh,
+    Action, Change, ChangeSet, ChangeSetId, HostPlan, HostStatus, MappingNames, Plan, PlanHeader,
+    Refresh,
 };
 
 /// What to plan, and with what.
@@ -64,6 +66,16 @@ pub struct PreparedHost {
     pub actual: Vec<Tree>,
     /// What it answered.
     pub scan: HostScan,
+    /// Whether an earlier apply did not come to its end here, or left no listing to be trusted: apply
+    /// then sees to it, even where nothing is to be changed.
+    pub is_unsettled: bool,
+}
+
+impl Prepared {
+    /// Whether some host needs a visit though nothing is to be changed there.
+    pub fn has_unsettled_hosts(&self) -> bool {
+        self.hosts.iter().flatten().any(|host| host.is_unsettled)
+    }
 }
 
 /// Folder of ours on a host, below `staging` (the login folder unless configured): one for each
@@ -306,7 +318,8 @@ fn prepare_host(
             }
             plan.problems = problems_of(host, &prepared.sources);
             // What apply would need is kept only for hosts that it would work on: there may be many.
-            let prepared = plan.change_set.is_some().then_some(prepared);
+            let is_needed = plan.change_set.is_some() || prepared.is_unsettled;
+            let prepared = is_needed.then_some(prepared);
             (plan, prepared)
         }
         Err(obstacle) => {
@@ -399,7 +412,13 @@ fn look_at_host(
             "{dest}: {error}; raise `max_delete` if this is what you want"
         ))
     })?;
+    check_permissions(host, &scan, &desired, &changes.changes)?;
+    let is_unsettled = recorded
+        .record
+        .as_ref()
+        .is_some_and(|record| record.progress == Progress::InTheMiddle || record.listing.is_none());
     let prepared = PreparedHost {
+        is_unsettled,
         sources: desired,
         recorded: recorded_trees,
         record: recorded.record.clone(),
@@ -605,6 +624,43 @@ fn check_places(host: &Host, scan: &HostScan) -> Result<(), Obstacle> {
             );
             return Err(Obstacle::Failed(format!(
                 "{dest} cannot be made: {file} is not a folder on the host; change `dest` or move it away"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What apply could not do for want of permission, or of a place to stage it, is said by the plan.
+fn check_permissions(
+    host: &Host,
+    scan: &HostScan,
+    sources: &[Arc<SourceTree>],
+    changes: &[Change],
+) -> Result<(), Obstacle> {
+    for (index, (mapping, place)) in host.mappings.iter().zip(&scan.places).enumerate() {
+        let mut touching = changes
+            .iter()
+            .filter(|c| c.mapping == index && c.action != Action::Adopt)
+            .peekable();
+        if touching.peek().is_none() {
+            continue;
+        }
+        let is_folder = matches!(
+            sources[index].tree.get(&RelPath::root()),
+            Some(Node::Dir { .. })
+        );
+        staging::StagingPlace::of(place, &scan.staging, is_folder)
+            .map_err(|error| Obstacle::Failed(format!("{}: {error}", mapping.dest_as_written)))?;
+        let moves_root = touching.any(|c| c.path.is_root() && c.action != Action::Metadata);
+        if moves_root && !place.parent.is_writable {
+            let (dest, folder) = (
+                &mapping.dest_as_written,
+                String::from_utf8_lossy(&place.parent.path),
+            );
+            return Err(Obstacle::Failed(format!(
+                "{dest} cannot be written: `{}` may not write to {folder} on the host; permit it \
+                 there, log in as somebody who may, or change `dest`",
+                host.user
             )));
         }
     }

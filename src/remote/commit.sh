@@ -40,7 +40,10 @@ hs_take() {
 }
 
 hs_work=$hs_home/$hs_run
-if [ ! -d "$hs_work" ]; then mkdir -- "$hs_work" || hs_fail "cannot make a folder in $hs_home"; fi
+if [ ! -d "$hs_work" ]; then
+  mkdir -- "$hs_work" || hs_fail "cannot make a folder in $hs_home"
+  hs_sign "$PPID" "$hs_work/owner" || hs_fail "cannot write in $hs_home"
+fi
 hs_take "$hs_intent" "$hs_work/intent"
 hs_take "$hs_staged" "$hs_work/staged"
 hs_take "$hs_sums" "$hs_work/sums"
@@ -365,6 +368,7 @@ hs_i=0
 while [ "$hs_i" -lt "$hs_bases" ]; do
   eval "hs_base=\$hs_base_$hs_i"
   hs_remove_tree "${hs_base:?}/${hs_run:?}"
+  hs_remove_dead_runs "$hs_base"
   if [ -d "$hs_base/backup" ]; then
     hs_n=0
     for hs_old in $(cd -- "$hs_base/backup" && printf '%s\n' [0-9]* | sort -rn); do

@@ -86,3 +86,11 @@ hs_is_gone() {
   read -r hs_pid hs_start hs_where <"$1" 2>/dev/null || return 1
   [ "$hs_where" != "$hs_boot" ] || [ "$(hs_started "$hs_pid")" != "$hs_start" ]
 }
+
+# Removes what runs that are gone have left in a folder of ours. A run lasts as long as its connection,
+# which is the parent of its scripts.
+hs_remove_dead_runs() {
+  for hs_old in "$1"/run-*; do
+    if [ -d "$hs_old" ] && hs_is_gone "$hs_old/owner"; then hs_remove_tree "$hs_old"; fi
+  done
+}

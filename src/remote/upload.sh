@@ -8,12 +8,7 @@
 umask 077
 mkdir -p -- "$hs_base" 2>/dev/null || hs_fail "cannot make the folder $hs_base ($(mkdir -p -- "$hs_base" 2>&1))"
 
-# What runs that are gone have left. A run lasts as long as its connection, which is our parent.
-for hs_old in "$hs_base"/run-*; do
-  if [ -d "$hs_old" ] && hs_is_gone "$hs_old/owner"; then
-    hs_remove_tree "$hs_old"
-  fi
-done
+hs_remove_dead_runs "$hs_base"
 
 if ! { mkdir -- "$hs_base/$hs_run" && mkdir -- "$hs_base/$hs_run/up"; } 2>/dev/null; then
   hs_fail "cannot make a folder in $hs_base ($(mkdir -p -- "$hs_base/$hs_run/up" 2>&1))"

@@ -57,7 +57,10 @@ pub enum TransportError {
     #[error("the {key_type} host key {fingerprint} is not known")]
     #[diagnostic(
         code(hostsync::transport::unknown_host_key),
-        help("compare it with the host's own `ssh-keygen -l`, then run `hostsync trust {host}`")
+        help(
+            "run `hostsync trust {host}`, and compare with what `ssh-keygen -lf \
+             /etc/ssh/ssh_host_ed25519_key.pub` says on the host"
+        )
     )]
     UnknownHostKey {
         /// The host's name.

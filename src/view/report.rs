@@ -170,7 +170,7 @@ impl<'a> Outcome<'a> {
             HostResult::Unchanged => 0,
             HostResult::Done if self.refused.is_empty() => 1,
             HostResult::Done => 2,
-            HostResult::NotBegun => 3,
+            HostResult::NotBegun | HostResult::Interrupted => 3,
             HostResult::Conflicts(_) => 4,
             HostResult::Stale(_) => 5,
             HostResult::Unreachable(_) => 6,
@@ -182,7 +182,7 @@ impl<'a> Outcome<'a> {
         match self.result {
             HostResult::Unchanged => QUIET,
             HostResult::Done if self.refused.is_empty() => PLAIN,
-            HostResult::Done | HostResult::NotBegun => UPDATE,
+            HostResult::Done | HostResult::NotBegun | HostResult::Interrupted => UPDATE,
             HostResult::Conflicts(_)
             | HostResult::Stale(_)
             | HostResult::Unreachable(_)
@@ -217,7 +217,7 @@ impl<'a> Outcome<'a> {
             HostResult::Stale(why) => format!("left alone, no longer as planned: {}", line_of(why)),
             HostResult::Unreachable(why) => format!("unreachable: {}", line_of(why)),
             HostResult::Failed(why) => format!("failed: {}", line_of(why)),
-            HostResult::NotBegun => "not begun".to_owned(),
+            HostResult::NotBegun | HostResult::Interrupted => "not begun".to_owned(),
         };
         if done.is_empty() {
             ended
@@ -285,7 +285,8 @@ fn pick_again(report: &Report) -> Option<String> {
             | HostResult::Stale(_)
             | HostResult::Unreachable(_)
             | HostResult::Failed(_)
-            | HostResult::NotBegun => true,
+            | HostResult::NotBegun
+            | HostResult::Interrupted => true,
         })
         .map(|host| host.host.as_str())
         .collect();

@@ -1,0 +1,91 @@
+//! Where things are staged on a host: only on one file system is a rename one step.
+
+use crate::scan::remote::{DestPlace, Place};
+
+/// Which folder serves a mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StagingPlace {
+    /// The one below the login folder, or below `staging_path`.
+    Home,
+    /// One beside the destination, in this folder.
+    Beside(Place),
+}
+
+/// No folder can serve a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "it lies on another file system than the login folder, so that nothing could be moved there in \
+     one step; set `staging_path` to a folder on that file system"
+)]
+pub struct NoStagingPlace;
+
+impl StagingPlace {
+    /// The place for a destination: home, where that is on the same file system; else beside a
+    /// folder. Never beside a file, since somebody may read all that is in the folder of a file.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn of(dest: &DestPlace, home: &Place, is_folder: bool) -> Result<Self, NoStagingPlace> {
+        let device = device_of(dest);
+        if device == home.device {
+            Ok(Self::Home)
+        } else if is_folder && dest.parent.device == device {
+            Ok(Self::Beside(dest.parent.clone()))
+        } else {
+            Err(NoStagingPlace)
+        }
+    }
+}
+
+/// The file system that a destination is on, or will be.
+pub fn device_of(dest: &DestPlace) -> u64 {
+    dest.inside
+        .as_ref()
+        .map_or(dest.parent.device, |inside| inside.device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(path: &str, device: u64) -> Place {
+        Place {
+            path: path.into(),
+            device,
+            is_folder: true,
+            is_writable: true,
+        }
+    }
+
+    #[test]
+    fn another_file_system_is_served_beside_a_folder_and_never_beside_a_file() {
+        let home = place("/home/u", 1);
+        let same = DestPlace {
+            parent: place("/srv", 1),
+            inside: None,
+        };
+        let other = DestPlace {
+            parent: place("/data", 2),
+            inside: None,
+        };
+        assert_eq!(
+            StagingPlace::of(&same, &home, false),
+            Ok(StagingPlace::Home)
+        );
+        assert_eq!(
+            StagingPlace::of(&other, &home, true),
+            Ok(StagingPlace::Beside(place("/data", 2)))
+        );
+        assert_eq!(StagingPlace::of(&other, &home, false), Err(NoStagingPlace));
+    }
+
+    #[test]
+    fn mount_point_cannot_be_served_from_beside() {
+        let mount = DestPlace {
+            parent: place("/srv", 1),
+            inside: Some(place("/srv/m", 2)),
+        };
+        let home = place("/home/u", 3);
+        assert_eq!(StagingPlace::of(&mount, &home, true), Err(NoStagingPlace));
+    }
+}
