@@ -230,13 +230,16 @@ impl SshSession {
         let deadline = Deadline::after(patience, "stall_timeout");
         let wire = self.connection.wire();
         let closed = wire.drive(&deadline, || {
-            if wire.is_writable() {
-                channel.close()
-            } else {
-                Err(ssh2::Error::from_errno(ssh2::ErrorCode::Session(
+            if !wire.is_writable() {
+                return Err(ssh2::Error::from_errno(ssh2::ErrorCode::Session(
                     libssh2_sys::LIBSSH2_ERROR_EAGAIN,
-                )))
+                )));
             }
+            // This alone does not wait for the host to close it, too. Dropbear may leave the first
+            // request on the next channel without an answer when that is opened before.
+            channel.close()?;
+            channel.wait_eof()?;
+            channel.wait_close()
         });
         if matches!(closed, Err(Stop::Deadline)) {
             self.retired.push(channel);
