@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 pub use report::{HostReport, HostResult, Refused, Report};
 
 use crate::config::{Config, Host};
-use crate::model::{Blake3, Event, HostOutcome, Observer};
-use crate::plan::prepare::{Prepared, for_each_parallel};
+use crate::model::{Blake3, Event, HostOutcome, Observer, map_parallel};
+use crate::plan::prepare::{Prepared, PreparedHost};
 use crate::plan::{HostPlan, HostStatus, saved};
 use crate::state::{Identity, StateError, StateLock, StateStore};
 use crate::transport::Connector;
@@ -91,10 +91,11 @@ pub fn apply(request: &Request<'_>, state: &mut StateStore) -> Result<Report, St
         total_bytes,
     });
     let threads = request.config.settings.number_of_connections;
-    let hosts = for_each_parallel(&plan.hosts, threads, |index, host_plan| {
+    let work: Vec<_> = plan.hosts.iter().zip(&request.prepared.hosts).collect();
+    let hosts = map_parallel(&work, threads, |(host_plan, prepared)| {
         let span = tracing::info_span!("apply", host = %host_plan.host);
         let _entered = span.enter();
-        run.host(index, host_plan)
+        run.host(host_plan, prepared.as_ref())
     });
     request.observer.event(&Event::HostsFinished);
     Ok(Report {
@@ -106,7 +107,7 @@ pub fn apply(request: &Request<'_>, state: &mut StateStore) -> Result<Report, St
 }
 
 impl Run<'_> {
-    fn host(&self, index: usize, plan: &HostPlan) -> HostReport {
+    fn host(&self, plan: &HostPlan, prepared: Option<&PreparedHost>) -> HostReport {
         let started = Instant::now();
         let mut report = HostReport {
             host: plan.host.clone(),
@@ -118,12 +119,6 @@ impl Run<'_> {
             sent_bytes: 0,
             elapsed: Duration::ZERO,
         };
-        let prepared = self
-            .request
-            .prepared
-            .hosts
-            .get(index)
-            .and_then(Option::as_ref);
         let host = self
             .request
             .config
@@ -145,13 +140,7 @@ impl Run<'_> {
         report
     }
 
-    fn work(
-        &self,
-        host: &Host,
-        plan: &HostPlan,
-        prepared: &crate::plan::prepare::PreparedHost,
-        report: &mut HostReport,
-    ) {
+    fn work(&self, host: &Host, plan: &HostPlan, prepared: &PreparedHost, report: &mut HostReport) {
         if self.request.interrupted.load(Ordering::Relaxed) {
             report.result = HostResult::NotBegun;
             return;

@@ -404,7 +404,7 @@ impl Worker<'_> {
 
     /// Before the first step: whatever comes, the state knows that the host is in the middle of this.
     fn record_start(&self) -> Result<(), Failure> {
-        let mappings = self.mapping_records(&self.prepared.recorded)?;
+        let mappings = self.mapping_records(self.prepared.recorded.iter().map(AsRef::as_ref))?;
         self.save(Progress::InTheMiddle, None, mappings)
     }
 
@@ -479,7 +479,7 @@ impl Worker<'_> {
         if listing.is_none() {
             tracing::debug!("the next plan will look at everything");
         }
-        let mappings = self.mapping_records(&trees)?;
+        let mappings = self.mapping_records(trees.iter())?;
         self.save(Progress::Finished, listing, mappings)
     }
 
@@ -577,7 +577,10 @@ impl Worker<'_> {
     }
 
     /// Records for the mappings of the configuration, and those of earlier ones that it no longer has.
-    fn mapping_records(&self, trees: &[Tree]) -> Result<Vec<MappingRecord>, Failure> {
+    fn mapping_records<'t>(
+        &self,
+        trees: impl Iterator<Item = &'t Tree>,
+    ) -> Result<Vec<MappingRecord>, Failure> {
         let mut records = Vec::new();
         for (mapping, tree) in self.host.mappings.iter().zip(trees) {
             records.push(MappingRecord {

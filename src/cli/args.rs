@@ -250,6 +250,10 @@ pub(super) enum Verbosity {
 }
 
 /// A shell that has completions.
+#[expect(
+    clippy::enum_variant_names,
+    reason = "one shell has the word in its name"
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Shell {
     /// bash

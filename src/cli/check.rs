@@ -1,12 +1,16 @@
 //! `hostsync check`
 
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
 use super::args::{CheckSettings, GlobalSettings};
 use super::console::Console;
 use super::context::{Context, Stop};
 use super::exit::Exit;
 use super::interrupt::Interrupts;
 use crate::config::Host;
-use crate::plan::prepare::{for_each_parallel, with_help};
+use crate::model::map_parallel;
+use crate::plan::prepare::with_help;
 use crate::state::StateStore;
 use crate::transport::Connector as _;
 use crate::view::text::{count, escape_text};
@@ -24,10 +28,13 @@ pub(super) fn run(
         console.say(&format!("remark: {remark}"));
     }
     let hosts = context.select(&settings.limit)?;
+    for remark in nested_before(&hosts) {
+        console.say(&format!("remark: {remark}"));
+    }
     let problems: Vec<Option<String>> = if settings.connects {
         let connector = context.connector();
         let threads = context.config.settings.number_of_connections;
-        for_each_parallel(&hosts, threads, |_, host| {
+        map_parallel(&hosts, threads, |host| {
             host.problem
                 .clone()
                 .or_else(|| match connector.connect(host) {
@@ -52,14 +59,12 @@ pub(super) fn run(
         count(hosts.len(), "host", "hosts"),
         count(mappings, "mapping", "mappings")
     );
-    text.push_str(&match (failed, settings.connects) {
-        (0, true) => format!("Checked: {total}; all of them let us in.\n"),
-        (0, false) => format!("Checked: {total}; the configuration is valid.\n"),
-        (failed, _) => format!(
-            "Checked: {total}; {} a problem.\n",
-            count(failed, "host has", "hosts have")
-        ),
-    });
+    let verdict = match (failed, settings.connects) {
+        (0, true) => "all of them let us in".to_owned(),
+        (0, false) => "the configuration is valid".to_owned(),
+        (failed, _) => count(failed, "host has a problem", "hosts have a problem"),
+    };
+    let _ = writeln!(text, "Checked: {total}; {verdict}.");
     console.data(text.as_bytes());
     let exit = if failed == 0 {
         Exit::Done
@@ -67,6 +72,25 @@ pub(super) fn run(
         Exit::HostsFailed
     };
     Ok(context.finish(exit))
+}
+
+/// Folders that the old program, like `scp -r`, put into a destination that was there already. Here
+/// a destination is where the source goes, whatever is there.
+fn nested_before(hosts: &[&Host]) -> BTreeSet<String> {
+    hosts
+        .iter()
+        .flat_map(|host| &host.mappings)
+        .filter(|mapping| mapping.src.as_path().is_dir())
+        .filter_map(|mapping| {
+            let name = mapping.src.as_path().file_name()?.to_string_lossy();
+            let (src, dest) = (&mapping.src_as_written, &mapping.dest_as_written);
+            Some(escape_text(&format!(
+                "{src} becomes {dest}; where that folder was there already, the old program made \
+                 {}/{name}",
+                dest.trim_end_matches('/')
+            )))
+        })
+        .collect()
 }
 
 fn line(host: &Host, problem: Option<&str>, is_connected: bool) -> String {

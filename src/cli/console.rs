@@ -2,7 +2,8 @@
 
 use std::cell::Cell;
 use std::env;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal, Write as _};
+use std::os::fd::AsFd;
 
 use miette::{GraphicalReportHandler, GraphicalTheme, Report};
 
@@ -18,14 +19,30 @@ const MAX_WIDTH: usize = 120;
 
 /// The two streams, and how they are written to.
 pub(super) struct Console {
-    color_out: bool,
-    color_err: bool,
-    width_out: usize,
-    width_err: usize,
+    out: Stream,
+    err: Stream,
     verbosity: Verbosity,
     automation: bool,
-    is_dumb: bool,
     lost_output: Cell<bool>,
+}
+
+/// What is known of a stream.
+struct Stream {
+    color: bool,
+    width: usize,
+    /// Whether it is a terminal on which the cursor can be moved.
+    can_redraw: bool,
+}
+
+impl Stream {
+    fn new(stream: &(impl AsFd + IsTerminal), choice: ColorChoice, env: &ColorEnv) -> Self {
+        let is_terminal = stream.is_terminal();
+        Self {
+            color: use_color(choice, env, is_terminal),
+            width: width(stream),
+            can_redraw: is_terminal && env.term.as_deref() != Some("dumb"),
+        }
+    }
 }
 
 fn color_env() -> ColorEnv {
@@ -37,7 +54,7 @@ fn color_env() -> ColorEnv {
 }
 
 /// Columns of the terminal behind a stream.
-fn width(stream: &impl std::os::fd::AsFd) -> usize {
+fn width(stream: &impl AsFd) -> usize {
     let columns = rustix::termios::tcgetwinsize(stream)
         .ok()
         .map(|size| usize::from(size.ws_col));
@@ -67,26 +84,23 @@ impl Console {
     fn with(choice: ColorChoice, verbosity: Verbosity) -> Self {
         let env = color_env();
         Self {
-            color_out: use_color(choice, &env, io::stdout().is_terminal()),
-            color_err: use_color(choice, &env, io::stderr().is_terminal()),
-            width_out: width(&io::stdout()),
-            width_err: width(&io::stderr()),
+            out: Stream::new(&io::stdout(), choice, &env),
+            err: Stream::new(&io::stderr(), choice, &env),
             verbosity,
             automation: env::var_os("HOSTSYNC_IN_AUTOMATION")
                 .is_some_and(|value| !value.is_empty()),
-            is_dumb: env.term.as_deref() == Some("dumb"),
             lost_output: Cell::new(false),
         }
     }
 
     /// Whether standard output is coloured.
     pub(super) fn color(&self) -> bool {
-        self.color_out
+        self.out.color
     }
 
     /// Columns of standard output.
     pub(super) fn width(&self) -> usize {
-        self.width_out
+        self.out.width
     }
 
     /// Whether hints for people are out of place.
@@ -98,12 +112,11 @@ impl Console {
     pub(super) fn progress(&self, choice: ProgressChoice) -> Progress {
         let rows =
             rustix::termios::tcgetwinsize(io::stderr()).map_or(24, |size| size.ws_row.into());
-        let is_terminal = io::stderr().is_terminal() && !self.is_dumb;
         let mode = match choice {
             _ if self.verbosity == Verbosity::Quiet => ProgressMode::None,
             ProgressChoice::None => ProgressMode::None,
             ProgressChoice::Bars => ProgressMode::Bars,
-            ProgressChoice::Auto if is_terminal => ProgressMode::Bars,
+            ProgressChoice::Auto if self.err.can_redraw => ProgressMode::Bars,
             ProgressChoice::Auto | ProgressChoice::Plain => ProgressMode::Plain,
         };
         progress::observer(mode, rows)
@@ -141,19 +154,23 @@ impl Console {
 
     /// A line on standard error, whatever `--quiet` says. One that cannot be written is lost: there is
     /// nowhere left to say so.
+    #[expect(
+        clippy::unused_self,
+        reason = "what goes to the streams goes through the console"
+    )]
     pub(super) fn note(&self, line: &str) {
         let _ = writeln!(io::stderr(), "{line}");
     }
 
     /// An error with its place and its cure.
     pub(super) fn error(&self, report: &Report) {
-        let theme = if self.color_err {
+        let theme = if self.err.color {
             GraphicalTheme::unicode()
         } else {
             GraphicalTheme::unicode_nocolor()
         };
         let handler = GraphicalReportHandler::new_themed(theme)
-            .with_width(self.width_err)
+            .with_width(self.err.width)
             .with_links(false);
         let mut text = String::new();
         if handler.render_report(&mut text, report.as_ref()).is_err() {
@@ -165,10 +182,10 @@ impl Console {
     /// What the parser of the command line has to say.
     pub(super) fn show_usage(&self, stop: &NotParsed) {
         if stop.exit == Exit::Done {
-            let text = plain_unless(self.color_out, &stop.text);
+            let text = plain_unless(self.out.color, &stop.text);
             self.data(text.as_bytes());
         } else {
-            let _ = io::stderr().write_all(plain_unless(self.color_err, &stop.text).as_bytes());
+            let _ = io::stderr().write_all(plain_unless(self.err.color, &stop.text).as_bytes());
         }
     }
 }

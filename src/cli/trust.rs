@@ -1,5 +1,6 @@
 //! `hostsync trust`
 
+use std::fmt::Write as _;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use super::args::{GlobalSettings, TrustSettings};
@@ -8,7 +9,8 @@ use super::context::{Context, Stop};
 use super::exit::Exit;
 use super::interrupt::Interrupts;
 use crate::config::Host;
-use crate::plan::prepare::{for_each_parallel, with_help};
+use crate::model::map_parallel;
+use crate::plan::prepare::with_help;
 use crate::transport::known_hosts::{self, HostKey, KnownHosts, Verdict};
 use crate::view::text::{count, escape_text};
 
@@ -25,7 +27,7 @@ pub(super) fn run(
     let known = KnownHosts::load(path).map_err(Stop::failed)?;
     let connector = context.connector();
     let threads = context.config.settings.number_of_connections;
-    let keys = for_each_parallel(&hosts, threads, |_, host| connector.fetch_host_key(host));
+    let keys = map_parallel(&hosts, threads, |host| connector.fetch_host_key(host));
 
     let mut exit = Exit::Done;
     let mut new: Vec<(&Host, HostKey)> = Vec::new();
@@ -58,7 +60,7 @@ pub(super) fn run(
                 }
             }
         };
-        text.push_str(&format!("{}: {line}\n", host.id));
+        let _ = writeln!(text, "{}: {line}", host.id);
     }
     console.data(text.as_bytes());
     if new.is_empty() {

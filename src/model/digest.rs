@@ -33,10 +33,14 @@ macro_rules! digest_type {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                // Digits first, then one write: manifests hold very many digests.
+                const DIGITS: &[u8; 16] = b"0123456789abcdef";
+                let mut text = String::with_capacity(64);
                 for byte in self.0 {
-                    write!(f, "{byte:02x}")?;
+                    text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+                    text.push(char::from(DIGITS[usize::from(byte & 15)]));
                 }
-                Ok(())
+                f.write_str(&text)
             }
         }
 

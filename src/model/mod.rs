@@ -3,11 +3,13 @@
 mod digest;
 mod event;
 mod host;
+mod parallel;
 mod path;
 mod tree;
 
 pub use digest::{Blake3, ContentDigest, ParseDigestError, Sha256};
 pub use event::{Event, HostOutcome, Observer, Phase, Silent};
 pub use host::HostId;
+pub use parallel::map_parallel;
 pub use path::{LocalPath, RelPath, RelPathError, RemotePath};
 pub use tree::{Entry, Kind, Mode, Node, Tree};

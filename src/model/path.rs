@@ -139,15 +139,6 @@ impl RelPath {
             && self.0.starts_with(&ancestor.0)
             && self.0[ancestor.0.len()] == b'/'
     }
-
-    /// How many components the path has.
-    pub fn depth(&self) -> usize {
-        if self.is_root() {
-            0
-        } else {
-            1 + self.0.iter().filter(|b| **b == b'/').count()
-        }
-    }
 }
 
 impl fmt::Debug for RelPath {

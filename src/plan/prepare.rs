@@ -1,14 +1,13 @@
 //! Everything a plan needs, gathered: sources read once, hosts looked at many at a time.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use crate::config::{Config, Exact, Host, Mapping};
 use crate::model::{
     Entry, Event, HostId, HostOutcome, Node, Observer, Phase, RelPath, RemotePath, Tree,
+    map_parallel,
 };
 use crate::scan::local::{self, SourceError, SourceSpec, SourceTree};
 use crate::scan::remote::{self, Algorithm, HostScan, Listing, Question, ScanError};
@@ -48,7 +47,7 @@ pub struct Request<'a> {
 pub struct Prepared {
     /// The plan.
     pub plan: Plan,
-    /// For each host of the plan, in its order, what is known; `None` for one without a look.
+    /// For each host of the plan, in its order, what is known; `None` where nothing is to be done.
     pub hosts: Vec<Option<PreparedHost>>,
 }
 
@@ -58,7 +57,7 @@ pub struct PreparedHost {
     /// What is to be there, by mapping.
     pub sources: Vec<Arc<SourceTree>>,
     /// What was written last, by mapping; empty where nothing was.
-    pub recorded: Vec<Tree>,
+    pub recorded: Vec<Arc<Tree>>,
     /// The record itself.
     pub record: Option<HostRecord>,
     /// What the host has, by mapping.
@@ -85,34 +84,6 @@ pub fn base_on_host(
     RemotePath::from_dest(&path)
 }
 
-/// Calls `work` for every item, up to `threads` at a time, and returns the results in order.
-pub fn for_each_parallel<T: Sync, R: Send>(
-    items: &[T],
-    threads: usize,
-    work: impl Fn(usize, &T) -> R + Sync,
-) -> Vec<R> {
-    let next = AtomicUsize::new(0);
-    let slots: Vec<Mutex<Option<R>>> = items.iter().map(|_| Mutex::new(None)).collect();
-    let threads = NonZeroUsize::new(threads.min(items.len())).map_or(1, NonZeroUsize::get);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(item) = items.get(index) else { break };
-                    let result = work(index, item);
-                    *slots[index].lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-                }
-            });
-        }
-    });
-    slots
-        .into_iter()
-        .map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner))
-        .map(|result| result.expect("every item was worked on, or the scope has panicked"))
-        .collect()
-}
-
 /// Reads the sources, looks at the hosts and builds the plan.
 ///
 /// # Errors
@@ -131,7 +102,7 @@ pub fn prepare(request: &Request<'_>) -> Result<Prepared, StateError> {
     });
     let work: Vec<(&Host, Recorded)> = request.hosts.iter().copied().zip(records).collect();
     let threads = request.config.settings.number_of_connections;
-    let results = for_each_parallel(&work, threads, |_, (host, recorded)| {
+    let results = map_parallel(&work, threads, |(host, recorded)| {
         let span = tracing::info_span!("plan", host = %host.id);
         let _entered = span.enter();
         let result = prepare_host(request, host, recorded, &sources);
@@ -334,7 +305,9 @@ fn prepare_host(
                 }));
             }
             plan.problems = problems_of(host, &prepared.sources);
-            (plan, Some(prepared))
+            // What apply would need is kept only for hosts that it would work on: there may be many.
+            let prepared = plan.change_set.is_some().then_some(prepared);
+            (plan, prepared)
         }
         Err(obstacle) => {
             plan.status = match obstacle {
@@ -376,8 +349,9 @@ fn look_at_host(
     );
     let scan = ask_host(request, host, recorded, &desired, &base)?;
     check_places(host, &scan)?;
+    check_mirrors(host, &scan)?;
     let desired = sources_of(host, sources, scan.facts.algorithm)?;
-    let recorded_trees: Vec<Tree> = recorded
+    let recorded_trees: Vec<Arc<Tree>> = recorded
         .trees
         .iter()
         .zip(&desired)
@@ -530,25 +504,32 @@ fn paths_to_look_at(
     paths
 }
 
-/// The recorded tree, with the digests that the source knows of the same content.
-fn with_digests_of(recorded: &Tree, desired: &Tree) -> Tree {
-    recorded
+/// The recorded tree, with the digests that the source knows of the same content. Mostly it has them
+/// already, and is not copied.
+fn with_digests_of(recorded: &Arc<Tree>, desired: &Tree) -> Arc<Tree> {
+    let merged = |Entry { path, node }: &Entry| match (node, desired.get(path)) {
+        (Node::File { digest, .. }, Some(Node::File { digest: known, .. }))
+            if digest.agrees_with(known) == Some(true) =>
+        {
+            Some(digest.merged_with(known)).filter(|merged| merged != digest)
+        }
+        _ => None,
+    };
+    if recorded
         .entries()
         .iter()
-        .map(|Entry { path, node }| {
-            let mut node = node.clone();
-            if let Node::File { digest, .. } = &mut node
-                && let Some(Node::File { digest: known, .. }) = desired.get(path)
-                && digest.agrees_with(known) == Some(true)
-            {
-                *digest = digest.merged_with(known);
-            }
-            Entry {
-                path: path.clone(),
-                node,
-            }
-        })
-        .collect()
+        .all(|entry| merged(entry).is_none())
+    {
+        return Arc::clone(recorded);
+    }
+    let entries = recorded.entries().iter().map(|entry| {
+        let mut entry = entry.clone();
+        if let (Some(merged), Node::File { digest, .. }) = (merged(&entry), &mut entry.node) {
+            *digest = merged;
+        }
+        entry
+    });
+    Arc::new(entries.collect())
 }
 
 /// What is at the destination of a mapping.
@@ -569,12 +550,8 @@ fn actual_tree(mapping: &Mapping, desired: &Tree, recorded: &Tree, scan: &HostSc
         }
     }
     if mapping.exact == Exact::Mirror && !trusts_listing {
-        let root = mapping.dest.as_bytes();
         for (path, seen) in &scan.seen {
-            let below = path
-                .strip_prefix(root)
-                .and_then(|rest| rest.strip_prefix(b"/"));
-            if let Some(path) = below.and_then(|below| RelPath::new(below).ok()) {
+            if let Some(path) = below(&mapping.dest, path) {
                 entries.insert(path, seen.node.clone());
             }
         }
@@ -583,6 +560,39 @@ fn actual_tree(mapping: &Mapping, desired: &Tree, recorded: &Tree, scan: &HostSc
         .into_iter()
         .map(|(path, node)| Entry { path, node })
         .collect()
+}
+
+/// What of `path` lies below `dest`.
+fn below(dest: &RemotePath, path: &[u8]) -> Option<RelPath> {
+    let rest = path.strip_prefix(dest.as_bytes())?;
+    let is_top = dest.as_bytes().ends_with(b"/");
+    let rest = if is_top {
+        rest
+    } else {
+        rest.strip_prefix(b"/")?
+    };
+    RelPath::new(rest).ok()
+}
+
+/// What is in a folder that may not be listed must not be taken for missing.
+fn check_mirrors(host: &Host, scan: &HostScan) -> Result<(), Obstacle> {
+    for mapping in &host.mappings {
+        if mapping.exact != Exact::Mirror {
+            continue;
+        }
+        let is_mirrored = |path: &&Vec<u8>| {
+            below(&mapping.dest, path).is_some_and(|path| !mapping.exclude.excludes(&path))
+                || **path == mapping.dest.as_bytes()
+        };
+        if let Some(folder) = scan.closed.iter().find(is_mirrored) {
+            return Err(Obstacle::Failed(format!(
+                "{} may not be listed by the login user, so it cannot be mirrored; let that user \
+                 see it or `exclude` it",
+                String::from_utf8_lossy(folder)
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// A destination below a file can never be made.

@@ -3,11 +3,13 @@
 #
 # Set by the controller, before common.sh:
 #   hs_home       folder of ours on the host, where the listing is kept
-#   hs_bases      how many staging folders there are; hs_base_0 … ; hs_run: this run's folder in each
-#   hs_mappings   how many there are; hs_root_0 … their destinations; hs_at_0 … number of the staging folder that serves each
+#   hs_bases      how many staging folders there are; hs_base_0, hs_base_1 ...; hs_run: this run's folder in each
+#   hs_mappings   how many there are; hs_root_0 ... their destinations; hs_at_0 ... numbers of
+#                 the staging folders that serve them
 #   hs_serial     names the folder of the backups that this apply makes
 #   hs_backups    how many such folders are kept
 #   hs_listing    digest that the kept listing must have for the new one to be answered as a difference
+#   hs_steps_pl   steps.pl, which takes the steps where there is perl
 #   hs_wait       seconds to wait for another run on this host
 #   hs_intent, hs_staged, hs_sums, hs_paths   lengths in bytes of the four parts of standard input
 # Standard input, one after the other:
@@ -145,6 +147,9 @@ trap '' HUP PIPE
 
 hs_mark steps
 hs_error=$hs_work/error
+hs_has_perl=
+if perl -e 1 2>/dev/null; then hs_has_perl=yes; fi
+
 hs_current=
 
 # Sets for a path of a mapping: hs_dest, hs_new (where it is staged) and hs_old (where its backup goes).
@@ -222,129 +227,112 @@ hs_place() {
   fi
 }
 
-# The steps that only touch what is staged come first. One perl does them all at once.
-hs_is_staged=
-if perl -e 1 2>/dev/null; then
-  set --
+# Without perl: some processes for each step.
+hs_take_steps() {
+  while read -r hs_what hs_step hs_mapping hs_arg hs_arg2; do
+    IFS= read -r hs_path
+    IFS= read -r hs_expected
+    hs_locate "$hs_mapping" "$hs_path"
+    hs_format_before='%f %s %y %z %i %u %g %d'
+    case $hs_what in
+      parents)
+        # The folders above a destination that is not there yet; as any program would make them.
+        (umask 022 && mkdir -p -- "${hs_dest%/*}") 2>"$hs_error" || hs_refuse 'cannot make the folder that holds it'
+        ;;
+      link)
+        # Symbolic links are not in the upload.
+        ln -s -- "$hs_expected" "$hs_new" 2>"$hs_error" ||
+          hs_fail "cannot make a symbolic link in $hs_base ($(cat "$hs_error"))"
+        ;;
+      touch)
+        # A staged folder, after links were made in it.
+        touch -d "@$hs_arg" "$hs_new" 2>/dev/null
+        ;;
+      bits)
+        # A staged file that lost its setuid or setgid bit when it was written.
+        chmod "$hs_arg" "$hs_new" 2>/dev/null
+        ;;
+      new)
+        hs_as_expected || continue
+        if [ "$hs_arg" != = ]; then
+          # The group that a folder gives to what is made in it.
+          chgrp -R "$hs_arg" "$hs_new" 2>/dev/null
+          [ -L "$hs_new" ] || chmod "$hs_arg2" "$hs_new" 2>/dev/null
+        fi
+        if hs_place; then hs_done; else hs_refuse 'cannot put it in place'; fi
+        ;;
+      replace)
+        hs_as_expected || continue
+        if [ "$hs_arg" != = ] && [ ! -L "$hs_new" ]; then
+          # The owner and group of what is replaced, as far as the login user may set them.
+          chown "$hs_arg" "$hs_new" 2>/dev/null || chgrp "${hs_arg#*:}" "$hs_new" 2>/dev/null
+          chmod "$hs_arg2" "$hs_new" 2>/dev/null
+        fi
+        hs_keep_in_backup || { hs_refuse 'cannot keep a backup of it'; continue; }
+        if mv -fT -- "$hs_new" "$hs_dest" 2>"$hs_error"; then hs_done; else hs_refuse 'cannot put it in place'; fi
+        ;;
+      retype)
+        hs_as_expected || continue
+        hs_move_to_backup || { hs_refuse 'cannot keep a backup of it'; continue; }
+        if hs_place; then
+          hs_done
+        else
+          mv -nT -- "$hs_old" "$hs_dest" 2>/dev/null
+          hs_refuse 'cannot put it in place'
+        fi
+        ;;
+      clear)
+        # A folder that makes room: only while it is empty.
+        hs_format_before='%f %i'
+        hs_as_expected || continue
+        rmdir -- "$hs_dest" 2>"$hs_error" || { hs_refuse 'the folder is not empty'; continue; }
+        if hs_place; then hs_done; else hs_refuse 'cannot put it in place'; fi
+        ;;
+      delete)
+        hs_as_expected || continue
+        if hs_move_to_backup; then hs_done; else hs_refuse 'cannot move it to the backups'; fi
+        ;;
+      rmdir)
+        hs_format_before='%f %i'
+        hs_as_expected || continue
+        if rmdir -- "$hs_dest" 2>"$hs_error"; then
+          hs_done
+        elif [ "$hs_arg" = spare ] && [ -n "$(ls -A -- "$hs_dest" 2>/dev/null)" ]; then
+          # Somebody else keeps something in it.
+          printf 'spared %s\n' "$hs_step"
+          : >"$hs_error"
+        else
+          hs_refuse 'cannot remove the folder'
+        fi
+        ;;
+      chmod)
+        hs_format_before='%f %i'
+        hs_as_expected || continue
+        if chmod "$hs_arg" "$hs_dest" 2>"$hs_error"; then hs_done; else hs_refuse 'cannot set the permission bits'; fi
+        ;;
+      unlock)
+        # A folder of ours that may not be written, while its entries change.
+        chmod u+rwx "$hs_dest" 2>/dev/null
+        ;;
+      relock)
+        chmod "$hs_arg" "$hs_dest" 2>/dev/null
+        ;;
+    esac
+  done <"$hs_work/intent"
+}
+
+if [ -n "$hs_has_perl" ]; then
+  set -- "$hs_work/intent" "$hs_run" "$hs_serial"
   hs_i=0
   while [ "$hs_i" -lt "$hs_mappings" ]; do
-    eval "hs_base=\$hs_base_$(eval "printf %s \"\$hs_at_$hs_i\"")"
-    set -- "$@" "$hs_base"
+    hs_locate "$hs_i" ''
+    set -- "$@" "$hs_root" "$hs_base"
     hs_i=$((hs_i + 1))
   done
-  # shellcheck disable=SC2016 # Perl's variables.
-  perl -e '
-    my ($intent, $run, @base) = @ARGV;
-    open my $steps, "<", $intent or die "$!\n";
-    while (defined(my $head = <$steps>)) {
-      my ($path, $third) = (scalar <$steps>, scalar <$steps>);
-      chomp($head, $path, $third);
-      my ($what, $step, $mapping, $arg) = split / /, $head;
-      last unless $what =~ /^(?:link|touch|bits)$/;
-      my $new = "$base[$mapping]/$run/up/$mapping" . (length $path ? "/$path" : "");
-      if ($what eq "link") {
-        symlink $third, $new or die "$!\n";
-      } elsif ($what eq "bits") {
-        chmod oct $arg, $new;
-      } else {
-        utime $arg, $arg, $new;
-      }
-    }
-  ' "$hs_work/intent" "$hs_run" "$@" 2>"$hs_error" ||
-    hs_fail "cannot make a symbolic link in $hs_base ($(cat "$hs_error"))"
-  hs_is_staged=yes
+  perl -e "$hs_steps_pl" -- "$@" 2>"$hs_error" || hs_fail "the commit ended early: $(sed -n 1p "$hs_error")"
+else
+  hs_take_steps
 fi
-
-while read -r hs_what hs_step hs_mapping hs_arg hs_arg2; do
-  IFS= read -r hs_path
-  IFS= read -r hs_expected
-  hs_locate "$hs_mapping" "$hs_path"
-  hs_format_before='%f %s %y %z %i %u %g %d'
-  case $hs_what in
-    parents)
-      # The folders above a destination that is not there yet; as any program would make them.
-      (umask 022 && mkdir -p -- "${hs_dest%/*}") 2>"$hs_error" || hs_refuse 'cannot make the folder that holds it'
-      ;;
-    link)
-      # Symbolic links are not in the upload.
-      [ -n "$hs_is_staged" ] || ln -s -- "$hs_expected" "$hs_new" 2>"$hs_error" ||
-        hs_fail "cannot make a symbolic link in $hs_base ($(cat "$hs_error"))"
-      ;;
-    touch)
-      # A staged folder, after links were made in it.
-      [ -n "$hs_is_staged" ] || touch -d "@$hs_arg" "$hs_new" 2>/dev/null
-      ;;
-    bits)
-      # A staged file that lost its setuid or setgid bit when it was written.
-      [ -n "$hs_is_staged" ] || chmod "$hs_arg" "$hs_new" 2>/dev/null
-      ;;
-    new)
-      hs_as_expected || continue
-      if [ "$hs_arg" != = ]; then
-        # The group that a folder gives to what is made in it.
-        chgrp -R "$hs_arg" "$hs_new" 2>/dev/null
-        [ -L "$hs_new" ] || chmod "$hs_arg2" "$hs_new" 2>/dev/null
-      fi
-      if hs_place; then hs_done; else hs_refuse 'cannot put it in place'; fi
-      ;;
-    replace)
-      hs_as_expected || continue
-      if [ "$hs_arg" != = ] && [ ! -L "$hs_new" ]; then
-        # The owner and group of what is replaced, as far as the login user may set them.
-        chown "$hs_arg" "$hs_new" 2>/dev/null || chgrp "${hs_arg#*:}" "$hs_new" 2>/dev/null
-        chmod "$hs_arg2" "$hs_new" 2>/dev/null
-      fi
-      hs_keep_in_backup || { hs_refuse 'cannot keep a backup of it'; continue; }
-      if mv -fT -- "$hs_new" "$hs_dest" 2>"$hs_error"; then hs_done; else hs_refuse 'cannot put it in place'; fi
-      ;;
-    retype)
-      hs_as_expected || continue
-      hs_move_to_backup || { hs_refuse 'cannot keep a backup of it'; continue; }
-      if hs_place; then
-        hs_done
-      else
-        mv -nT -- "$hs_old" "$hs_dest" 2>/dev/null
-        hs_refuse 'cannot put it in place'
-      fi
-      ;;
-    clear)
-      # A folder that makes room: only while it is empty.
-      hs_format_before='%f %i'
-      hs_as_expected || continue
-      rmdir -- "$hs_dest" 2>"$hs_error" || { hs_refuse 'the folder is not empty'; continue; }
-      if hs_place; then hs_done; else hs_refuse 'cannot put it in place'; fi
-      ;;
-    delete)
-      hs_as_expected || continue
-      if hs_move_to_backup; then hs_done; else hs_refuse 'cannot move it to the backups'; fi
-      ;;
-    rmdir)
-      hs_format_before='%f %i'
-      hs_as_expected || continue
-      if rmdir -- "$hs_dest" 2>"$hs_error"; then
-        hs_done
-      elif [ "$hs_arg" = spare ] && [ -n "$(ls -A -- "$hs_dest" 2>/dev/null)" ]; then
-        # Somebody else keeps something in it.
-        printf 'spared %s\n' "$hs_step"
-        : >"$hs_error"
-      else
-        hs_refuse 'cannot remove the folder'
-      fi
-      ;;
-    chmod)
-      hs_format_before='%f %i'
-      hs_as_expected || continue
-      if chmod "$hs_arg" "$hs_dest" 2>"$hs_error"; then hs_done; else hs_refuse 'cannot set the permission bits'; fi
-      ;;
-    unlock)
-      # A folder of ours that may not be written, while its entries change.
-      chmod u+rwx "$hs_dest" 2>/dev/null
-      ;;
-    relock)
-      chmod "$hs_arg" "$hs_dest" 2>/dev/null
-      ;;
-  esac
-done <"$hs_work/intent"
 
 # --- what is there now -------------------------------------------------------------------------------
 

@@ -4,8 +4,8 @@
 //! line that every shell passes on unchanged: it starts `/bin/sh`, which reads the script from
 //! standard input, by length, and runs it. What the script works on follows on standard input.
 //!
-//! The scripts are the `.sh` files beside this one; each is preceded by `common.sh` and by the
-//! variables that the controller sets. They answer in [sections](Section).
+//! The scripts are the files beside this one; each is preceded by `common.sh` and by the variables
+//! that the controller sets. They answer in [sections](Section).
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -18,6 +18,7 @@ const COMMON: &str = include_str!("common.sh");
 const SCAN: &str = include_str!("scan.sh");
 const UPLOAD: &str = include_str!("upload.sh");
 const COMMIT: &str = include_str!("commit.sh");
+const STEPS: &str = include_str!("steps.pl");
 
 /// Random text that marks the answers of one command, so that nothing else can be taken for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,11 +74,15 @@ impl Script {
     pub fn new(program: Program) -> Self {
         let nonce = Nonce::random();
         let variables = format!("hs_nonce={nonce}\n");
-        Self {
+        let mut script = Self {
             nonce,
             program,
             variables,
+        };
+        if program == Program::Commit {
+            script.text("hs_steps_pl", STEPS.trim_end().as_bytes());
         }
+        script
     }
 
     /// Marks its answers.
@@ -131,7 +136,7 @@ impl Script {
 
 /// Bytes as a word of the shell, in ASCII.
 fn quoted(value: &[u8]) -> String {
-    let plain = |byte: &u8| (b' '..=b'~').contains(byte) && *byte != b'\'';
+    let plain = |byte: &u8| matches!(byte, b' '..=b'~' | b'\n') && *byte != b'\'';
     if value.iter().all(plain) {
         return format!("'{}'", String::from_utf8_lossy(value));
     }
@@ -298,9 +303,16 @@ mod tests {
 
     #[test]
     fn scripts_are_ascii_whatever_the_paths_are() {
-        let mut script = Script::new(Program::Scan);
-        script.text("hs_a", b"it's \xff\xc3\xa9");
-        assert!(script.to_bytes().is_ascii());
+        for program in [Program::Scan, Program::Upload, Program::Commit] {
+            let mut script = Script::new(program);
+            script.text("hs_a", b"it's \xff\xc3\xa9");
+            assert!(script.to_bytes().is_ascii(), "{program:?}");
+        }
+    }
+
+    #[test]
+    fn steps_in_perl_are_one_plain_word_of_the_shell() {
+        assert!(!STEPS.contains('\''));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 #   hs_mode       quick: trust what has not moved since the kept listing was made; full: look at all
 #   hs_base       folder of ours on the host, where the listing is kept
 #   hs_listing    digest that the kept listing must have (quick)
-#   hs_roots      how many mappings there are; hs_root_0, hs_root_1 … are their destinations
+#   hs_roots      how many mappings there are; hs_root_0, hs_root_1 ... are their destinations
 #   hs_mirrors    numbers of the mappings of which everything below is looked at
 #   hs_staging    the folder that is proposed for staging
 # Standard input: the paths to look at, each ended by a NUL.
@@ -131,6 +131,14 @@ hs_asked=$(
 if [ -n "$hs_asked" ]; then
   hs_lines="${hs_lines:+$hs_lines
 }$hs_asked"
+fi
+
+# What is in these, a mirror does not see.
+if [ "$hs_mode" = full ] && [ -n "$hs_mirrors" ]; then
+  hs_mark closed
+  printf '%s\n' "$hs_lines" | hs_paths_of_type 4 | while IFS= read -r hs_at; do
+    if [ ! -r "$hs_at" ] || [ ! -x "$hs_at" ]; then printf '%s\n' "$hs_at"; fi
+  done
 fi
 
 hs_mark stat

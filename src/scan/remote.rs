@@ -260,6 +260,9 @@ pub struct HostScan {
     pub seen: HashMap<Vec<u8>, Seen>,
     /// What the kept listing has, but no longer like that; unless it is also in `seen`, it is gone.
     pub gone: HashSet<Vec<u8>>,
+    /// Folders that may not be listed, so that what is in them is not in `seen`. Answered where
+    /// mirrored destinations are looked at.
+    pub closed: Vec<Vec<u8>>,
 }
 
 /// What is to be looked at.
@@ -385,6 +388,11 @@ fn read_answer(sections: &[Section<'_>], roots: usize) -> Result<HostScan, ScanE
         .flat_map(Section::lines)
         .filter_map(|line| StatTuple::from_line(line).map(|(_, path)| path.to_vec()))
         .collect();
+    let closed = section("closed")
+        .into_iter()
+        .flat_map(Section::lines)
+        .map(<[u8]>::to_vec)
+        .collect();
     Ok(HostScan {
         facts,
         places,
@@ -392,6 +400,7 @@ fn read_answer(sections: &[Section<'_>], roots: usize) -> Result<HostScan, ScanE
         listing,
         seen,
         gone,
+        closed,
     })
 }
 

@@ -357,7 +357,7 @@ mod tests {
 
     #[test]
     fn deadline_hands_on_what_came_in_time() {
-        let deadline = Deadline::after(Duration::from_secs(60), "login_timeout");
+        let deadline = Deadline::after(Duration::from_mins(1), "login_timeout");
         assert_eq!(deadline.run(|| 7), Some(7));
     }
 

@@ -66,7 +66,8 @@ pub enum ScpRecord {
     File {
         /// Its name.
         name: Vec<u8>,
-        /// Its permission bits.
+        /// Its permission bits. The host's kernel clears setuid and setgid when the sink writes, so
+        /// these two arrive only on empty files.
         mode: Mode,
         /// Its modification time in seconds since 1970; clamped to what SCP can carry.
         mtime: Option<i64>,
@@ -343,16 +344,14 @@ impl<'a> ScpUpload<'a> {
                 self.encode_content(sending, buffer)?;
                 continue;
             }
-            if self.expected - self.replies.acknowledged >= WINDOW {
+            if self.expected.saturating_sub(self.replies.acknowledged) >= WINDOW {
                 break;
             }
-            match self.records.next() {
-                Some(record) => self.encode(record, buffer)?,
-                None => {
-                    self.is_all_encoded = true;
-                    break;
-                }
-            }
+            let Some(record) = self.records.next() else {
+                self.is_all_encoded = true;
+                break;
+            };
+            self.encode(record, buffer)?;
         }
         Ok(())
     }

@@ -45,6 +45,9 @@ const READ_BYTES: usize = 64 * 1024;
 /// Reads of one stream in a row before input gets its turn again.
 const READS_IN_A_ROW: usize = 16;
 
+/// How long a command may take to end after it has said all that is of interest.
+const MOMENT: Duration = Duration::from_millis(300);
+
 /// How long a farewell may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -224,24 +227,13 @@ impl SshSession {
         Ok(channel)
     }
 
-    /// Says goodbye to a channel. One that the host does not close within `patience` is kept, since
-    /// freeing it would not work either.
-    fn retire(&mut self, mut channel: Channel, patience: Duration) {
-        let deadline = Deadline::after(patience, "stall_timeout");
+    /// Says goodbye to a channel. One that the host does not close in turn, as long as something
+    /// there still runs, is kept: freeing it would not work either.
+    fn retire(&mut self, mut channel: Channel) {
+        let deadline = Deadline::after(FAREWELL, "stall_timeout");
         let wire = self.connection.wire();
-        let closed = wire.drive(&deadline, || {
-            if !wire.is_writable() {
-                return Err(ssh2::Error::from_errno(ssh2::ErrorCode::Session(
-                    libssh2_sys::LIBSSH2_ERROR_EAGAIN,
-                )));
-            }
-            // This alone does not wait for the host to close it, too. Dropbear may leave the first
-            // request on the next channel without an answer when that is opened before.
-            channel.close()?;
-            channel.wait_eof()?;
-            channel.wait_close()
-        });
-        if matches!(closed, Err(Stop::Deadline)) {
+        while !wire.wait(PollFlags::OUT, deadline.remaining()) && !deadline.remaining().is_zero() {}
+        if matches!(channel.close(), Err(error) if would_block(&error)) {
             self.retired.push(channel);
         }
     }
@@ -250,7 +242,7 @@ impl SshSession {
 impl Session for SshSession {
     fn exec(&mut self, command: &str, io: &mut dyn ExecIo) -> Result<ExecOutcome, TransportError> {
         for channel in std::mem::take(&mut self.retired) {
-            self.retire(channel, FAREWELL);
+            self.retire(channel);
         }
         let channel = self.start(command)?;
         let mut exec = Exec {
@@ -271,9 +263,7 @@ impl Session for SshSession {
             channel, stderr, ..
         } = exec;
         if is_left_in_order {
-            // A host that takes its time to close the channel is waited for before the next
-            // command, not now.
-            self.retire(channel, Duration::ZERO);
+            self.retire(channel);
         } else {
             self.connection.hang_up();
         }
@@ -335,7 +325,7 @@ impl Exec<'_> {
         loop {
             let fed = self.feed()?;
             let ControlFlow::Continue(drained) = self.drain()? else {
-                return Ok(None);
+                return Ok(self.see_out());
             };
             if self.has_ended()? {
                 return Ok(self.exit_status());
@@ -365,6 +355,27 @@ impl Exec<'_> {
                 fruitless_wakeups += 1;
             } else {
                 fruitless_wakeups = 0;
+            }
+        }
+    }
+
+    /// Gives a command of which nothing further is of interest a moment to end by itself, which it
+    /// mostly does at once: a channel that both sides have closed leaves nothing behind.
+    fn see_out(&mut self) -> Option<i32> {
+        let deadline = Deadline::after(MOMENT, "stall_timeout");
+        loop {
+            let mut moved = false;
+            for stream in [0, ssh2::EXTENDED_DATA_STDERR] {
+                let read = self.channel.stream(stream).read(&mut self.buffer);
+                moved |= matches!(received(read), Ok(count) if count > 0);
+            }
+            match self.has_ended() {
+                Ok(true) => return self.exit_status(),
+                Ok(false) if !deadline.remaining().is_zero() => {}
+                Ok(false) | Err(_) => return None,
+            }
+            if !moved {
+                self.wire.wait(self.wire.interest(), deadline.remaining());
             }
         }
     }
@@ -546,7 +557,7 @@ mod tests {
     fn tail_keeps_the_end() {
         let mut tail = Tail::default();
         for round in 0..5_u8 {
-            tail.push(&[round; STDERR_KEPT_BYTES / 2]);
+            tail.push(&vec![round; STDERR_KEPT_BYTES / 2]);
         }
         tail.push(b"last");
         let bytes = tail.into_bytes();

@@ -357,6 +357,7 @@ mod tests {
             path: RelPath::new("x").unwrap(),
             dest: "/srv/app/x".to_owned(),
             reason: "changed meanwhile".to_owned(),
+            moved: false,
         });
         let report = report(vec![
             host(
@@ -433,6 +434,7 @@ Applied: 13 changes on 4 hosts in 2.1 s (13.0 KiB sent), serial 7; 1 entry refus
             path: RelPath::root(),
             dest: format!("/x{n}"),
             reason: "moved".to_owned(),
+            moved: true,
         };
         let mut host = host("a", HostResult::Done, 0);
         host.refused = (0..30).map(refused).collect();

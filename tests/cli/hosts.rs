@@ -123,7 +123,7 @@ fn key_that_the_host_does_not_know_does_not_let_us_in() {
 fn host_key_that_nobody_confirmed_is_not_accepted() {
     let good = Sshd::start("127.2.3.10");
     let new = Sshd::start("127.2.3.11");
-    let mut scenario = Scenario::with(&[&good, &new], &mapping());
+    let scenario = Scenario::with(&[&good, &new], &mapping());
     source(&scenario);
     scenario.write("known_hosts", good.known_hosts_line());
     expect_only_the_other(

@@ -6,3 +6,4 @@ mod support;
 mod exec;
 mod harness;
 mod login;
+mod upload;

@@ -98,7 +98,7 @@ fn password() -> String {
     File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut bytes))
         .expect("random bytes");
-    let password: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let password = format!("{:032x}", u128::from_be_bytes(bytes));
     let mut chpasswd = Command::new("chpasswd")
         .stdin(Stdio::piped())
         .spawn()

@@ -1,5 +1,6 @@
 //! An SSH agent of its own.
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -28,13 +29,14 @@ impl Agent {
             .stdout(Stdio::null())
             .spawn()
             .expect("ssh-agent is part of openssh-client");
+        let listens = || UnixStream::connect(&socket).is_ok();
         for _ in 0..500 {
-            if socket.exists() {
+            if listens() {
                 break;
             }
             thread::sleep(Duration::from_millis(10));
         }
-        assert!(socket.exists(), "ssh-agent does not listen");
+        assert!(listens(), "ssh-agent does not listen");
         Self { folder, process }
     }
 

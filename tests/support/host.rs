@@ -73,7 +73,7 @@ impl Host {
         self.server = Some(server);
     }
 
-    /// Ends the server and starts another one, with the same address, port, keys and files.
+    /// Ends the server with all its connections.
     pub(super) fn stop(&mut self) {
         self.cut_connections();
         if let Some(mut server) = self.server.take() {
@@ -85,11 +85,22 @@ impl Host {
 
     /// Ends every connection that is open now, as a broken line would. The server goes on.
     pub(crate) fn cut_connections(&self) {
+        // Frozen first: else sshd would still report how its command was killed.
+        self.freeze_connections();
+        self.signal_connections(Signal::KILL);
+    }
+
+    /// Keeps every connection that is open now from ever sending or taking anything again.
+    pub(crate) fn freeze_connections(&self) {
+        self.signal_connections(Signal::STOP);
+    }
+
+    fn signal_connections(&self, signal: Signal) {
         let Some(server) = &self.server else { return };
         for pid in descendants(server.id()) {
             if let Some(pid) = Pid::from_raw(pid) {
                 // It may have ended in this instant.
-                let _ = kill_process(pid, Signal::KILL);
+                let _ = kill_process(pid, signal);
             }
         }
     }
@@ -217,7 +228,8 @@ fn greets(address: &str, port: u16) -> bool {
     greeting.is_ok_and(|start| start == *b"SSH-")
 }
 
-/// Processes that a process has started, and theirs, as far as they still hang together.
+/// Processes that a process has started, and theirs, as far as they still hang together; each one
+/// before those that it has started.
 fn descendants(pid: u32) -> Vec<i32> {
     let path = format!("/proc/{pid}/task/{pid}/children");
     let children = fs::read_to_string(path).unwrap_or_default();
@@ -225,8 +237,8 @@ fn descendants(pid: u32) -> Vec<i32> {
         .split_whitespace()
         .filter_map(|child| child.parse::<u32>().ok())
         .flat_map(|child| {
-            let mut all = descendants(child);
-            all.extend(i32::try_from(child));
+            let mut all: Vec<i32> = i32::try_from(child).into_iter().collect();
+            all.extend(descendants(child));
             all
         })
         .collect()

@@ -1,0 +1,381 @@
+//! Hosts that are folders of this machine: their sessions run commands as sshd would, without SSH.
+//!
+//! Each has a home folder, and a shell that stands for its `/bin/sh`. As root, commands run as
+//! `nobody`, so that permission bits mean what they mean to an ordinary login.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{Read, Write as _};
+use std::ops::ControlFlow;
+use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hostsync::config::Host;
+use hostsync::transport::{Connector, ExecIo, ExecOutcome, Input, Session, TransportError};
+use tempfile::TempDir;
+
+/// User and group that commands run as when the tests run as root.
+const NOBODY: u32 = 65534;
+
+/// Longest time without a byte in either direction.
+const STALL: Duration = Duration::from_secs(30);
+
+/// What stands for `/bin/sh`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shell {
+    Dash,
+    Bash,
+    /// With the applets of busybox and scp, and nothing else.
+    Busybox,
+}
+
+impl Shell {
+    pub(crate) const ALL: [Self; 3] = [Self::Dash, Self::Bash, Self::Busybox];
+
+    fn program(self) -> PathBuf {
+        match self {
+            Self::Dash => required("dash", "dash"),
+            Self::Bash => required("bash", "bash"),
+            Self::Busybox => required("busybox", "busybox-static"),
+        }
+    }
+}
+
+/// Where a program is.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"]
+        .iter()
+        .map(|folder| Path::new(folder).join(program))
+        .find(|path| path.is_file())
+}
+
+/// Where a program is that the tests cannot do without.
+pub(crate) fn required(program: &str, package: &str) -> PathBuf {
+    find(program).unwrap_or_else(|| panic!("{program} is missing: apt-get install {package}"))
+}
+
+/// Gives a path to the user that commands run as.
+pub(crate) fn own(path: &Path) {
+    if rustix::process::geteuid().is_root() {
+        lchown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+}
+
+/// Called before a command starts; with how many the session had before.
+type Hook = Box<dyn Fn(usize) + Send + Sync>;
+
+/// One host.
+pub(crate) struct LocalHost {
+    folder: TempDir,
+    home: PathBuf,
+    path: OsString,
+    /// The login shell; what stands for `/bin/sh` unless another one is set.
+    pub(crate) login_shell: Option<PathBuf>,
+    /// What the rc files of the login shell print.
+    pub(crate) noise: &'static str,
+    /// Standard input arrives in pieces of so many bytes.
+    pub(crate) piece_bytes: usize,
+    before_exec: Mutex<Option<Hook>>,
+}
+
+impl LocalHost {
+    pub(crate) fn new(shell: Shell) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let bin = folder.path().join("bin");
+        fs::create_dir(&bin).unwrap();
+        let program = shell.program();
+        symlink(&program, bin.join("sh")).unwrap();
+        let mut path = OsString::from(&bin);
+        if shell == Shell::Busybox {
+            let list = Command::new(&program).arg("--list").output().unwrap();
+            for applet in String::from_utf8(list.stdout).unwrap().lines() {
+                // `sh` is there already.
+                let _ = symlink(&program, bin.join(applet));
+            }
+            symlink(required("scp", "openssh-client"), bin.join("scp")).unwrap();
+        } else {
+            path.push(":/usr/bin:/bin");
+        }
+        let home = folder.path().join("home");
+        fs::create_dir(&home).unwrap();
+        let host = Self {
+            folder,
+            home,
+            path,
+            login_shell: None,
+            noise: "",
+            piece_bytes: usize::MAX,
+            before_exec: Mutex::new(None),
+        };
+        own(&host.home);
+        host
+    }
+
+    /// The home folder.
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// Another host that has the same home folder, as with NFS or a shared account.
+    pub(crate) fn with_home_of(mut self, other: &Self) -> Self {
+        self.home.clone_from(&other.home);
+        self
+    }
+
+    /// Writes a file as the user of the host would.
+    pub(crate) fn write(&self, path: &str, content: &str) {
+        let path = self.home.join(path);
+        fs::write(&path, content).unwrap();
+        own(&path);
+    }
+
+    /// Makes a folder as the user of the host would.
+    pub(crate) fn mkdir(&self, path: &str) {
+        let path = self.home.join(path);
+        fs::create_dir(&path).unwrap();
+        own(&path);
+    }
+
+    /// Has `hook` called before every command, with how many the session had before.
+    pub(crate) fn before_exec(&self, hook: impl Fn(usize) + Send + Sync + 'static) {
+        *self.before_exec.lock().unwrap() = Some(Box::new(hook));
+    }
+
+    pub(crate) fn session(self: &Arc<Self>) -> ShellSession {
+        ShellSession {
+            host: Arc::clone(self),
+            commands: 0,
+        }
+    }
+
+    fn spawn(&self, command: &str) -> Child {
+        let sh = self.folder.path().join("bin/sh");
+        let login_shell = self.login_shell.as_ref().unwrap_or(&sh);
+        // A host has just one /bin/sh, and this machine has another one.
+        let command = command.replacen("/bin/sh", sh.to_str().unwrap(), 1);
+        let noise = if self.noise.is_empty() {
+            String::new()
+        } else {
+            format!("printf '{}'; ", self.noise)
+        };
+        let mut process = Command::new(login_shell);
+        process
+            .arg("-c")
+            .arg(noise + &command)
+            .env_clear()
+            .env("HOME", &self.home)
+            .env("PATH", &self.path)
+            .current_dir(&self.home)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        if rustix::process::geteuid().is_root() {
+            process.uid(NOBODY).gid(NOBODY);
+        }
+        process.spawn().unwrap()
+    }
+}
+
+impl Drop for LocalHost {
+    fn drop(&mut self) {
+        // Tests leave folders behind that may not be written, even by their owner.
+        let _ = Command::new("chmod")
+            .args(["-R", "u+rwX"])
+            .arg(self.folder.path())
+            .status();
+    }
+}
+
+/// A login on such a host.
+pub(crate) struct ShellSession {
+    host: Arc<LocalHost>,
+    commands: usize,
+}
+
+enum Happened {
+    Output(Vec<u8>),
+    Complaint(Vec<u8>),
+    Taken(usize),
+    OutputEnded,
+    ComplaintsEnded,
+}
+
+impl Session for ShellSession {
+    fn exec(&mut self, command: &str, io: &mut dyn ExecIo) -> Result<ExecOutcome, TransportError> {
+        if let Some(hook) = &*self.host.before_exec.lock().unwrap() {
+            hook(self.commands);
+        }
+        self.commands += 1;
+        let mut child = self.host.spawn(command);
+        let (sender, happened) = mpsc::channel();
+        let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        read(
+            stdout,
+            sender.clone(),
+            Happened::Output,
+            Happened::OutputEnded,
+        );
+        read(
+            stderr,
+            sender.clone(),
+            Happened::Complaint,
+            Happened::ComplaintsEnded,
+        );
+        let input = write(child.stdin.take().unwrap(), sender, self.host.piece_bytes);
+
+        let mut outcome = ExecOutcome::default();
+        let result = drive(io, input, &happened, &mut outcome.stderr);
+        outcome.exit_status = end_of(&mut child);
+        while let Ok(happened) = happened.recv_timeout(Duration::from_secs(1)) {
+            match happened {
+                Happened::Complaint(bytes) => outcome.stderr.extend(bytes),
+                Happened::ComplaintsEnded => break,
+                _ => {}
+            }
+        }
+        result.map(|()| outcome)
+    }
+
+    fn close(self: Box<Self>) {}
+}
+
+/// Passes bytes on in both directions until the command ends or enough has been seen.
+fn drive(
+    io: &mut dyn ExecIo,
+    input: Sender<Vec<u8>>,
+    happened: &Receiver<Happened>,
+    stderr: &mut Vec<u8>,
+) -> Result<(), TransportError> {
+    let mut input = Some(input);
+    let mut may_ask = true;
+    loop {
+        if may_ask && let Some(sender) = &input {
+            let mut buffer = Vec::new();
+            match io.next_input(&mut buffer)? {
+                // A command that reads no more is seen by the end of its output.
+                Input::Ready => _ = sender.send(buffer),
+                Input::Wait => {}
+                Input::End => input = None,
+            }
+            may_ask = false;
+        }
+        let broken = |reason: &str| TransportError::Broken {
+            during: "while a command was running".to_owned(),
+            reason: reason.to_owned(),
+        };
+        match happened.recv_timeout(STALL) {
+            Ok(Happened::Output(bytes)) => {
+                if io.output(&bytes)?.is_break() {
+                    return Ok(());
+                }
+                may_ask = true;
+            }
+            Ok(Happened::Taken(bytes)) => {
+                io.sent(bytes);
+                may_ask = true;
+            }
+            Ok(Happened::Complaint(bytes)) => stderr.extend(bytes),
+            Ok(Happened::OutputEnded) => return Ok(()),
+            Ok(Happened::ComplaintsEnded) => {}
+            Err(_) => return Err(broken("nothing moves")),
+        }
+    }
+}
+
+fn read(
+    mut from: impl Read + Send + 'static,
+    to: Sender<Happened>,
+    some: fn(Vec<u8>) -> Happened,
+    end: Happened,
+) {
+    thread::spawn(move || {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(bytes @ 1..) = from.read(&mut buffer) {
+            let _ = to.send(some(buffer[..bytes].to_vec()));
+        }
+        let _ = to.send(end);
+    });
+}
+
+fn write(mut to: ChildStdin, taken: Sender<Happened>, piece_bytes: usize) -> Sender<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel::<Vec<u8>>();
+    thread::spawn(move || {
+        for bytes in receiver {
+            for piece in bytes.chunks(piece_bytes.min(bytes.len()).max(1)) {
+                if to.write_all(piece).is_err() {
+                    return;
+                }
+                if piece_bytes < bytes.len() {
+                    // The reader is to find this piece alone.
+                    thread::sleep(Duration::from_micros(50));
+                }
+            }
+            let _ = taken.send(Happened::Taken(bytes.len()));
+        }
+    });
+    sender
+}
+
+/// Waits for a command that was told or is about to end.
+fn end_of(child: &mut Child) -> Option<i32> {
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        if started.elapsed() > STALL {
+            let _ = child.kill();
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Takes everything that a command says.
+#[derive(Default)]
+pub(crate) struct Everything {
+    pub(crate) input: Vec<u8>,
+    pub(crate) output: Vec<u8>,
+}
+
+impl ExecIo for Everything {
+    fn next_input(&mut self, buffer: &mut Vec<u8>) -> Result<Input, hostsync::transport::Aborted> {
+        if self.input.is_empty() {
+            return Ok(Input::End);
+        }
+        buffer.append(&mut self.input);
+        Ok(Input::Ready)
+    }
+
+    fn output(&mut self, bytes: &[u8]) -> Result<ControlFlow<()>, hostsync::transport::Aborted> {
+        self.output.extend_from_slice(bytes);
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// Hosts by name.
+#[derive(Default)]
+pub(crate) struct LocalHosts(pub(crate) Vec<(&'static str, Arc<LocalHost>)>);
+
+impl Connector for LocalHosts {
+    fn connect(&self, host: &Host) -> Result<Box<dyn Session>, TransportError> {
+        let found = self.0.iter().find(|(name, _)| *name == host.id.as_str());
+        found.map_or_else(
+            || {
+                Err(TransportError::Unreachable {
+                    address: host.address.clone(),
+                    port: host.port,
+                    reason: "no route to host".to_owned(),
+                })
+            },
+            |(_, host)| Ok(Box::new(host.session()) as Box<dyn Session>),
+        )
+    }
+}
