@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use hostsync::apply::{HostReport, HostResult, OnConflict};
 use hostsync::config::{Exact, Excludes};
 use hostsync::model::{Kind, Node, RelPath, RemotePath};
-use hostsync::plan::Action;
+use hostsync::plan::{Action, HostStatus};
 use hostsync::scan::remote::{HostScan, Listing, Question, ScanError, scan};
 use hostsync::transport::Session as _;
 use sha2::{Digest as _, Sha256};
@@ -903,11 +903,8 @@ fn hosts_that_share_a_home_do_not_disturb_each_other() {
 }
 
 fn listings(site: &Site) -> Vec<Listing> {
-    let hosts = site.plan().hosts;
-    hosts
-        .into_iter()
-        .map(|host| host.unwrap().scan.listing)
-        .collect()
+    let listings = site.plan().listings;
+    listings.into_iter().map(Option::unwrap).collect()
 }
 
 #[test]
@@ -990,7 +987,7 @@ fn file_on_another_file_system_needs_a_staging_path() {
 }
 
 #[test]
-fn folder_that_may_not_be_written_is_refused_with_the_reason() {
+fn folder_that_may_not_be_written_is_said_by_the_plan() {
     under_every_shell(|shell| {
         let mut site = Site::with_host(LocalHost::new(shell), "~/d");
         site.config.hosts[0].mappings = vec![site.mapping("src", "~/locked/d")];
@@ -998,18 +995,12 @@ fn folder_that_may_not_be_written_is_refused_with_the_reason() {
         fs::create_dir(&locked).unwrap();
         set_mode(&locked, 0o555);
         fs::write(site.source("a"), "x").unwrap();
-        let report = site.apply();
-        assert_eq!(report.changed, 0);
-        assert!(
-            report.refused.iter().all(|refused| !refused.moved),
-            "{:?}",
-            report.refused
-        );
-        assert!(
-            report.refused[0].reason.contains("denied"),
-            "{:?}",
-            report.refused
-        );
+        let plan = site.plan().plan;
+        let HostStatus::Failed(reason) = &plan.hosts[0].status else {
+            panic!("{:?}", plan.hosts[0].status)
+        };
+        assert!(reason.contains("may not write to ./locked"), "{reason}");
+        assert!(plan.hosts[0].change_set.is_none());
     });
 }
 

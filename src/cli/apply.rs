@@ -114,10 +114,12 @@ fn is_approved(plan: &Plan, on_conflict: OnConflict) -> bool {
         text.push_str("  What is deleted is kept in the backups of the host for a while.\n");
     }
     if summary.conflicts > 0 {
-        let conflicts = count(summary.conflicts, "conflict is", "conflicts are each");
+        let conflicts = count(summary.conflicts, "conflict is", "conflicts are");
         let fate = match on_conflict {
-            OnConflict::Overwrite => "replaced or deleted, too: nobody but you has looked at it",
-            OnConflict::Skip => "left as it is",
+            OnConflict::Overwrite => {
+                "replaced or deleted, too: nobody but you has seen what is there"
+            }
+            OnConflict::Skip => "left alone",
             OnConflict::Fail => "in the way: these hosts are left alone",
         };
         let _ = writeln!(text, "  {conflicts} {fate}.");

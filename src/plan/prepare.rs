@@ -51,6 +51,9 @@ pub struct Prepared {
     pub plan: Plan,
     /// For each host of the plan, in its order, what is known; `None` where nothing is to be done.
     pub hosts: Vec<Option<PreparedHost>>,
+    /// For each host of the plan, in its order, what became of the listing that it keeps; `None` for
+    /// one without a look.
+    pub listings: Vec<Option<Listing>>,
 }
 
 /// What is known of a host that was looked at.
@@ -132,7 +135,13 @@ pub fn prepare(request: &Request<'_>) -> Result<Prepared, StateError> {
         result
     });
     request.observer.event(&Event::HostsFinished);
-    let (plans, hosts) = results.into_iter().unzip();
+    let mut plans = Vec::new();
+    let (mut hosts, mut listings) = (Vec::new(), Vec::new());
+    for (plan, listing, prepared) in results {
+        plans.push(plan);
+        listings.push(listing);
+        hosts.push(prepared);
+    }
     let identity = request.state.identity();
     let header = PlanHeader {
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -145,6 +154,7 @@ pub fn prepare(request: &Request<'_>) -> Result<Prepared, StateError> {
     Ok(Prepared {
         plan: Plan::new(header, plans),
         hosts,
+        listings,
     })
 }
 
@@ -289,7 +299,7 @@ fn prepare_host(
     host: &Host,
     recorded: &Recorded,
     sources: &Sources<'_>,
-) -> (HostPlan, Option<PreparedHost>) {
+) -> (HostPlan, Option<Listing>, Option<PreparedHost>) {
     let mappings = host
         .mappings
         .iter()
@@ -319,15 +329,15 @@ fn prepare_host(
             plan.problems = problems_of(host, &prepared.sources);
             // What apply would need is kept only for hosts that it would work on: there may be many.
             let is_needed = plan.change_set.is_some() || prepared.is_unsettled;
-            let prepared = is_needed.then_some(prepared);
-            (plan, prepared)
+            let listing = prepared.scan.listing;
+            (plan, Some(listing), is_needed.then_some(prepared))
         }
         Err(obstacle) => {
             plan.status = match obstacle {
                 Obstacle::Unreachable(text) => HostStatus::Unreachable(text),
                 Obstacle::Failed(text) => HostStatus::Failed(text),
             };
-            (plan, None)
+            (plan, None, None)
         }
     }
 }

@@ -45,8 +45,10 @@ const READ_BYTES: usize = 64 * 1024;
 /// Reads of one stream in a row before input gets its turn again.
 const READS_IN_A_ROW: usize = 16;
 
-/// How long a command may take to end after it has said all that is of interest.
-const MOMENT: Duration = Duration::from_millis(300);
+/// How long a command may take to end after it has said all that is of interest. It is waited for,
+/// since dropbear may never start a command on a channel that was opened before both sides had
+/// closed the one before.
+const MOMENT: Duration = Duration::from_secs(2);
 
 /// How long a farewell may take.
 const FAREWELL: Duration = Duration::from_secs(1);

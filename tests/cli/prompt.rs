@@ -74,7 +74,10 @@ fn yes_applies_with_the_conflicts_that_were_shown() {
     let (host, scenario) = waiting("127.2.5.1");
     let (code, shown) = answer(&mut in_terminal(&scenario, ""), b"yes\n");
     assert_eq!(code, Some(0), "{shown}");
-    assert!(shown.contains("Conflicts are overwritten"), "{shown}");
+    assert!(
+        shown.contains("1 conflict is replaced or deleted, too"),
+        "{shown}"
+    );
     assert_same(&scenario.path("src"), &host.dir().join("dest"));
     scenario.expect_nothing_to_do();
 }
