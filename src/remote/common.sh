@@ -1,7 +1,9 @@
 # shellcheck shell=sh disable=SC2154,SC2034
 # What every script on a host begins with. Runs under dash, bash and busybox sh.
 #
-# Set by the controller before this text: hs_nonce.
+# Set by the controller, before this text:
+#   hs_nonce   marks the answers of this run
+#   hs_pulse   seconds between two signs of life
 #
 # Answers are sections on standard output. A section begins with a line of the marker, the nonce of
 # the run and its name, so that nothing a login shell prints can be mistaken for it. Standard error
@@ -17,9 +19,17 @@ hs_fail() {
   exit 1
 }
 
+# Gives signs of life from now on, for so many seconds: work that takes longer than anything of its
+# kind can is taken for dead. Ends with this shell, however that ends.
+hs_heart=
 hs_beat() {
+  [ -z "$hs_heart" ] || kill "$hs_heart" 2>/dev/null
   (
-    while sleep 5 >/dev/null 2>&1; do printf . >&2; done
+    hs_left=$1
+    while [ "$hs_left" -gt 0 ] && sleep "$hs_pulse" >/dev/null 2>&1 && kill -0 "$$" 2>/dev/null; do
+      printf . >&2
+      hs_left=$((hs_left - hs_pulse))
+    done
   ) </dev/null >/dev/null &
   hs_heart=$!
   trap 'kill "$hs_heart" 2>/dev/null' EXIT
@@ -41,10 +51,33 @@ hs_paths_of_type() { sed -n "/^$1/$hs_path_of_line"p; }
 
 cd || hs_fail 'the login folder does not exist'
 
+for hs_tool in cat cut dd diff find mkdir mv rm rmdir sed sort stat tr wc xargs; do
+  command -v "$hs_tool" >/dev/null 2>&1 || hs_fail "this host has no $hs_tool command"
+done
+
 # Removes a folder of ours. Only folders are made writable: a file in it may have another name outside.
 hs_remove_tree() {
   find "$1" -type d ! -perm -700 -exec chmod u+rwx {} + 2>/dev/null
   rm -rf -- "$1"
+}
+
+# Makes a folder of ours and those above it, from the one named .hostsync or the configured one on.
+# They must be ours alone: what is staged in them becomes what hosts run.
+hs_make_ours() {
+  hs_uid=$(id -u)
+  mkdir -p -- "$1" 2>/dev/null || hs_fail "cannot make the folder $1 ($(mkdir -p -- "$1" 2>&1))"
+  hs_at=$1
+  for hs_level in host lineage top; do
+    [ ! -L "$hs_at" ] && [ -d "$hs_at" ] || hs_fail "$hs_at is not a folder; move it away"
+    # The topmost one may be a place for all logins, as long as nobody can rename what is in it.
+    case $hs_level-$(stat -c '%u-%a' -- "$hs_at") in
+      top-0-1??? | top-"$hs_uid"-1???) ;;
+      *-*-*[2367] | *-*-*[2367]?) hs_fail "$hs_at can be written by others; take that permission away" ;;
+      *-"$hs_uid"-* | top-0-*) ;;
+      *) hs_fail "$hs_at belongs to another login; set staging_path to another place" ;;
+    esac
+    hs_at=${hs_at%/*}
+  done
 }
 
 # Picks the fastest tool that gives the right answer for a known text.
@@ -73,10 +106,14 @@ hs_digest() {
   printf '%s:%s\n' "$hs_algorithm" "${hs_sum%%[ *]*}"
 }
 
-# A process is known by its pid, its start time and the boot it belongs to.
+# A process is known by its pid, its start time (0 where the system does not say) and the boot it
+# belongs to.
 hs_boot=unknown
 if [ -r /proc/sys/kernel/random/boot_id ]; then read -r hs_boot </proc/sys/kernel/random/boot_id; fi
-hs_started() { sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+hs_started() {
+  hs_ticks=$(sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20)
+  printf '%s\n' "${hs_ticks:-0}"
+}
 
 # Writes down which process something belongs to.
 hs_sign() { printf '%s %s %s\n' "$1" "$(hs_started "$1")" "$hs_boot" >"$2"; }
@@ -84,13 +121,28 @@ hs_sign() { printf '%s %s %s\n' "$1" "$(hs_started "$1")" "$hs_boot" >"$2"; }
 # Whether the process that signed is gone. When in doubt, it is not.
 hs_is_gone() {
   read -r hs_pid hs_start hs_where <"$1" 2>/dev/null || return 1
-  [ "$hs_where" != "$hs_boot" ] || [ "$(hs_started "$hs_pid")" != "$hs_start" ]
+  [ "$hs_where" = "$hs_boot" ] || return 0
+  if [ -r /proc/self/stat ] && [ "$hs_start" != 0 ]; then
+    [ "$(hs_started "$hs_pid")" != "$hs_start" ]
+  else
+    ! kill -0 "$hs_pid" 2>/dev/null
+  fi
 }
 
 # Removes what runs that are gone have left in a folder of ours. A run lasts as long as its connection,
-# which is the parent of its scripts.
+# which is the parent of its scripts. One that never signed is given an hour.
 hs_remove_dead_runs() {
-  for hs_old in "$1"/run-*; do
-    if [ -d "$hs_old" ] && hs_is_gone "$hs_old/owner"; then hs_remove_tree "$hs_old"; fi
+  for hs_dead in "$1"/run-*; do
+    [ -d "$hs_dead" ] || continue
+    if [ -e "$hs_dead/owner" ]; then
+      hs_is_gone "$hs_dead/owner" || continue
+    else
+      [ -n "$(find "$hs_dead" -prune -mmin +60 2>/dev/null)" ] || continue
+    fi
+    hs_remove_tree "$hs_dead"
   done
 }
+
+# The lock that commits are made under: one for each login and machine, since several hosts of a
+# configuration, and several configurations, may lead to the same place.
+hs_lock_of() { printf '%s/lock-%s\n' "${1%/*/*}" "$hs_boot"; }

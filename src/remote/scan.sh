@@ -53,6 +53,13 @@ hs_links() {
   fi
 }
 
+# The sum of numbers, one a line.
+hs_add() {
+  hs_total=0
+  while read -r hs_number; do hs_total=$((hs_total + ${hs_number:-0})); done
+  printf '%s\n' "$hs_total"
+}
+
 # Complains about what cannot be looked at, but not about what is not there.
 hs_stat() {
   {
@@ -61,9 +68,11 @@ hs_stat() {
   } 3>&1
 }
 
-hs_beat
+hs_beat 600
 stat -c %f / >/dev/null 2>&1 || hs_fail 'this host has no stat command that knows -c'
 printf 'x\0' | xargs -0 -r true >/dev/null 2>&1 || hs_fail 'this host has no xargs command that knows -0 and -r'
+[ "$(printf '/\0' | hs_stat | sed "$hs_path_of_line")" = / ] ||
+  hs_fail 'the tools of this host (xargs, stat, sed) do not work together'
 hs_find_hash
 [ -n "$hs_hash" ] || hs_fail 'this host has no tool for sha256 or blake3 (sha256sum, openssl, shasum, b3sum)'
 hs_perl=
@@ -86,22 +95,31 @@ while [ "$hs_i" -lt "$hs_roots" ]; do
 done
 hs_place "$hs_staging" 'staging 0'
 
+# What another run is in the middle of is waited for.
+hs_lock=$(hs_lock_of "$hs_base")
+hs_waited=0
+while [ -d "$hs_lock" ] && [ "$hs_waited" -lt 30 ] && ! hs_is_gone "$hs_lock/owner"; do
+  sleep 1
+  hs_waited=$((hs_waited + 1))
+done
+
 hs_lines=
 hs_answer=full
 if [ "$hs_mode" = quick ]; then
   hs_answer=lost
-  if [ -r "$hs_base/listing" ] && [ "$(hs_digest <"$hs_base/listing")" = "$hs_listing" ] &&
-    command -v diff >/dev/null 2>&1; then
-    hs_answer=same
-    # shellcheck disable=SC2094 # Both only read it.
-    hs_moved=$(
-      sed "$hs_path_of_line" <"$hs_base/listing" | tr '\n' '\0' | hs_stat |
-        diff -a -U0 "$hs_base/listing" - | sed -e '1,2d' -e '/^@@/d'
-    )
-    if [ -n "$hs_moved" ]; then
-      hs_answer=moved
-      hs_lines=$(printf '%s\n' "$hs_moved" | sed -n 's/^+//p')
-    fi
+  if [ -r "$hs_base/listing" ] && [ "$(hs_digest <"$hs_base/listing")" = "$hs_listing" ]; then
+    hs_fresh=$(sed "$hs_path_of_line" <"$hs_base/listing" | tr '\n' '\0' | hs_stat)
+    hs_moved=$(printf '%s\n' "$hs_fresh" | diff -a -U0 "$hs_base/listing" -)
+    # Only what diff itself says counts: 0 is the same, 1 is different, anything else is nothing.
+    case $? in
+      0) hs_answer=same ;;
+      1) hs_answer=moved ;;
+    esac
+  fi
+  if [ "$hs_answer" = moved ]; then
+    hs_moved=$(printf '%s\n' "$hs_moved" | sed -e '1,2d' -e '/^@@/d')
+    hs_lines=$(printf '%s\n' "$hs_moved" | sed -n 's/^+//p')
+    [ -n "$hs_moved" ] || hs_answer=lost
   fi
 fi
 hs_mark listing "$hs_answer"
@@ -121,8 +139,8 @@ hs_asked=$(
     if [ "$hs_mode" = full ]; then
       for hs_i in $hs_mirrors; do
         eval "hs_dest=\$hs_root_$hs_i"
-        # A name with a newline cannot be told from two names.
-        find "$hs_dest" -name '*
+        # A name with a newline cannot be told from two names. What is ours is not theirs.
+        find "$hs_dest" -name .hostsync -prune -o -name '*
 *' -prune -o -print0 2>/dev/null
       done
     fi
@@ -147,6 +165,8 @@ if [ -n "$hs_lines" ]; then
   hs_mark links
   printf '%s\n' "$hs_lines" | hs_paths_of_type a | hs_links
   hs_mark sums
+  # Two megabytes a second is slow for any disk.
+  hs_beat "$((600 + $(printf '%s\n' "$hs_lines" | sed -n '/^8/s/^[^ ]* \([0-9]*\)[0-9]\{6\} .*/\1/p' | hs_add) / 2))"
   hs_files=$(printf '%s\n' "$hs_lines" | hs_paths_of_type 8)
   if [ -n "$hs_files" ]; then
     # shellcheck disable=SC2086 # The words of the tool are to be split.

@@ -6,7 +6,7 @@
 #   hs_run    name of this run's folder in it
 
 umask 077
-mkdir -p -- "$hs_base" 2>/dev/null || hs_fail "cannot make the folder $hs_base ($(mkdir -p -- "$hs_base" 2>&1))"
+hs_make_ours "$hs_base"
 
 hs_remove_dead_runs "$hs_base"
 
@@ -15,6 +15,10 @@ if ! { mkdir -- "$hs_base/$hs_run" && mkdir -- "$hs_base/$hs_run/up"; } 2>/dev/n
 fi
 hs_sign "$PPID" "$hs_base/$hs_run/owner" || hs_fail "cannot write in $hs_base"
 
+# Whatever becomes of the connection, what is left here is removed.
+trap '' HUP PIPE
 hs_mark scp
 scp -rpt "$hs_base/$hs_run/up"
-hs_mark end "$?"
+hs_status=$?
+if [ "$hs_status" -ne 0 ]; then hs_remove_tree "$hs_base/$hs_run"; fi
+hs_mark end "$hs_status"
