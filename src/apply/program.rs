@@ -284,6 +284,11 @@ impl<'a> Compiler<'a> {
                             mtime: Some(mtime),
                         },
                     );
+                    if mode.bits() & 0o7000 != 0 {
+                        // Not every program that receives an upload sets these bits.
+                        let mode = mode.to_string();
+                        self.silent("bits", change.mapping, &mode, &change.path, b"");
+                    }
                 }
                 Node::Symlink { target } => {
                     self.silent("link", change.mapping, "", &change.path, target);

@@ -12,7 +12,9 @@ use crate::plan::{Action, Change};
 use crate::remote::{Program as RemoteProgram, Script, ScriptRun, last_line};
 use crate::scan::remote::{Algorithm, Listing, Place, StatTuple};
 use crate::state::{HostRecord, MappingRecord, Progress, StateError};
-use crate::transport::scp::{Content, ScpRecord, ScpUpload};
+use crate::transport::scp::ScpUpload;
+use crate::transport::tar::TarUpload;
+use crate::transport::upload::{Content, UploadError, UploadRecord, UploadReport};
 use crate::transport::{Aborted, ExecIo, Input, Session, TransportError};
 
 use super::program::{self, Job, Program, Staged, StagedTree};
@@ -121,7 +123,7 @@ impl Worker<'_> {
     /// Does it. What has been confirmed is in `report` and in the state, whatever comes after.
     pub(super) fn work(&self, report: &mut HostReport) -> Result<(), Failure> {
         let started = Instant::now();
-        let staging = self.choose_staging()?;
+        let mut staging = self.choose_staging()?;
         let job = Job {
             host: self.host,
             prepared: self.prepared,
@@ -136,21 +138,9 @@ impl Worker<'_> {
                 "a digest of a source is missing; run the same command again".to_owned(),
             )
         })?;
-        if !self.prepared.scan.facts.has_scp && program.staged.iter().any(|tree| !tree.is_empty()) {
-            return Err(Failure::Failed(
-                "the host has no scp command; install the openssh client there".to_owned(),
-            ));
-        }
+        let receiver = self.choose_receiver(&program)?;
 
-        let phase = |phase, total_bytes| {
-            let host = self.host.id.clone();
-            self.observer().event(&Event::HostPhase {
-                host,
-                phase,
-                total_bytes,
-            });
-        };
-        phase(Phase::Connecting, 0);
+        self.begin(Phase::Connecting, 0);
         let mut session = self
             .run
             .request
@@ -158,18 +148,16 @@ impl Worker<'_> {
             .connect(self.host)
             .map_err(|error| Failure::Unreachable(with_help(&error)))?;
         self.record_start()?;
-        for (base, tree) in staging.bases.iter().zip(&program.staged) {
-            if !tree.is_empty() {
-                phase(Phase::Uploading, program::content_bytes(tree));
-                report.sent_bytes += self.upload(session.as_mut(), base, &staging, tree)?;
-            }
+        if let Some(receiver) = receiver {
+            report.sent_bytes +=
+                self.upload_all(session.as_mut(), &mut staging, &program, receiver)?;
         }
         tracing::debug!(elapsed_ms = started.elapsed().as_millis(), "uploaded");
         if self.is_interrupted() {
             session.close();
             return Err(Failure::Interrupted);
         }
-        phase(Phase::Committing, 0);
+        self.begin(Phase::Committing, 0);
         let answer = self.commit(session.as_mut(), &staging, &program, &names, &sums);
         session.close();
         let answer = answer?;
@@ -180,6 +168,15 @@ impl Worker<'_> {
 
     fn observer(&self) -> &dyn crate::model::Observer {
         self.run.request.observer
+    }
+
+    fn begin(&self, phase: Phase, total_bytes: u64) {
+        let host = self.host.id.clone();
+        self.observer().event(&Event::HostPhase {
+            host,
+            phase,
+            total_bytes,
+        });
     }
 
     fn is_interrupted(&self) -> bool {
@@ -196,7 +193,7 @@ impl Worker<'_> {
             home,
             devices: vec![scan.staging.device],
             base_of: Vec::new(),
-            run_name: format!("run-{}", crate::remote::Nonce::random()),
+            run_name: new_run_name(),
         };
         for (index, mapping) in self.host.mappings.iter().enumerate() {
             let place = &scan.places[index];
@@ -237,22 +234,72 @@ impl Worker<'_> {
         )
     }
 
+    /// What is to receive the upload; `None` when there is none.
+    fn choose_receiver(&self, program: &Program) -> Result<Option<Receiver>, Failure> {
+        let facts = &self.prepared.scan.facts;
+        if program.staged.iter().all(StagedTree::is_empty) {
+            return Ok(None);
+        }
+        if facts.has_scp {
+            return Ok(Some(Receiver::Scp));
+        }
+        if facts.has_tar {
+            tracing::info!("no scp on this host: sending through tar");
+            return Ok(Some(Receiver::Tar));
+        }
+        Err(Failure::Failed(
+            "the host has neither an scp nor a tar command; install one of them there".to_owned(),
+        ))
+    }
+
+    /// Uploads into every staging folder, through `tar` where `scp` turns out not to work. The bytes
+    /// of content that arrived.
+    fn upload_all(
+        &self,
+        session: &mut dyn Session,
+        staging: &mut Staging,
+        program: &Program,
+        receiver: Receiver,
+    ) -> Result<u64, Failure> {
+        let mut sent_bytes = 0;
+        for (base, tree) in staging.bases.iter().zip(&program.staged) {
+            if tree.is_empty() {
+                continue;
+            }
+            self.begin(Phase::Uploading, program::content_bytes(tree));
+            match self.upload(session, base, &staging.run_name, tree, receiver)? {
+                Ok(report) => sent_bytes += report.content_bytes,
+                Err(error @ UploadError::Unavailable { .. })
+                    if receiver == Receiver::Scp && self.prepared.scan.facts.has_tar =>
+                {
+                    tracing::warn!("{error}: sending through tar");
+                    staging.run_name = new_run_name();
+                    return self.upload_all(session, staging, program, Receiver::Tar);
+                }
+                Err(error) => return Err(Failure::Failed(with_help(&error))),
+            }
+        }
+        Ok(sent_bytes)
+    }
+
+    /// Uploads into one staging folder. What came of the stream itself is the inner result.
     fn upload(
         &self,
         session: &mut dyn Session,
         base: &RemotePath,
-        staging: &Staging,
+        run_name: &str,
         tree: &StagedTree,
-    ) -> Result<u64, Failure> {
+        receiver: Receiver,
+    ) -> Result<Result<UploadReport, UploadError>, Failure> {
         let mut script = Script::new(RemoteProgram::Upload);
         script
             .path("hs_base", base)
-            .text("hs_run", staging.run_name.as_bytes());
-        let stream = ScpUpload::new(script.nonce().as_str(), records(tree));
+            .text("hs_run", run_name.as_bytes())
+            .text("hs_with", receiver.as_str().as_bytes());
         let mut io = UploadIo {
             worker: self,
             script: script.to_bytes(),
-            stream,
+            stream: Stream::new(receiver, script.nonce().as_str(), records(tree)),
             early: ScriptRun::new(&script, b""),
         };
         let outcome = session.exec(&script.command(), &mut io);
@@ -269,11 +316,9 @@ impl Worker<'_> {
         }
         match (io.stream.finish(), outcome) {
             // Its own account of what went wrong says more than that it gave up.
-            (Err(error), Ok(_) | Err(TransportError::Aborted(_))) => {
-                Err(Failure::Failed(with_help(&error)))
-            }
+            (Err(error), Ok(_) | Err(TransportError::Aborted(_))) => Ok(Err(error)),
             (_, Err(error)) => Err(error.into()),
-            (Ok(sent), Ok(_)) => Ok(sent.content_bytes),
+            (Ok(report), Ok(_)) => Ok(Ok(report)),
         }
     }
 
@@ -623,18 +668,18 @@ impl Worker<'_> {
 }
 
 /// The stream of an upload: folders are entered and left around what is in them.
-fn records(tree: &StagedTree) -> Vec<ScpRecord> {
+fn records(tree: &StagedTree) -> Vec<UploadRecord> {
     let mut records = Vec::new();
     let mut open: &[Vec<u8>] = &[];
     for (components, staged) in tree {
         let (folder, name) = components.split_at(components.len() - 1);
         let shared = open.iter().zip(folder).take_while(|(a, b)| a == b).count();
-        records.extend((shared..open.len()).map(|_| ScpRecord::LeaveDir));
+        records.extend((shared..open.len()).map(|_| UploadRecord::LeaveDir));
         open = &open[..shared];
         let name = name[0].clone();
         match staged {
             Staged::Dir { mode, mtime } => {
-                records.push(ScpRecord::EnterDir {
+                records.push(UploadRecord::EnterDir {
                     name,
                     mode: *mode,
                     mtime: *mtime,
@@ -647,7 +692,7 @@ fn records(tree: &StagedTree) -> Vec<ScpRecord> {
                 size_bytes,
                 source,
                 ..
-            } => records.push(ScpRecord::File {
+            } => records.push(UploadRecord::File {
                 name,
                 mode: *mode,
                 mtime: Some(*mtime),
@@ -656,15 +701,66 @@ fn records(tree: &StagedTree) -> Vec<ScpRecord> {
             }),
         }
     }
-    records.extend(open.iter().map(|_| ScpRecord::LeaveDir));
+    records.extend(open.iter().map(|_| UploadRecord::LeaveDir));
     records
+}
+
+/// A name that no folder in staging has.
+fn new_run_name() -> String {
+    format!("run-{}", crate::remote::Nonce::random())
+}
+
+/// The program of the host that receives an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Receiver {
+    Scp,
+    Tar,
+}
+
+impl Receiver {
+    /// As the upload script knows it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Scp => "scp",
+            Self::Tar => "tar",
+        }
+    }
+}
+
+/// An upload, as its receiver takes it.
+enum Stream<'a> {
+    Scp(ScpUpload<'a>),
+    Tar(TarUpload<'a>),
+}
+
+impl<'a> Stream<'a> {
+    fn new(receiver: Receiver, nonce: &str, records: Vec<UploadRecord>) -> Self {
+        match receiver {
+            Receiver::Scp => Self::Scp(ScpUpload::new(nonce, records)),
+            Receiver::Tar => Self::Tar(TarUpload::new(nonce, records)),
+        }
+    }
+
+    fn io(&mut self) -> &mut (dyn ExecIo + 'a) {
+        match self {
+            Self::Scp(upload) => upload,
+            Self::Tar(upload) => upload,
+        }
+    }
+
+    fn finish(self) -> Result<UploadReport, UploadError> {
+        match self {
+            Self::Scp(upload) => upload.finish(),
+            Self::Tar(upload) => upload.finish(),
+        }
+    }
 }
 
 /// The upload script, then the stream. Stops when the run is interrupted.
 struct UploadIo<'a> {
     worker: &'a Worker<'a>,
     script: Vec<u8>,
-    stream: ScpUpload<'a>,
+    stream: Stream<'a>,
     /// Reads along, for the case that the script gives up before the stream begins.
     early: ScriptRun,
 }
@@ -678,20 +774,20 @@ impl ExecIo for UploadIo<'_> {
             buffer.append(&mut self.script);
             return Ok(Input::Ready);
         }
-        self.stream.next_input(buffer)
+        self.stream.io().next_input(buffer)
     }
 
     fn output(&mut self, bytes: &[u8]) -> Result<ControlFlow<()>, Aborted> {
         if self.early.output(bytes)?.is_break() {
             // Either the end of the stream, which it wants to see, too, or the end of the script.
-            let _ = self.stream.output(bytes)?;
+            let _ = self.stream.io().output(bytes)?;
             return Ok(ControlFlow::Break(()));
         }
-        self.stream.output(bytes)
+        self.stream.io().output(bytes)
     }
 
     fn sent(&mut self, bytes: usize) {
-        self.stream.sent(bytes);
+        self.stream.io().sent(bytes);
         let (host, sent_bytes) = (self.worker.host.id.clone(), bytes as u64);
         self.worker
             .observer()

@@ -104,8 +104,10 @@ pub struct HostFacts {
     pub gid: u32,
     /// Whether it has perl.
     pub has_perl: bool,
-    /// Whether it has `scp`.
+    /// Whether it has `scp`, and lets it be used.
     pub has_scp: bool,
+    /// Whether it has `tar`.
+    pub has_tar: bool,
 }
 
 /// A folder, or the nearest thing above it that exists.
@@ -421,6 +423,7 @@ fn read_facts(section: &Section<'_>) -> Option<HostFacts> {
         gid: facts.get("gid")?.parse().ok()?,
         has_perl: *facts.get("perl")? == "yes",
         has_scp: *facts.get("scp")? == "yes",
+        has_tar: *facts.get("tar")? == "yes",
     })
 }
 
