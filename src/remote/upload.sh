@@ -33,7 +33,7 @@ case $hs_with in
     (umask 000 && exec tar -xpof - -C "$hs_base/$hs_run/up") 2>&1
     hs_status=$?
     # GNU tar may say that not all of a file was written, and not why. The next write knows.
-    [ "$hs_status" -eq 0 ] || { head -c 65536 /dev/zero >"$hs_base/$hs_run/more"; } 2>&1
+    [ "$hs_status" -eq 0 ] || { head -c 65536 /dev/zero >"$hs_base/$hs_run/more"; } 2>&1 | sed 's/.*: //'
     ;;
 esac
 hs_mark end "$hs_status"
