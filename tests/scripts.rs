@@ -193,7 +193,7 @@ fn destination_that_does_not_exist_lies_where_its_nearest_folder_is() {
             scan.places[0].parent.device,
             fs::metadata(host.home()).unwrap().dev()
         );
-        assert!(scan.facts.has_scp);
+        assert!(scan.facts.has_scp && scan.facts.has_tar);
         if shell == Shell::Busybox {
             assert!(!scan.facts.has_perl);
             assert_eq!(scan.facts.hash_tool, "sha256sum");
