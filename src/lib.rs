@@ -16,7 +16,7 @@
 //! | [`scan`] | looks at local sources ([`scan::local`]) and at hosts ([`scan::remote`]) |
 //! | [`state`] | what was written last: manifests, serials, the lock |
 //! | [`remote`] | the shell scripts that run on hosts, and how they are sent |
-//! | [`transport`] | SSH: sessions, authentication, host keys, the SCP stream |
+//! | [`transport`] | SSH: sessions, authentication, host keys, uploads through scp or tar |
 //! | [`config`] | the configuration files, all of which end in one [`config::Config`] |
 //! | [`model`] | host names, paths, digests, trees, events: the vocabulary of all the others |
 //!

@@ -24,6 +24,7 @@ make build-essential
 perl perl
 sshd openssh-server
 scp openssh-client
+tar tar
 ssh-keygen openssh-client
 dropbear dropbear-bin
 dropbearkey dropbear-bin

@@ -20,6 +20,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use std::time::Duration;
+
 use hostsync::apply::{HostReport, HostResult, OnConflict};
 use hostsync::config::{Exact, Excludes};
 use hostsync::model::{Kind, Node, RelPath, RemotePath};
@@ -64,6 +66,7 @@ fn look(
         mirrors,
         listing,
         paths: &paths,
+        stall_timeout: Duration::from_mins(1),
     };
     scan(&mut host.session(), &question)
 }
@@ -193,7 +196,7 @@ fn destination_that_does_not_exist_lies_where_its_nearest_folder_is() {
             scan.places[0].parent.device,
             fs::metadata(host.home()).unwrap().dev()
         );
-        assert!(scan.facts.has_scp);
+        assert!(scan.facts.has_scp && scan.facts.has_tar);
         if shell == Shell::Busybox {
             assert!(!scan.facts.has_perl);
             assert_eq!(scan.facts.hash_tool, "sha256sum");
@@ -349,7 +352,10 @@ fn script_may_arrive_in_small_pieces() {
 fn connection_that_ends_within_the_script_runs_none_of_it() {
     under_every_shell(|shell| {
         let host = host_with_folder(shell);
-        let script = hostsync::remote::Script::new(hostsync::remote::Program::Commit);
+        let script = hostsync::remote::Script::new(
+            hostsync::remote::Program::Commit,
+            Duration::from_mins(1),
+        );
         let mut input = script.to_bytes();
         input.pop();
         let mut io = Everything {

@@ -6,6 +6,7 @@
 
 mod program;
 mod report;
+mod witness;
 mod worker;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -14,6 +14,9 @@ use crate::plan::prepare::PreparedHost;
 use crate::plan::{Action, Change, Reason};
 use crate::scan::remote::StatTuple;
 
+/// The type of a folder in `st_mode`.
+const FOLDER: u32 = 0o40_000;
+
 /// What a host is to be changed to, and what is known of it.
 #[derive(Clone, Copy)]
 pub(crate) struct Job<'a> {
@@ -76,7 +79,7 @@ pub(crate) fn compile(job: &Job<'_>) -> Program {
             ..Program::default()
         },
         done: vec![false; job.changes.len()],
-        unlocked: BTreeSet::new(),
+        unlocked: Vec::new(),
     };
     compiler.refuse_impossible();
     compiler.stage();
@@ -94,8 +97,9 @@ struct Compiler<'a> {
     program: Program,
     /// Changes that have their step, or will not get one.
     done: Vec<bool>,
-    /// Folders that may not be written by their owner and are opened for a while.
-    unlocked: BTreeSet<(usize, RelPath)>,
+    /// Folders that may not be written by their owner and are opened for a while: with the bits that
+    /// they get back, and the step that opens them.
+    unlocked: Vec<(usize, RelPath, Mode, usize)>,
 }
 
 impl<'a> Compiler<'a> {
@@ -284,6 +288,11 @@ impl<'a> Compiler<'a> {
                             mtime: Some(mtime),
                         },
                     );
+                    if mode.bits() & 0o7000 != 0 {
+                        // Not every program that receives an upload sets these bits.
+                        let mode = mode.to_string();
+                        self.silent("bits", change.mapping, &mode, &change.path, b"");
+                    }
                 }
                 Node::Symlink { target } => {
                     self.silent("link", change.mapping, "", &change.path, target);
@@ -331,7 +340,7 @@ impl<'a> Compiler<'a> {
                 closed.insert((change.mapping, parent), *mode);
             }
         }
-        for (mapping, folder) in closed.into_keys() {
+        for ((mapping, folder), mode) in closed {
             // Its own change of permission bits comes first, while it still is as it was.
             let own = self.indices().find(|&index| {
                 let change = self.change(index);
@@ -339,11 +348,31 @@ impl<'a> Compiler<'a> {
                     && change.action == Action::Metadata
                     && (change.mapping, &change.path) == (mapping, &folder)
             });
+            let mut mode = mode;
             if let Some(index) = own {
                 self.chmod(index);
+                mode = self
+                    .change(index)
+                    .after
+                    .as_ref()
+                    .and_then(Node::mode)
+                    .unwrap_or(mode);
             }
-            self.silent("unlock", mapping, "", &folder, b"");
-            self.unlocked.insert((mapping, folder));
+            let Some(stat) = self.stat(mapping, &folder) else {
+                continue;
+            };
+            let expected = format!("{:x} {}", FOLDER | mode.bits(), stat.inode());
+            let number = self.program.steps.len();
+            self.line(
+                "unlock",
+                &number.to_string(),
+                mapping,
+                "",
+                &folder,
+                expected.as_bytes(),
+            );
+            self.program.steps.push(Vec::new());
+            self.unlocked.push((mapping, folder, mode, number));
         }
     }
 
@@ -436,6 +465,7 @@ impl<'a> Compiler<'a> {
 
     /// New folders whose owner may not write them had to be open until now.
     fn finish_folders(&mut self, covers: &[usize]) {
+        let placed_by = self.program.steps.len() - 1;
         for &index in covers.iter().rev() {
             let change = self.change(index);
             if let Some(Node::Dir { mode }) = &change.after
@@ -444,7 +474,7 @@ impl<'a> Compiler<'a> {
                 self.silent(
                     "relock",
                     change.mapping,
-                    &mode.to_string(),
+                    &format!("{mode} {placed_by}"),
                     &change.path,
                     b"",
                 );
@@ -523,24 +553,35 @@ impl<'a> Compiler<'a> {
 
     fn chmod(&mut self, index: usize) {
         let change = self.change(index);
-        let mode = change.after.as_ref().and_then(Node::mode);
-        if let (Some(mode), Some(expected)) = (mode, self.expected_folder(change)) {
-            self.step("chmod", index, &mode.to_string(), &expected, vec![index]);
+        let Some(mode) = change.after.as_ref().and_then(Node::mode) else {
+            return;
+        };
+        // Of a file, the content has to be as it was, too: it is recorded together with the bits.
+        let (expected, what) = if change.kind() == Kind::Dir {
+            (self.expected_folder(change), "folder")
+        } else {
+            (self.expected(change), "file")
+        };
+        if let Some(expected) = expected {
+            self.step(
+                "chmod",
+                index,
+                &format!("{mode} {what}"),
+                &expected,
+                vec![index],
+            );
         }
     }
 
     fn relock_folders(&mut self) {
-        for (mapping, folder) in std::mem::take(&mut self.unlocked) {
-            let wanted = self
-                .job
-                .changes
-                .iter()
-                .find(|change| (change.mapping, &change.path) == (mapping, &folder));
-            let node = wanted.and_then(|change| change.after.as_ref());
-            let node = node.or_else(|| self.job.prepared.actual[mapping].get(&folder));
-            if let Some(mode) = node.and_then(Node::mode) {
-                self.silent("relock", mapping, &mode.to_string(), &folder, b"");
-            }
+        for (mapping, folder, mode, opened_by) in std::mem::take(&mut self.unlocked) {
+            self.silent(
+                "relock",
+                mapping,
+                &format!("{mode} {opened_by}"),
+                &folder,
+                b"",
+            );
         }
     }
 }

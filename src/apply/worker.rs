@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::config::Host;
 use crate::model::{Entry, Event, Kind, Node, Phase, RelPath, RemotePath, Tree};
@@ -11,12 +11,15 @@ use crate::plan::prepare::{PreparedHost, base_on_host, with_help};
 use crate::plan::staging::{StagingPlace, device_of};
 use crate::plan::{Action, Change};
 use crate::remote::{Program as RemoteProgram, Script, ScriptRun, last_line};
-use crate::scan::remote::{Algorithm, Listing, Place, StatTuple};
+use crate::scan::remote::{Algorithm, Listing, Place, StatTuple, seconds_of};
 use crate::state::{HostRecord, MappingRecord, Progress, StateError};
-use crate::transport::scp::{Content, ScpRecord, ScpUpload};
+use crate::transport::scp::ScpUpload;
+use crate::transport::tar::TarUpload;
+use crate::transport::upload::{Content, UploadError, UploadRecord, UploadReport};
 use crate::transport::{Aborted, ExecIo, Input, Session, TransportError};
 
 use super::program::{self, Job, Program, Staged, StagedTree};
+use super::witness::Witness;
 use super::{HostReport, HostResult, Refused, Run};
 
 /// The changes that remain when conflicts are left alone: without them, and without what would lie
@@ -108,6 +111,10 @@ impl Why {
 struct Answer {
     /// By step: `None` for done, else why not.
     steps: HashMap<usize, Option<Why>>,
+    /// By step that was taken, when that changed the entry, by the host's clock.
+    times: HashMap<usize, f64>,
+    /// When the first visible step began, by the host's clock.
+    begun: Option<f64>,
     /// The new listing, or what of it differs from the old one.
     lines: Vec<(StatTuple, Vec<u8>)>,
     /// Whether `lines` is a difference.
@@ -122,7 +129,7 @@ impl Worker<'_> {
     /// Does it. What has been confirmed is in `report` and in the state, whatever comes after.
     pub(super) fn work(&self, report: &mut HostReport) -> Result<(), Failure> {
         let started = Instant::now();
-        let staging = self.choose_staging()?;
+        let mut staging = self.choose_staging()?;
         let job = Job {
             host: self.host,
             prepared: self.prepared,
@@ -137,39 +144,25 @@ impl Worker<'_> {
                 "a digest of a source is missing; run the same command again".to_owned(),
             )
         })?;
-        if !self.prepared.scan.facts.has_scp && program.staged.iter().any(|tree| !tree.is_empty()) {
-            return Err(Failure::Failed(
-                "the host has no scp command; install the openssh client there".to_owned(),
-            ));
-        }
+        let receiver = self.choose_receiver(&program)?;
 
-        let phase = |phase, total_bytes| {
-            let host = self.host.id.clone();
-            self.observer().event(&Event::HostPhase {
-                host,
-                phase,
-                total_bytes,
-            });
-        };
-        phase(Phase::Connecting, 0);
+        self.begin(Phase::Connecting, 0);
         let mut session = self
             .run
             .request
             .connector
             .connect(self.host)
             .map_err(|error| Failure::Unreachable(with_help(&error)))?;
-        for (base, tree) in staging.bases.iter().zip(&program.staged) {
-            if !tree.is_empty() {
-                phase(Phase::Uploading, program::content_bytes(tree));
-                report.sent_bytes += self.upload(session.as_mut(), base, &staging, tree)?;
-            }
+        if let Some(receiver) = receiver {
+            report.sent_bytes +=
+                self.upload_all(session.as_mut(), &mut staging, &program, receiver)?;
         }
         tracing::debug!(elapsed_ms = started.elapsed().as_millis(), "uploaded");
         if self.is_interrupted() {
             session.close();
             return Err(Failure::Interrupted);
         }
-        phase(Phase::Committing, 0);
+        self.begin(Phase::Committing, 0);
         self.record_start()?;
         let answer = self.commit(session.as_mut(), &staging, &program, &names, &sums);
         session.close();
@@ -181,6 +174,19 @@ impl Worker<'_> {
 
     fn observer(&self) -> &dyn crate::model::Observer {
         self.run.request.observer
+    }
+
+    fn begin(&self, phase: Phase, total_bytes: u64) {
+        let host = self.host.id.clone();
+        self.observer().event(&Event::HostPhase {
+            host,
+            phase,
+            total_bytes,
+        });
+    }
+
+    fn stall_timeout(&self) -> Duration {
+        self.run.request.config.settings.stall_timeout
     }
 
     fn is_interrupted(&self) -> bool {
@@ -197,7 +203,7 @@ impl Worker<'_> {
             home,
             devices: vec![scan.staging.device],
             base_of: Vec::new(),
-            run_name: format!("run-{}", crate::remote::Nonce::random()),
+            run_name: new_run_name(),
         };
         for (index, mapping) in self.host.mappings.iter().enumerate() {
             let place = &scan.places[index];
@@ -243,22 +249,72 @@ impl Worker<'_> {
         )
     }
 
+    /// What is to receive the upload; `None` when there is none.
+    fn choose_receiver(&self, program: &Program) -> Result<Option<Receiver>, Failure> {
+        let facts = &self.prepared.scan.facts;
+        if program.staged.iter().all(StagedTree::is_empty) {
+            return Ok(None);
+        }
+        if facts.has_scp {
+            return Ok(Some(Receiver::Scp));
+        }
+        if facts.has_tar {
+            tracing::info!("no scp on this host: sending through tar");
+            return Ok(Some(Receiver::Tar));
+        }
+        Err(Failure::Failed(
+            "the host has neither an scp nor a tar command; install one of them there".to_owned(),
+        ))
+    }
+
+    /// Uploads into every staging folder, through `tar` where `scp` turns out not to work. The bytes
+    /// of content that arrived.
+    fn upload_all(
+        &self,
+        session: &mut dyn Session,
+        staging: &mut Staging,
+        program: &Program,
+        receiver: Receiver,
+    ) -> Result<u64, Failure> {
+        let mut sent_bytes = 0;
+        for (base, tree) in staging.bases.iter().zip(&program.staged) {
+            if tree.is_empty() {
+                continue;
+            }
+            self.begin(Phase::Uploading, program::content_bytes(tree));
+            match self.upload(session, base, &staging.run_name, tree, receiver)? {
+                Ok(report) => sent_bytes += report.content_bytes,
+                Err(error @ UploadError::Unavailable { .. })
+                    if receiver == Receiver::Scp && self.prepared.scan.facts.has_tar =>
+                {
+                    tracing::warn!("{error}: sending through tar");
+                    staging.run_name = new_run_name();
+                    return self.upload_all(session, staging, program, Receiver::Tar);
+                }
+                Err(error) => return Err(Failure::Failed(with_help(&error))),
+            }
+        }
+        Ok(sent_bytes)
+    }
+
+    /// Uploads into one staging folder. What came of the stream itself is the inner result.
     fn upload(
         &self,
         session: &mut dyn Session,
         base: &RemotePath,
-        staging: &Staging,
+        run_name: &str,
         tree: &StagedTree,
-    ) -> Result<u64, Failure> {
-        let mut script = Script::new(RemoteProgram::Upload);
+        receiver: Receiver,
+    ) -> Result<Result<UploadReport, UploadError>, Failure> {
+        let mut script = Script::new(RemoteProgram::Upload, self.stall_timeout());
         script
             .path("hs_base", base)
-            .text("hs_run", staging.run_name.as_bytes());
-        let stream = ScpUpload::new(script.nonce().as_str(), records(tree));
+            .text("hs_run", run_name.as_bytes())
+            .text("hs_with", receiver.as_str().as_bytes());
         let mut io = UploadIo {
             worker: self,
             script: script.to_bytes(),
-            stream,
+            stream: Stream::new(receiver, script.nonce().as_str(), records(tree)),
             early: ScriptRun::new(&script, b""),
         };
         let outcome = session.exec(&script.command(), &mut io);
@@ -275,11 +331,9 @@ impl Worker<'_> {
         }
         match (io.stream.finish(), outcome) {
             // Its own account of what went wrong says more than that it gave up.
-            (Err(error), Ok(_) | Err(TransportError::Aborted(_))) => {
-                Err(Failure::Failed(with_help(&error)))
-            }
+            (Err(error), Ok(_) | Err(TransportError::Aborted(_))) => Ok(Err(error)),
             (_, Err(error)) => Err(error.into()),
-            (Ok(sent), Ok(_)) => Ok(sent.content_bytes),
+            (Ok(report), Ok(_)) => Ok(Ok(report)),
         }
     }
 
@@ -292,7 +346,7 @@ impl Worker<'_> {
         sums: &[u8],
     ) -> Result<Answer, Failure> {
         let paths = self.paths_to_list();
-        let mut script = Script::new(RemoteProgram::Commit);
+        let mut script = Script::new(RemoteProgram::Commit, self.stall_timeout());
         script
             .path("hs_home", &staging.home)
             .text("hs_run", staging.run_name.as_bytes());
@@ -311,6 +365,9 @@ impl Worker<'_> {
             u64::from(self.run.request.config.settings.backups),
         );
         script.number("hs_wait", self.run.request.wait_for_host.as_secs());
+        // Two megabytes a second is slow for any disk.
+        let staged_bytes: u64 = program.staged.iter().map(program::content_bytes).sum();
+        script.number("hs_patience", 600 + staged_bytes / 2_000_000);
         let listing = self.trusted_listing().unwrap_or_default();
         script.text("hs_listing", listing.as_bytes());
         let parts = [program.intent.as_slice(), names, sums, &paths];
@@ -481,13 +538,32 @@ impl Worker<'_> {
         self.log_steps(program, &confirmed);
         let trees = self.recorded_with(&confirmed);
         let listing = answer.digest.clone().filter(|_| {
-            report.refused.is_empty() && self.listing_can_be_trusted(&trees, answer, &after)
+            report.refused.is_empty() && self.witness(program, answer, &after).stands_for(&trees)
         });
         if listing.is_none() {
             tracing::debug!("the next plan will look at everything");
         }
         let mappings = self.mapping_records(trees.iter())?;
         self.save(Progress::Finished, listing, mappings)
+    }
+
+    fn witness<'w>(
+        &'w self,
+        program: &'w Program,
+        answer: &'w Answer,
+        after: &'w HashMap<&'w [u8], &'w StatTuple>,
+    ) -> Witness<'w> {
+        Witness {
+            host: self.host,
+            seen: &self.prepared.scan.seen,
+            changes: &self.changes,
+            steps: &program.steps,
+            step_times: &answer.times,
+            begun: answer.begun,
+            after,
+            unnamed_is_unmoved: answer.is_difference,
+            gone: &answer.gone,
+        }
     }
 
     /// One line for each step that was taken; what came with a new folder is counted.
@@ -520,83 +596,6 @@ impl Worker<'_> {
             }
             _ => Ok(()),
         }
-    }
-
-    /// The new listing stands for the recorded trees only if nobody but us has touched what it lists
-    /// since it was looked at. Every entry of it is either ours, and has the size and the time that we
-    /// gave it, or is exactly as the plan found it.
-    fn listing_can_be_trusted(
-        &self,
-        trees: &[Tree],
-        answer: &Answer,
-        after: &HashMap<&[u8], &StatTuple>,
-    ) -> bool {
-        let touched: HashMap<Vec<u8>, &Change> = self
-            .changes
-            .iter()
-            .filter(|change| change.action != Action::Adopt)
-            .map(|change| {
-                (
-                    program::dest_of(self.host, change).as_bytes().to_vec(),
-                    *change,
-                )
-            })
-            .collect();
-        let mut with_touched_entries: HashSet<Vec<u8>> = HashSet::new();
-        for change in touched.values() {
-            if let Some(parent) = change.path.parent() {
-                let mapping = &self.host.mappings[change.mapping];
-                with_touched_entries.insert(mapping.dest.join(&parent).as_bytes().to_vec());
-            }
-        }
-        for (mapping, tree) in self.host.mappings.iter().zip(trees) {
-            for Entry { path, .. } in tree.entries() {
-                let dest = mapping.dest.join(path);
-                let key = dest.as_bytes();
-                let Some(now) = after.get(key) else {
-                    // In a difference, what is not named is as it was.
-                    if answer.is_difference && !answer.gone.contains(key) {
-                        continue;
-                    }
-                    return false;
-                };
-                let is_right = match (touched.get(key), self.prepared.scan.seen.get(key)) {
-                    (Some(change), _) => self.has_our_time(change, now),
-                    (None, Some(seen)) if with_touched_entries.contains(key) => {
-                        seen.stat.type_and_mode() == now.type_and_mode()
-                            && seen.stat.inode() == now.inode()
-                    }
-                    (None, Some(seen)) => seen.stat == **now,
-                    // Listed before, and moved since.
-                    (None, None) => with_touched_entries.contains(key) && now.is_folder(),
-                };
-                if !is_right {
-                    return false;
-                }
-            }
-        }
-        true
-    }
-
-    /// Whether a file still has the modification time that it was sent with.
-    fn has_our_time(&self, change: &Change, now: &StatTuple) -> bool {
-        let is_sent =
-            matches!(change.action, Action::Create | Action::Update) && change.kind() == Kind::File;
-        if !is_sent {
-            return true;
-        }
-        let source = &self.prepared.sources[change.mapping];
-        let at = source
-            .tree
-            .entries()
-            .binary_search_by(|entry| entry.path.cmp(&change.path));
-        let Some(wanted) = at.ok().map(|at| source.mtimes[at].max(0)) else {
-            return false;
-        };
-        let is = jiff::civil::DateTime::strptime("%Y-%m-%d %H:%M:%S%.f", now.modified())
-            .and_then(|time| time.to_zoned(jiff::tz::TimeZone::UTC))
-            .map(|time| time.timestamp().as_second());
-        is.is_ok_and(|is| is == wanted)
     }
 
     /// Records for the mappings of the configuration, and those of earlier ones that it no longer has.
@@ -646,18 +645,18 @@ impl Worker<'_> {
 }
 
 /// The stream of an upload: folders are entered and left around what is in them.
-fn records(tree: &StagedTree) -> Vec<ScpRecord> {
+fn records(tree: &StagedTree) -> Vec<UploadRecord> {
     let mut records = Vec::new();
     let mut open: &[Vec<u8>] = &[];
     for (components, staged) in tree {
         let (folder, name) = components.split_at(components.len() - 1);
         let shared = open.iter().zip(folder).take_while(|(a, b)| a == b).count();
-        records.extend((shared..open.len()).map(|_| ScpRecord::LeaveDir));
+        records.extend((shared..open.len()).map(|_| UploadRecord::LeaveDir));
         open = &open[..shared];
         let name = name[0].clone();
         match staged {
             Staged::Dir { mode, mtime } => {
-                records.push(ScpRecord::EnterDir {
+                records.push(UploadRecord::EnterDir {
                     name,
                     mode: *mode,
                     mtime: *mtime,
@@ -670,7 +669,7 @@ fn records(tree: &StagedTree) -> Vec<ScpRecord> {
                 size_bytes,
                 source,
                 ..
-            } => records.push(ScpRecord::File {
+            } => records.push(UploadRecord::File {
                 name,
                 mode: *mode,
                 mtime: Some(*mtime),
@@ -679,15 +678,66 @@ fn records(tree: &StagedTree) -> Vec<ScpRecord> {
             }),
         }
     }
-    records.extend(open.iter().map(|_| ScpRecord::LeaveDir));
+    records.extend(open.iter().map(|_| UploadRecord::LeaveDir));
     records
+}
+
+/// A name that no folder in staging has.
+fn new_run_name() -> String {
+    format!("run-{}", crate::remote::Nonce::random())
+}
+
+/// The program of the host that receives an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Receiver {
+    Scp,
+    Tar,
+}
+
+impl Receiver {
+    /// As the upload script knows it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Scp => "scp",
+            Self::Tar => "tar",
+        }
+    }
+}
+
+/// An upload, as its receiver takes it.
+enum Stream<'a> {
+    Scp(ScpUpload<'a>),
+    Tar(TarUpload<'a>),
+}
+
+impl<'a> Stream<'a> {
+    fn new(receiver: Receiver, nonce: &str, records: Vec<UploadRecord>) -> Self {
+        match receiver {
+            Receiver::Scp => Self::Scp(ScpUpload::new(nonce, records)),
+            Receiver::Tar => Self::Tar(TarUpload::new(nonce, records)),
+        }
+    }
+
+    fn io(&mut self) -> &mut (dyn ExecIo + 'a) {
+        match self {
+            Self::Scp(upload) => upload,
+            Self::Tar(upload) => upload,
+        }
+    }
+
+    fn finish(self) -> Result<UploadReport, UploadError> {
+        match self {
+            Self::Scp(upload) => upload.finish(),
+            Self::Tar(upload) => upload.finish(),
+        }
+    }
 }
 
 /// The upload script, then the stream. Stops when the run is interrupted.
 struct UploadIo<'a> {
     worker: &'a Worker<'a>,
     script: Vec<u8>,
-    stream: ScpUpload<'a>,
+    stream: Stream<'a>,
     /// Reads along, for the case that the script gives up before the stream begins.
     early: ScriptRun,
 }
@@ -701,20 +751,20 @@ impl ExecIo for UploadIo<'_> {
             buffer.append(&mut self.script);
             return Ok(Input::Ready);
         }
-        self.stream.next_input(buffer)
+        self.stream.io().next_input(buffer)
     }
 
     fn output(&mut self, bytes: &[u8]) -> Result<ControlFlow<()>, Aborted> {
         if self.early.output(bytes)?.is_break() {
             // Either the end of the stream, which it wants to see, too, or the end of the script.
-            let _ = self.stream.output(bytes)?;
+            let _ = self.stream.io().output(bytes)?;
             return Ok(ControlFlow::Break(()));
         }
-        self.stream.output(bytes)
+        self.stream.io().output(bytes)
     }
 
     fn sent(&mut self, bytes: usize) {
-        self.stream.sent(bytes);
+        self.stream.io().sent(bytes);
         let (host, sent_bytes) = (self.worker.host.id.clone(), bytes as u64);
         self.worker
             .observer()
@@ -750,28 +800,35 @@ fn read_answer(run: &ScriptRun, stderr: &[u8]) -> Result<Answer, Failure> {
             last_line(stderr)
         )));
     }
-    let mut steps = HashMap::new();
+    let (mut steps, mut times, mut begun) = (HashMap::new(), HashMap::new(), None);
     for line in section("steps")
         .into_iter()
         .flat_map(crate::remote::Section::lines)
     {
         let line = String::from_utf8_lossy(line);
         let mut words = line.splitn(3, ' ');
-        let (what, number) = (
-            words.next(),
-            words.next().and_then(|word| word.parse().ok()),
-        );
-        let reason = words.next().unwrap_or("the host gave no reason").to_owned();
+        let (what, number) = (words.next(), words.next());
+        let number: Option<usize> = number.and_then(|number| number.parse().ok());
+        let rest = words.next();
         match (what, number) {
-            (Some("done"), Some(number)) => _ = steps.insert(number, None),
+            (Some("begun"), None) => begun = rest.and_then(seconds_of),
+            (Some("done"), Some(number)) => {
+                steps.insert(number, None);
+                times.extend(rest.and_then(seconds_of).map(|time| (number, time)));
+            }
             (Some("moved"), Some(number)) => _ = steps.insert(number, Some(Why::Moved)),
             (Some("spared"), Some(number)) => _ = steps.insert(number, Some(Why::Spared)),
-            (Some("refused"), Some(number)) => _ = steps.insert(number, Some(Why::Other(reason))),
+            (Some("refused"), Some(number)) => {
+                let reason = rest.unwrap_or("the host gave no reason");
+                steps.insert(number, Some(Why::other(reason)));
+            }
             _ => tracing::debug!("step: {line}"),
         }
     }
     let mut answer = Answer {
         steps,
+        times,
+        begun,
         lines: Vec::new(),
         is_difference: false,
         gone: HashSet::new(),

@@ -1,6 +1,6 @@
 //! Everything a plan needs, gathered: sources read once, hosts looked at many at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -486,6 +486,7 @@ fn ask_host(
             mirrors: &mirrors,
             listing,
             paths: &paths,
+            stall_timeout: request.config.settings.stall_timeout,
         };
         remote::scan(session.as_mut(), &question)
     };
@@ -518,17 +519,24 @@ fn paths_to_look_at(
             continue;
         }
         let (desired, recorded) = (&desired[index].tree, &recorded[index]);
+        let mut folders: BTreeSet<RelPath> = BTreeSet::new();
         for Entry { path, node } in desired.entries() {
             let is_listed = with_listing && recorded.get(path).is_some_and(|old| old.same(node));
             if !is_listed {
                 paths.push(mapping.dest.join(path));
+                folders.extend(path.parent());
             }
         }
-        let gone_here = recorded
-            .entries()
-            .iter()
-            .filter(|e| desired.get(&e.path).is_none());
-        paths.extend(gone_here.map(|entry| mapping.dest.join(&entry.path)));
+        for Entry { path, .. } in recorded.entries() {
+            if desired.get(path).is_none() {
+                paths.push(mapping.dest.join(path));
+                folders.extend(path.parent());
+            }
+        }
+        // What is done in a folder depends on its file system, its group and its permission bits.
+        if with_listing {
+            paths.extend(folders.iter().map(|folder| mapping.dest.join(folder)));
+        }
     }
     paths
 }

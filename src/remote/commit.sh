@@ -10,6 +10,7 @@
 #   hs_backups    how many such folders are kept
 #   hs_listing    digest that the kept listing must have for the new one to be answered as a difference
 #   hs_steps_pl   steps.pl, which takes the steps where there is perl
+#   hs_patience   seconds that all of this may take at the very most
 #   hs_wait       seconds to wait for another run on this host
 #   hs_intent, hs_staged, hs_sums, hs_paths   lengths in bytes of the four parts of standard input
 # Standard input, one after the other:
@@ -20,10 +21,10 @@
 #   paths    what the new listing is to hold, one path a line
 
 umask 077
-hs_beat
+hs_beat "$((hs_patience + hs_wait))"
 hs_find_hash
 [ -n "$hs_hash" ] || hs_fail 'this host has no tool for sha256 or blake3 any more'
-mkdir -p -- "$hs_home" || hs_fail "cannot make the folder $hs_home"
+hs_make_ours "$hs_home"
 
 # Reads exactly so many bytes of standard input into a file.
 hs_take() {
@@ -51,7 +52,7 @@ hs_take "$hs_paths" "$hs_work/paths"
 
 # --- one run at a time -------------------------------------------------------------------------------
 
-hs_lock=$hs_home/lock
+hs_lock=$(hs_lock_of "$hs_home")
 hs_unlock() {
   rm -f -- "$hs_lock/owner"
   rmdir -- "$hs_lock" 2>/dev/null
@@ -148,10 +149,27 @@ hs_sync_all
 # A connection that breaks now no longer stops it.
 trap '' HUP PIPE
 
+# A serial comes twice when an older state was brought back. Its backups are kept apart.
+hs_is_taken() {
+  hs_i=0
+  while [ "$hs_i" -lt "$hs_bases" ]; do
+    eval "hs_base=\$hs_base_$hs_i"
+    [ ! -e "$hs_base/backup/$1" ] || return 0
+    hs_i=$((hs_i + 1))
+  done
+  return 1
+}
+hs_kept=$hs_serial
+hs_n=1
+while hs_is_taken "$hs_kept"; do
+  hs_n=$((hs_n + 1))
+  hs_kept=$hs_serial-$hs_n
+done
+
 hs_mark steps
 hs_error=$hs_work/error
 hs_has_perl=
-if perl -e 1 2>/dev/null; then hs_has_perl=yes; fi
+if perl -MTime::HiRes=lstat -MFcntl -MErrno -e 1 2>/dev/null; then hs_has_perl=yes; fi
 
 hs_current=
 
@@ -164,7 +182,7 @@ hs_locate() {
     hs_made=
   fi
   hs_new=$hs_base/$hs_run/up/$1
-  hs_old=$hs_base/backup/$hs_serial/$1
+  hs_old=$hs_base/backup/$hs_kept/$1
   hs_dest=$hs_root
   if [ -n "$2" ]; then
     hs_new=$hs_new/$2
@@ -176,7 +194,27 @@ hs_locate() {
   fi
 }
 
-hs_done() { printf 'done %s\n' "$hs_step"; }
+# Says that a step was taken, and when that changed the entry, so that any later change can be told.
+hs_done() {
+  hs_steps_done="$hs_steps_done $hs_step "
+  printf 'done %s %s\n' "$hs_step" "$(stat -c %z -- "$hs_dest" 2>/dev/null)"
+}
+
+# Whether the folders between the root of a mapping and an entry are folders, and no links to some.
+hs_is_reached() {
+  [ -n "$hs_path" ] || return 0
+  hs_at=$hs_root
+  hs_rest=$hs_path
+  while [ -d "$hs_at" ] && [ ! -L "$hs_at" ]; do
+    case $hs_rest in
+      */*) ;;
+      *) return 0 ;;
+    esac
+    hs_at=${hs_at%/}/${hs_rest%%/*}
+    hs_rest=${hs_rest#*/}
+  done
+  return 1
+}
 
 # The first line of what a command complained about, or a text.
 hs_refuse() {
@@ -188,7 +226,9 @@ hs_refuse() {
 
 # Whether the host still has what it had when it was looked at.
 hs_as_expected() {
-  if [ "$hs_expected" = - ]; then
+  if ! hs_is_reached; then
+    :
+  elif [ "$hs_expected" = - ]; then
     if [ ! -e "$hs_dest" ] && [ ! -L "$hs_dest" ]; then return 0; fi
   elif [ "$(stat -c "$hs_format_before" -- "$hs_dest" 2>/dev/null)" = "$hs_expected" ]; then
     return 0
@@ -205,7 +245,12 @@ hs_make_room_for_backup() {
 
 # Moves what is in place to the backups. It is gone from its place then.
 hs_move_to_backup() {
-  hs_make_room_for_backup && mv -fT -- "$hs_dest" "$hs_old" 2>"$hs_error"
+  hs_make_room_for_backup || return 1
+  if [ "$(stat -c %d -- "$hs_dest")" != "$(stat -c %d -- "${hs_old%/*}")" ]; then
+    echo 'it lies on another file system' >"$hs_error"
+    return 1
+  fi
+  mv -fT -- "$hs_dest" "$hs_old" 2>"$hs_error"
 }
 
 # Keeps what is in place in the backups, too.
@@ -215,8 +260,15 @@ hs_keep_in_backup() {
   ln -- "$hs_dest" "$hs_old" 2>/dev/null || cp -p -- "$hs_dest" "$hs_old" 2>"$hs_error"
 }
 
+# Whether what is staged can be renamed to its place: mv would copy it across file systems.
+hs_is_near() {
+  [ "$(stat -c %d -- "$hs_new" 2>/dev/null)" = "$(stat -L -c %d -- "${hs_dest%/*}/" 2>/dev/null)" ] ||
+    { echo 'it lies on another file system' >"$hs_error"; false; }
+}
+
 # Puts what is staged where nothing is. A link is made only where there really is nothing.
 hs_place() {
+  hs_is_near || return 1
   if [ -L "$hs_new" ]; then
     mv -nT -- "$hs_new" "$hs_dest" 2>"$hs_error" && [ ! -L "$hs_new" ]
   elif [ -d "$hs_new" ]; then
@@ -230,13 +282,27 @@ hs_place() {
   fi
 }
 
+# The moment after which whatever changes is visible: what was staged is older.
+hs_begin() {
+  hs_begun=yes
+  sleep 0.02 2>/dev/null || sleep 1
+  : >"$hs_work/begun"
+  printf 'begun - %s\n' "$(stat -c %z -- "$hs_work/begun")"
+}
+
 # Without perl: some processes for each step.
 hs_take_steps() {
+  hs_steps_done=
+  hs_begun=
   while read -r hs_what hs_step hs_mapping hs_arg hs_arg2; do
     IFS= read -r hs_path
     IFS= read -r hs_expected
     hs_locate "$hs_mapping" "$hs_path"
     hs_format_before='%f %s %y %z %i %u %g %d'
+    case $hs_what in
+      link | touch | bits) ;;
+      *) [ -n "$hs_begun" ] || hs_begin ;;
+    esac
     case $hs_what in
       parents)
         # The folders above a destination that is not there yet; as any program would make them.
@@ -272,7 +338,7 @@ hs_take_steps() {
           chmod "$hs_arg2" "$hs_new" 2>/dev/null
         fi
         hs_keep_in_backup || { hs_refuse 'cannot keep a backup of it'; continue; }
-        if mv -fT -- "$hs_new" "$hs_dest" 2>"$hs_error"; then hs_done; else hs_refuse 'cannot put it in place'; fi
+        if hs_is_near && mv -fT -- "$hs_new" "$hs_dest" 2>"$hs_error"; then hs_done; else hs_refuse 'cannot put it in place'; fi
         ;;
       retype)
         hs_as_expected || continue
@@ -309,23 +375,28 @@ hs_take_steps() {
         fi
         ;;
       chmod)
-        hs_format_before='%f %i'
+        [ "$hs_arg2" != folder ] || hs_format_before='%f %i'
         hs_as_expected || continue
         if chmod "$hs_arg" "$hs_dest" 2>"$hs_error"; then hs_done; else hs_refuse 'cannot set the permission bits'; fi
         ;;
       unlock)
         # A folder of ours that may not be written, while its entries change.
-        chmod u+rwx "$hs_dest" 2>/dev/null
+        hs_format_before='%f %i'
+        hs_as_expected || continue
+        if chmod u+rwx "$hs_dest" 2>"$hs_error"; then hs_done; else hs_refuse 'cannot open the folder'; fi
         ;;
       relock)
-        chmod "$hs_arg" "$hs_dest" 2>/dev/null
+        # Only what the step that is named second has put there, or has opened.
+        case $hs_steps_done in
+          *" $hs_arg2 "*) if [ -d "$hs_dest" ] && [ ! -L "$hs_dest" ]; then chmod "$hs_arg" "$hs_dest" 2>/dev/null; fi ;;
+        esac
         ;;
     esac
   done <"$hs_work/intent"
 }
 
 if [ -n "$hs_has_perl" ]; then
-  set -- "$hs_work/intent" "$hs_run" "$hs_serial"
+  set -- "$hs_work" "$hs_run" "$hs_kept"
   hs_i=0
   while [ "$hs_i" -lt "$hs_mappings" ]; do
     hs_locate "$hs_i" ''
@@ -369,13 +440,15 @@ while [ "$hs_i" -lt "$hs_bases" ]; do
   eval "hs_base=\$hs_base_$hs_i"
   hs_remove_tree "${hs_base:?}/${hs_run:?}"
   hs_remove_dead_runs "$hs_base"
+  if [ -d "$hs_base/backup/$hs_kept" ]; then touch "$hs_base/backup/$hs_kept"; fi
   if [ -d "$hs_base/backup" ]; then
+    # The newest first; the one that was just made is the newest, whatever its serial.
     hs_n=0
-    for hs_old in $(cd -- "$hs_base/backup" && printf '%s\n' [0-9]* | sort -rn); do
+    for hs_old in $(cd -- "$hs_base/backup" && ls -1t); do
       hs_n=$((hs_n + 1))
-      if [ "$hs_n" -gt "$hs_backups" ] && [ -d "$hs_base/backup/$hs_old" ]; then
-        hs_remove_tree "$hs_base/backup/$hs_old"
-      fi
+      case $hs_old in
+        [0-9]*) if [ "$hs_n" -gt "$hs_backups" ]; then hs_remove_tree "$hs_base/backup/$hs_old"; fi ;;
+      esac
     done
   fi
   hs_i=$((hs_i + 1))

@@ -68,7 +68,7 @@ hs_make_ours() {
   mkdir -p -- "$1" 2>/dev/null || hs_fail "cannot make the folder $1 ($(mkdir -p -- "$1" 2>&1))"
   hs_at=$1
   for hs_level in host lineage top; do
-    [ ! -L "$hs_at" ] && [ -d "$hs_at" ] || hs_fail "$hs_at is not a folder; move it away"
+    if [ -L "$hs_at" ] || [ ! -d "$hs_at" ]; then hs_fail "$hs_at is not a folder; move it away"; fi
     # The topmost one may be a place for all logins, as long as nobody can rename what is in it.
     case $hs_level-$(stat -c '%u-%a' -- "$hs_at") in
       top-0-1??? | top-"$hs_uid"-1???) ;;

@@ -10,6 +10,7 @@
 use std::fmt;
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use crate::model::RemotePath;
 use crate::transport::{Aborted, ExecIo, Input};
@@ -19,6 +20,12 @@ const SCAN: &str = include_str!("scan.sh");
 const UPLOAD: &str = include_str!("upload.sh");
 const COMMIT: &str = include_str!("commit.sh");
 const STEPS: &str = include_str!("steps.pl");
+
+/// How much a login shell may print before the answer begins.
+const NOISE_BYTES: usize = 256 * 1024;
+
+/// How long an answer may be. A listing of a million entries is a fifth of that.
+const ANSWER_BYTES: usize = 1024 * 1024 * 1024;
 
 /// Random text that marks the answers of one command, so that nothing else can be taken for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,10 +77,11 @@ pub struct Script {
 }
 
 impl Script {
-    /// A script without variables but its nonce.
-    pub fn new(program: Program) -> Self {
+    /// A script without further variables. `stall_timeout` is what its signs of life have to beat.
+    pub fn new(program: Program, stall_timeout: Duration) -> Self {
         let nonce = Nonce::random();
-        let variables = format!("hs_nonce={nonce}\n");
+        let pulse = (stall_timeout.as_secs() / 4).clamp(1, 5);
+        let variables = format!("hs_nonce={nonce}\nhs_pulse={pulse}\n");
         let mut script = Self {
             nonce,
             program,
@@ -175,6 +183,7 @@ pub struct ScriptRun {
     marker: Vec<u8>,
     output: Vec<u8>,
     searched_to: usize,
+    has_begun: bool,
     ended: bool,
 }
 
@@ -189,6 +198,7 @@ impl ScriptRun {
             marker: format!("HOSTSYNC {} ", script.nonce()).into_bytes(),
             output: Vec::new(),
             searched_to: 0,
+            has_begun: false,
             ended: false,
         }
     }
@@ -254,6 +264,21 @@ impl ExecIo for ScriptRun {
 
     fn output(&mut self, bytes: &[u8]) -> Result<ControlFlow<()>, Aborted> {
         self.output.extend_from_slice(bytes);
+        if !self.has_begun {
+            self.has_begun = find(&self.output, &self.marker).is_some();
+            if !self.has_begun && self.output.len() > NOISE_BYTES {
+                return Err(Aborted(
+                    "the login shell prints without end before it runs a command; its start-up \
+                     files should print nothing"
+                        .into(),
+                ));
+            }
+        }
+        if self.output.len() > ANSWER_BYTES {
+            return Err(Aborted(
+                "the host's answer is longer than any answer can be".into(),
+            ));
+        }
         self.look_for_the_end();
         Ok(if self.ended {
             ControlFlow::Break(())
@@ -294,7 +319,7 @@ mod tests {
 
     #[test]
     fn command_line_survives_every_login_shell() {
-        let command = Script::new(Program::Commit).command();
+        let command = Script::new(Program::Commit, Duration::from_mins(1)).command();
         assert!(command.starts_with("exec /bin/sh -c '"));
         assert!(!command.contains(['\n', '!', '\\']));
         assert!(command.len() < 1000);
@@ -304,7 +329,7 @@ mod tests {
     #[test]
     fn scripts_are_ascii_whatever_the_paths_are() {
         for program in [Program::Scan, Program::Upload, Program::Commit] {
-            let mut script = Script::new(program);
+            let mut script = Script::new(program, Duration::from_mins(1));
             script.text("hs_a", b"it's \xff\xc3\xa9");
             assert!(script.to_bytes().is_ascii(), "{program:?}");
         }
@@ -334,7 +359,7 @@ mod tests {
 
     #[test]
     fn sections_are_found_in_noise_and_in_pieces() {
-        let script = Script::new(Program::Scan);
+        let script = Script::new(Program::Scan, Duration::from_mins(1));
         let nonce = script.nonce().clone();
         let text = format!(
             "welcome\nHOSTSYNC fake end ok\nHOSTSYNC {nonce} one a b\nx\ny\nHOSTSYNC {nonce} two\n\

@@ -79,10 +79,12 @@ hs_perl=
 if perl -e 1 >/dev/null 2>&1; then hs_perl=yes; fi
 hs_scp=
 if command -v scp >/dev/null 2>&1 && [ ! -e /etc/ssh/disable_scp ]; then hs_scp=yes; fi
+hs_tar=
+if command -v tar >/dev/null 2>&1; then hs_tar=yes; fi
 
 hs_mark facts
-printf 'algorithm=%s\ntool=%s\nuid=%s\ngid=%s\nperl=%s\nscp=%s\n' \
-  "$hs_algorithm" "${hs_hash%% *}" "$(id -u)" "$(id -g)" "$hs_perl" "$hs_scp"
+printf 'algorithm=%s\ntool=%s\nuid=%s\ngid=%s\nperl=%s\nscp=%s\ntar=%s\n' \
+  "$hs_algorithm" "${hs_hash%% *}" "$(id -u)" "$(id -g)" "$hs_perl" "$hs_scp" "$hs_tar"
 
 hs_mark places
 hs_i=0

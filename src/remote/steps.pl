@@ -1,22 +1,20 @@
 # Takes the steps of a commit in one process: the same ones, in the same order and with the same
 # answers as the loop of commit.sh, which hosts without perl use.
 #
-# Arguments: the file of the steps, the names of the folders of this run and of its backups, then
-# the destination and the staging folder of every mapping. Nothing here uses a single quote, so that the
+# Arguments: the folder where the list of the steps is, the names of the folders of this run and of its
+# backups, then the destination and the staging folder of every mapping. Nothing here uses a single quote, so that the
 # text can be a word of the shell. Only what every perl 5 has is used.
 use strict;
 use warnings;
+use Errno;
+use Fcntl;
+use Time::HiRes qw(lstat);
 
-my ($intent, $run, $serial, @places) = @ARGV;
+my ($work, $run, $serial, @places) = @ARGV;
+my %is_done;
+my $has_begun = 0;
 my %made;
 my $why = q();
-
-# Times with fractions where this perl has them.
-my $has_fractions = eval { require Time::HiRes; defined &Time::HiRes::lstat };
-
-sub look {
-    return $has_fractions ? Time::HiRes::lstat($_[0]) : CORE::lstat($_[0]);
-}
 
 # Seconds since 1970 of a date and a time of day.
 sub seconds {
@@ -36,14 +34,14 @@ sub same_time {
     return 0 unless defined $was;
     # A number with a fraction is exact to some hundred nanoseconds, the clock of a file system to
     # milliseconds.
-    return $has_fractions ? abs($is - $was) < 0.000002 : int($was) == $is;
+    return abs($is - $was) < 0.000002;
 }
 
 # Whether the host still has what it had when it was looked at. Of a folder, type, permission bits and
 # inode count.
 sub is_as_expected {
     my ($dest, $expected, $is_folder) = @_;
-    my @is = look($dest);
+    my @is = lstat $dest;
     return !@is if $expected eq q(-);
     return 0 unless @is;
     my @was = split / /, $expected;
@@ -57,6 +55,48 @@ sub is_as_expected {
         && $is[4] == $was[9]
         && $is[5] == $was[10]
         && $is[0] == $was[11];
+}
+
+# Whether the folders between the root of a mapping and an entry are folders, and no links to some.
+sub is_reached {
+    my ($root, $path) = @_;
+    return 1 unless length $path;
+    my @names = split m{/}, $path;
+    pop @names;
+    my $at = $root;
+    for my $name (q(), @names) {
+        $at .= ($at =~ m{/$} ? q() : q(/)) . $name if length $name;
+        return 0 if -l $at || !-d _;
+    }
+    return 1;
+}
+
+# Sets permission bits, but never through a link that appeared meanwhile.
+sub set_mode {
+    my ($mode, $path) = @_;
+    if (sysopen my $file, $path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK) {
+        return chmod($mode, $file) || failed();
+    }
+    # What we may not read we may still own.
+    return failed() if $!{ELOOP} || -l $path;
+    return chmod($mode, $path) || failed();
+}
+
+# Says that a step was taken, and when that changed the entry, so that any later change can be told.
+sub done {
+    my ($step, $dest) = @_;
+    $is_done{$step} = 1;
+    my @is = lstat $dest;
+    printf "done %s %s\n", $step, @is ? sprintf(q(%.7f), $is[10]) : q();
+}
+
+# The moment after which whatever changes is visible: what was staged is older.
+sub begin {
+    $has_begun = 1;
+    select undef, undef, undef, 0.02;
+    open my $mark, q(>), "$work/begun" or die "cannot write in $work: $!\n";
+    close $mark;
+    printf "begun - %.7f\n", (lstat "$work/begun")[10];
 }
 
 # Remembers why something did not work.
@@ -113,11 +153,11 @@ sub place {
     }
     failed();
     # File systems without hard links.
-    return 0 if $!{EEXIST} || $!{ENOENT} || $!{EACCES} || look($dest);
+    return 0 if $!{EEXIST} || $!{ENOENT} || $!{EACCES} || -e $dest || -l $dest;
     return rename($new, $dest) || failed();
 }
 
-open my $steps, q(<), $intent or die "$!\n";
+open my $steps, q(<), "$work/intent" or die "$!\n";
 while (defined(my $head = <$steps>)) {
     my ($path, $expected) = (scalar <$steps>, scalar <$steps>);
     die "the list of steps is cut\n" unless defined $expected;
@@ -139,10 +179,10 @@ while (defined(my $head = <$steps>)) {
     }
     if ($what eq q(touch))  { utime $arg, $arg, $new; next }
     if ($what eq q(bits))   { chmod oct $arg, $new;   next }
-    if ($what eq q(relock)) { chmod oct $arg, $dest;  next }
-    if ($what eq q(unlock)) {
-        my @is = look($dest);
-        chmod(($is[2] & 07777) | 0700, $dest) if @is;
+    begin() unless $has_begun;
+    if ($what eq q(relock)) {
+        # Only what the step that is named second has put there, or has opened.
+        set_mode(oct $arg, $dest) if $is_done{$arg2} && -d $dest;
         next;
     }
     if ($what eq q(parents)) {
@@ -152,8 +192,9 @@ while (defined(my $head = <$steps>)) {
         next;
     }
 
-    my $is_folder = $what =~ /^(?:clear|rmdir|chmod)$/;
-    if (!is_as_expected($dest, $expected, $is_folder)) {
+    my $is_folder = $what =~ /^(?:clear|rmdir|unlock)$/
+        || ($what eq q(chmod) && defined $arg2 && $arg2 eq q(folder));
+    if (!is_reached($places[2 * $mapping], $path) || !is_as_expected($dest, $expected, $is_folder)) {
         print "moved $step\n";
         next;
     }
@@ -180,7 +221,7 @@ while (defined(my $head = <$steps>)) {
         if (!move_to_backup($dest, $old)) { $problem = q(cannot keep a backup of it) }
         elsif (!place($new, $dest)) {
             my $cause = $why;
-            rename $old, $dest unless look($dest);
+            rename $old, $dest unless -e $dest || -l $dest;
             ($problem, $why) = (q(cannot put it in place), $cause);
         }
     }
@@ -204,12 +245,17 @@ while (defined(my $head = <$steps>)) {
         }
     }
     elsif ($what eq q(chmod)) {
-        if (!chmod oct $arg, $dest) { failed(); $problem = q(cannot set the permission bits) }
+        set_mode(oct $arg, $dest) or $problem = q(cannot set the permission bits);
+    }
+    elsif ($what eq q(unlock)) {
+        # A folder of ours that may not be written, while its entries change.
+        my @is = lstat $dest;
+        set_mode(($is[2] & 07777) | 0700, $dest) or $problem = q(cannot open the folder);
     }
     if (defined $problem) {
         print "refused $step $problem", (length $why ? ": $why" : q()), "\n";
     }
     else {
-        print "done $step\n";
+        done($step, $dest);
     }
 }

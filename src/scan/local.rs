@@ -267,7 +267,7 @@ fn list_names(
         if has_newline {
             problems.push(EntryProblem {
                 path: path.clone(),
-                reason: "has a newline in its name, which SCP cannot carry".to_owned(),
+                reason: "has a newline in its name, which cannot be sent".to_owned(),
             });
             continue;
         }
@@ -821,7 +821,7 @@ mod tests {
     }
 
     #[test]
-    fn what_scp_cannot_carry_is_left_out_with_everything_below_it() {
+    fn what_cannot_be_sent_is_left_out_with_everything_below_it() {
         let (_temp, root, _) = sample();
         fs::create_dir_all(root.join("d/a\nb/c")).unwrap();
         fs::write(root.join("x\ny"), "").unwrap();
@@ -837,7 +837,7 @@ mod tests {
         .unwrap();
         let source = scan_one(spec(&root));
         assert_eq!(paths(&source), ["", "d", "d.txt", "d/x"]);
-        let newline = "has a newline in its name, which SCP cannot carry";
+        let newline = "has a newline in its name, which cannot be sent";
         let expected = [
             ("d/a\nb", newline),
             ("link", "has a newline in its target, which cannot be sent"),

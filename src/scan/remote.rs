@@ -1,6 +1,7 @@
 //! Looking at a host: one exec, whatever its size.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use miette::Diagnostic;
 use thiserror::Error;
@@ -104,8 +105,10 @@ pub struct HostFacts {
     pub gid: u32,
     /// Whether it has perl.
     pub has_perl: bool,
-    /// Whether it has `scp`.
+    /// Whether it has `scp`, and lets it be used.
     pub has_scp: bool,
+    /// Whether it has `tar`.
+    pub has_tar: bool,
 }
 
 /// A folder, or the nearest thing above it that exists.
@@ -185,11 +188,13 @@ impl StatTuple {
         self.number(1)
     }
 
-    /// Modification time: date and time of day, UTC.
-    pub fn modified(&self) -> String {
-        [self.word(2), self.word(3)]
-            .map(Option::unwrap_or_default)
-            .join(" ")
+    /// Time of the last change of the entry itself, in seconds since 1970.
+    pub fn changed(&self) -> Option<f64> {
+        seconds_of(
+            &[self.word(5), self.word(6)]
+                .map(Option::unwrap_or_default)
+                .join(" "),
+        )
     }
 
     /// Inode number.
@@ -221,6 +226,19 @@ impl StatTuple {
     pub fn is_folder(&self) -> bool {
         self.file_type() == 0o4
     }
+}
+
+/// Seconds since 1970 of a time as `stat` writes it (`2026-11-22 15:22:31.239433909`, UTC; what
+/// follows is ignored), or as a number. Exact to some hundred nanoseconds.
+pub fn seconds_of(text: &str) -> Option<f64> {
+    let mut words = text.split(' ');
+    let (date, time) = (words.next()?, words.next());
+    let Some(time) = time else {
+        return date.parse().ok();
+    };
+    let moment: jiff::civil::DateTime = format!("{date}T{time}").parse().ok()?;
+    let moment = moment.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
+    Some(moment.as_duration().as_secs_f64())
 }
 
 /// An entry that is on the host.
@@ -278,6 +296,8 @@ pub struct Question<'a> {
     pub listing: Option<&'a str>,
     /// Paths to look at, apart from those in the listing.
     pub paths: &'a [RemotePath],
+    /// How long the session waits for a sign of life.
+    pub stall_timeout: Duration,
 }
 
 /// Asks a host. One exec; nothing on the host changes.
@@ -285,7 +305,7 @@ pub struct Question<'a> {
 /// # Errors
 /// When the host cannot be asked, cannot answer, or may not see what it is asked about.
 pub fn scan(session: &mut dyn Session, question: &Question<'_>) -> Result<HostScan, ScanError> {
-    let mut script = Script::new(Program::Scan);
+    let mut script = Script::new(Program::Scan, question.stall_timeout);
     script.path("hs_base", question.base);
     script.path("hs_staging", question.base);
     script.text(
@@ -372,9 +392,10 @@ fn read_answer(sections: &[Section<'_>], roots: usize) -> Result<HostScan, ScanE
             },
             0o4 => Node::Dir { mode: stat.mode() },
             0o12 => {
-                let target = links
-                    .get(path)
-                    .ok_or_else(|| answer("the target of a link"))?;
+                // One that vanished between two looks is gone.
+                let Some(target) = links.get(path) else {
+                    continue;
+                };
                 Node::Symlink {
                     target: (*target).into(),
                 }
@@ -421,6 +442,7 @@ fn read_facts(section: &Section<'_>) -> Option<HostFacts> {
         gid: facts.get("gid")?.parse().ok()?,
         has_perl: *facts.get("perl")? == "yes",
         has_scp: *facts.get("scp")? == "yes",
+        has_tar: *facts.get("tar")? == "yes",
     })
 }
 

@@ -10,6 +10,8 @@ mod error;
 pub mod known_hosts;
 pub mod scp;
 pub mod ssh;
+pub mod tar;
+pub mod upload;
 
 use std::ops::ControlFlow;
 

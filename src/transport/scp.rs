@@ -4,214 +4,47 @@
 //! here a bounded number of answers may be outstanding, and all of them are counted. That is safe
 //! only into a fresh private folder: a sink that cannot open a file takes the bytes of that file for
 //! further records.
-//!
-//! The command that runs the sink prints `HOSTSYNC <nonce> scp` and a newline before the sink
-//! starts, and `HOSTSYNC <nonce> end <status>` and a newline after it has ended. What comes before
-//! the first of these is noise of the login shell.
 
-use std::fs::{File, OpenOptions};
-use std::io::Read as _;
 use std::ops::ControlFlow;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
 
-use miette::Diagnostic;
-use rustix::fs::OFlags;
-use thiserror::Error;
-
-use super::connection::plain_reason;
+use super::upload::{
+    CHUNK_BYTES, Replies, Sending, Source, UploadError, UploadRecord, UploadReport, check_name,
+    clamped,
+};
 use super::{Aborted, ExecIo, Input};
 use crate::model::Mode;
 
 /// Answers that may be outstanding.
 const WINDOW: u64 = 4_096;
 
-/// How much is encoded at once.
-const CHUNK_BYTES: usize = 256 * 1024;
-
-/// How many complaints of the sink are kept.
-const COMPLAINTS_KEPT: usize = 16;
-
-/// How much of one complaint is kept.
-const COMPLAINT_BYTES: usize = 1_024;
-
-/// Modification times are sent as at most this, 2106: some sinks refuse what their clock cannot
-/// express.
-const LATEST_MTIME: i64 = u32::MAX as i64;
-
-/// Where the bytes of a file come from.
-#[derive(Clone, Debug)]
-pub enum Content {
-    /// A local file, read while it is sent.
-    Path(PathBuf),
-    /// These.
-    Bytes(Vec<u8>),
-}
-
-/// One step through the tree that is sent.
-///
-/// Names are single path components. Every `EnterDir` has its `LeaveDir`.
-#[derive(Clone, Debug)]
-pub enum ScpRecord {
-    /// A folder is made, or entered where it exists; what follows lies in it.
-    EnterDir {
-        /// Its name.
-        name: Vec<u8>,
-        /// Its permission bits, set when it is left.
-        mode: Mode,
-        /// Its modification time in seconds since 1970; clamped to what SCP can carry.
-        mtime: Option<i64>,
-    },
-    /// A file.
-    File {
-        /// Its name.
-        name: Vec<u8>,
-        /// Its permission bits. The host's kernel clears setuid and setgid when the sink writes, so
-        /// these two arrive only on empty files.
-        mode: Mode,
-        /// Its modification time in seconds since 1970; clamped to what SCP can carry.
-        mtime: Option<i64>,
-        /// The size that it must have.
-        size_bytes: u64,
-        /// Its bytes.
-        content: Content,
-    },
-    /// Back to the folder above.
-    LeaveDir,
-}
-
-/// What was sent and acknowledged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ScpReport {
-    /// Files.
-    pub files: u64,
-    /// Folders.
-    pub dirs: u64,
-    /// Bytes of content.
-    pub content_bytes: u64,
-}
-
-/// The upload is not complete.
-#[derive(Clone, Debug, PartialEq, Eq, Error, Diagnostic)]
-pub enum ScpError {
-    /// A local file is not what it was when it was looked at.
-    #[error("{path} changed while it was sent: {reason}")]
-    #[diagnostic(
-        code(hostsync::transport::source_changed),
-        help("plan again when nobody writes to the source")
-    )]
-    SourceChanged {
-        /// The file.
-        path: String,
-        /// What is different.
-        reason: String,
-    },
-    /// A name that cannot be sent.
-    #[error("the name `{name}` cannot be sent")]
-    #[diagnostic(
-        code(hostsync::transport::scp_name),
-        help("SCP cannot carry names that are empty, `.` or `..`, or hold a newline or a slash")
-    )]
-    Name {
-        /// The name, lossily decoded.
-        name: String,
-    },
-    /// The host could not write.
-    #[error("the host could not write: {}", .complaints.join("; "))]
-    #[diagnostic(
-        code(hostsync::transport::scp_refused),
-        help("make room or permit it on the host, then run the same command again")
-    )]
-    Refused {
-        /// What its `scp` said: causes first, then what followed from them. Never empty.
-        complaints: Vec<String>,
-    },
-    /// There is no working `scp` on the host.
-    #[error("`scp -t` does not work on the host (status {status})")]
-    #[diagnostic(
-        code(hostsync::transport::scp_unavailable),
-        help("install OpenSSH's or busybox' `scp` there")
-    )]
-    Unavailable {
-        /// Its exit status.
-        status: i32,
-    },
-    /// The answers do not add up.
-    #[error("the host confirmed the upload only in part: {reason}")]
-    #[diagnostic(
-        code(hostsync::transport::scp_incomplete),
-        help("run the same command again")
-    )]
-    Incomplete {
-        /// What is missing.
-        reason: String,
-    },
-}
-
-impl From<ScpError> for Aborted {
-    fn from(error: ScpError) -> Self {
-        Self(Box::new(error))
-    }
-}
-
-/// A file whose bytes are being sent.
-#[derive(Debug)]
-struct Sending {
-    /// For messages.
-    path: String,
-    source: Source,
-    left_bytes: u64,
-}
-
-#[derive(Debug)]
-enum Source {
-    File(File),
-    Bytes(std::io::Cursor<Vec<u8>>),
-}
-
 /// Sends records to a sink; the [`ExecIo`] of the command that runs it.
+#[derive(Debug)]
 pub struct ScpUpload<'a> {
-    records: Box<dyn Iterator<Item = ScpRecord> + 'a>,
-    progress: Box<dyn FnMut(u64) + 'a>,
+    source: Source<'a>,
     sending: Option<Sending>,
     is_all_encoded: bool,
-    failure: Option<ScpError>,
-    report: ScpReport,
     /// Answers that are due for what was encoded so far.
     expected: u64,
     replies: Replies,
 }
 
-impl std::fmt::Debug for ScpUpload<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ScpUpload")
-            .field("sending", &self.sending)
-            .field("expected", &self.expected)
-            .field("replies", &self.replies)
-            .finish_non_exhaustive()
-    }
-}
-
 impl<'a> ScpUpload<'a> {
     /// An upload of these records; `nonce` is in the markers that the command prints.
-    pub fn new(nonce: &str, records: impl IntoIterator<Item = ScpRecord, IntoIter: 'a>) -> Self {
+    pub fn new(nonce: &str, records: impl IntoIterator<Item = UploadRecord, IntoIter: 'a>) -> Self {
         Self {
-            records: Box::new(records.into_iter()),
-            progress: Box::new(|_| {}),
+            source: Source::new(records),
             sending: None,
             is_all_encoded: false,
-            failure: None,
-            report: ScpReport::default(),
             // The sink announces itself.
             expected: 1,
-            replies: Replies::new(nonce),
+            replies: Replies::new(nonce, "scp", &[]),
         }
     }
 
     /// Calls `progress` with every number of content bytes that is handed to the connection.
     #[must_use]
     pub fn on_progress(mut self, progress: impl FnMut(u64) + 'a) -> Self {
-        self.progress = Box::new(progress);
+        self.source.set_progress(progress);
         self
     }
 
@@ -219,58 +52,50 @@ impl<'a> ScpUpload<'a> {
     ///
     /// # Errors
     /// Unless the sink ended well and acknowledged every record.
-    pub fn finish(self) -> Result<ScpReport, ScpError> {
-        let Self {
-            failure,
-            replies,
-            expected,
-            is_all_encoded,
-            report,
-            ..
-        } = self;
-        if let Some(failure) = failure {
+    pub fn finish(self) -> Result<UploadReport, UploadError> {
+        if let Some(failure) = self.source.failure {
             return Err(failure);
         }
-        let incomplete = |reason: String| Err(ScpError::Incomplete { reason });
-        let acknowledged = replies.acknowledged;
-        if !replies.complaints.is_empty() {
-            return Err(ScpError::Refused {
-                complaints: causes_first(replies.complaints),
+        if !self.replies.complaints().is_empty() {
+            return Err(UploadError::Refused {
+                complaints: self.replies.into_complaints(),
             });
         }
-        match replies.state {
-            ReplyState::Noise(_) => return incomplete("its `scp` was never started".to_owned()),
-            ReplyState::Ended(status) if status != 0 && acknowledged == 0 => {
-                return Err(ScpError::Unavailable { status });
+        let acknowledged = self.replies.acknowledged;
+        match self.replies.status()? {
+            0 => {}
+            status if acknowledged == 0 => {
+                return Err(UploadError::Unavailable {
+                    program: "scp",
+                    status,
+                });
             }
-            ReplyState::Ended(0) => {}
-            ReplyState::Ended(status) => {
-                return incomplete(format!("its `scp` ended with status {status}"));
-            }
-            ReplyState::Between | ReplyState::Line(_) => {
-                return incomplete("the end of its answer is missing".to_owned());
+            status => {
+                let reason = format!("its `scp` ended with status {status}");
+                return Err(UploadError::incomplete(reason));
             }
         }
-        if !is_all_encoded || acknowledged != expected {
-            return incomplete(format!("{acknowledged} of {expected} answers came"));
+        if !self.is_all_encoded || acknowledged != self.expected {
+            let reason = format!("{acknowledged} of {} answers came", self.expected);
+            return Err(UploadError::incomplete(reason));
         }
-        Ok(report)
+        Ok(self.source.report)
     }
 
     /// Encodes the start of a record. Answers to come are counted here, so that none can be
     /// forgotten.
-    fn encode(&mut self, record: ScpRecord, buffer: &mut Vec<u8>) -> Result<(), ScpError> {
+    fn encode(&mut self, record: UploadRecord, buffer: &mut Vec<u8>) -> Result<(), UploadError> {
         match record {
-            ScpRecord::EnterDir { name, mode, mtime } => {
+            UploadRecord::EnterDir { name, mode, mtime } => {
                 check_name(&name)?;
                 self.encode_header(b'D', mode, mtime, 0, &name, buffer);
-                self.report.dirs += 1;
+                self.source.report.dirs += 1;
             }
-            ScpRecord::LeaveDir => {
+            UploadRecord::LeaveDir => {
                 buffer.extend_from_slice(b"E\n");
                 self.expected += 1;
             }
-            ScpRecord::File {
+            UploadRecord::File {
                 name,
                 mode,
                 mtime,
@@ -278,11 +103,10 @@ impl<'a> ScpUpload<'a> {
                 content,
             } => {
                 check_name(&name)?;
-                // Opened first: once the header is out there is no way back.
-                let sending = open(&name, content, size_bytes)?;
+                let sending = Sending::open(&name, content, size_bytes)?;
                 self.encode_header(b'C', mode, mtime, size_bytes, &name, buffer);
                 self.sending = Some(sending);
-                self.report.files += 1;
+                self.source.report.files += 1;
             }
         }
         Ok(())
@@ -297,8 +121,7 @@ impl<'a> ScpUpload<'a> {
         name: &[u8],
         buffer: &mut Vec<u8>,
     ) {
-        if let Some(mtime) = mtime {
-            let mtime = mtime.clamp(0, LATEST_MTIME);
+        if let Some(mtime) = mtime.map(clamped) {
             buffer.extend_from_slice(format!("T{mtime} 0 {mtime} 0\n").as_bytes());
             self.expected += 1;
         }
@@ -309,45 +132,22 @@ impl<'a> ScpUpload<'a> {
         self.expected += 1;
     }
 
-    /// Encodes more of the file that is being sent.
-    fn encode_content(
-        &mut self,
-        mut sending: Sending,
-        buffer: &mut Vec<u8>,
-    ) -> Result<(), ScpError> {
-        let room = u64::try_from(CHUNK_BYTES.saturating_sub(buffer.len())).unwrap_or(u64::MAX);
-        let wanted = room.min(sending.left_bytes);
-        let count = match &mut sending.source {
-            Source::File(file) => file.take(wanted).read_to_end(buffer),
-            Source::Bytes(bytes) => bytes.take(wanted).read_to_end(buffer),
-        }
-        .map_err(|error| changed(&sending.path, plain_reason(&error)))?;
-        let count = u64::try_from(count).unwrap_or(u64::MAX);
-        if count < wanted {
-            return Err(changed(&sending.path, "it became shorter".to_owned()));
-        }
-        (self.progress)(count);
-        self.report.content_bytes += count;
-        sending.left_bytes -= count;
-        if sending.left_bytes == 0 {
-            buffer.push(0);
-            self.expected += 1;
-        } else {
-            self.sending = Some(sending);
-        }
-        Ok(())
-    }
-
-    fn fill(&mut self, buffer: &mut Vec<u8>) -> Result<(), ScpError> {
+    fn fill(&mut self, buffer: &mut Vec<u8>) -> Result<(), UploadError> {
         while buffer.len() < CHUNK_BYTES {
-            if let Some(sending) = self.sending.take() {
-                self.encode_content(sending, buffer)?;
+            if let Some(mut sending) = self.sending.take() {
+                self.source.read(&mut sending, buffer)?;
+                if sending.is_read() {
+                    buffer.push(0);
+                    self.expected += 1;
+                } else {
+                    self.sending = Some(sending);
+                }
                 continue;
             }
             if self.expected.saturating_sub(self.replies.acknowledged) >= WINDOW {
                 break;
             }
-            let Some(record) = self.records.next() else {
+            let Some(record) = self.source.next() else {
                 self.is_all_encoded = true;
                 break;
             };
@@ -360,11 +160,11 @@ impl<'a> ScpUpload<'a> {
 impl ExecIo for ScpUpload<'_> {
     fn next_input(&mut self, buffer: &mut Vec<u8>) -> Result<Input, Aborted> {
         // After a complaint nothing that is sent is sure to be taken for what it is.
-        if !self.replies.complaints.is_empty() || self.is_all_encoded {
+        if !self.replies.complaints().is_empty() || self.is_all_encoded {
             return Ok(Input::End);
         }
         if let Err(error) = self.fill(buffer) {
-            self.failure = Some(error.clone());
+            self.source.failure = Some(error.clone());
             return Err(error.into());
         }
         Ok(match (buffer.is_empty(), self.is_all_encoded) {
@@ -379,175 +179,13 @@ impl ExecIo for ScpUpload<'_> {
     }
 }
 
-fn changed(path: &str, reason: String) -> ScpError {
-    ScpError::SourceChanged {
-        path: path.to_owned(),
-        reason,
-    }
-}
-
-fn check_name(name: &[u8]) -> Result<(), ScpError> {
-    let is_sendable = !matches!(name, b"" | b"." | b"..")
-        && !name.iter().any(|byte| matches!(byte, b'/' | b'\n' | 0));
-    if is_sendable {
-        Ok(())
-    } else {
-        Err(ScpError::Name {
-            name: String::from_utf8_lossy(name).into_owned(),
-        })
-    }
-}
-
-fn open(name: &[u8], content: Content, size_bytes: u64) -> Result<Sending, ScpError> {
-    let (path, source, found_bytes) = match content {
-        Content::Path(path) => {
-            let (file, found_bytes) = open_file(&path)?;
-            (path.display().to_string(), Source::File(file), found_bytes)
-        }
-        Content::Bytes(bytes) => {
-            let found_bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-            let name = String::from_utf8_lossy(name).into_owned();
-            (
-                name,
-                Source::Bytes(std::io::Cursor::new(bytes)),
-                found_bytes,
-            )
-        }
-    };
-    if found_bytes != size_bytes {
-        let reason = format!("it has {found_bytes} bytes and had {size_bytes}");
-        return Err(changed(&path, reason));
-    }
-    Ok(Sending {
-        path,
-        source,
-        left_bytes: size_bytes,
-    })
-}
-
-fn open_file(path: &Path) -> Result<(File, u64), ScpError> {
-    let refuse = |error: std::io::Error| changed(&path.display().to_string(), plain_reason(&error));
-    // What is a pipe by now must not keep us waiting.
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-        .open(path)
-        .map_err(refuse)?;
-    let meta = file.metadata().map_err(refuse)?;
-    if !meta.is_file() {
-        let reason = "it is no longer a regular file".to_owned();
-        return Err(changed(&path.display().to_string(), reason));
-    }
-    Ok((file, meta.len()))
-}
-
-/// What the sink says about itself follows from what the system said to it.
-fn causes_first(mut complaints: Vec<String>) -> Vec<String> {
-    complaints.sort_by_key(|text| {
-        [
-            "protocol error",
-            "expected control record",
-            "unexpected <newline>",
-        ]
-        .iter()
-        .any(|consequence| text.contains(consequence))
-    });
-    complaints
-}
-
-/// The answers of the sink, as they come.
-#[derive(Debug)]
-struct Replies {
-    start_marker: Vec<u8>,
-    end_marker: Vec<u8>,
-    state: ReplyState,
-    acknowledged: u64,
-    complaints: Vec<String>,
-}
-
-#[derive(Debug)]
-enum ReplyState {
-    /// The sink has not started; the last bytes, where the marker may have begun.
-    Noise(Vec<u8>),
-    /// An answer is over.
-    Between,
-    /// Inside a line, which is a complaint or the end marker.
-    Line(Vec<u8>),
-    /// The sink has ended with this status.
-    Ended(i32),
-}
-
-impl Replies {
-    fn new(nonce: &str) -> Self {
-        Self {
-            start_marker: format!("HOSTSYNC {nonce} scp\n").into_bytes(),
-            end_marker: format!("HOSTSYNC {nonce} end ").into_bytes(),
-            state: ReplyState::Noise(Vec::new()),
-            acknowledged: 0,
-            complaints: Vec::new(),
-        }
-    }
-
-    /// Takes in bytes; `Break` with the end marker.
-    fn take_in(&mut self, bytes: &[u8]) -> ControlFlow<()> {
-        for &byte in bytes {
-            match &mut self.state {
-                ReplyState::Noise(tail) => {
-                    tail.push(byte);
-                    if tail.ends_with(&self.start_marker) {
-                        self.state = ReplyState::Between;
-                    } else if tail.len() > 2 * self.start_marker.len() {
-                        tail.drain(..self.start_marker.len());
-                    }
-                }
-                ReplyState::Between => match byte {
-                    0 => self.acknowledged += 1,
-                    // Whether it could go on does not matter: we do not.
-                    1 | 2 => self.state = ReplyState::Line(Vec::new()),
-                    _ => self.state = ReplyState::Line(vec![byte]),
-                },
-                ReplyState::Line(line) if byte == b'\n' => {
-                    let line = std::mem::take(line);
-                    self.state = self.end_of(&line);
-                }
-                ReplyState::Line(line) => {
-                    if line.len() < COMPLAINT_BYTES {
-                        line.push(byte);
-                    }
-                }
-                ReplyState::Ended(_) => break,
-            }
-        }
-        match self.state {
-            ReplyState::Ended(_) => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
-        }
-    }
-
-    /// The state after a whole line.
-    fn end_of(&mut self, line: &[u8]) -> ReplyState {
-        if let Some(status) = line.strip_prefix(self.end_marker.as_slice()) {
-            let status = std::str::from_utf8(status).ok();
-            // A status that is no number is a failure all the same.
-            let status = status.and_then(|status| status.trim().parse().ok());
-            return ReplyState::Ended(status.unwrap_or(-1));
-        }
-        if self.complaints.len() < COMPLAINTS_KEPT {
-            let text = String::from_utf8_lossy(line);
-            let text = text.trim();
-            let text = text.strip_prefix("scp: ").unwrap_or(text);
-            self.complaints.push(text.to_owned());
-        }
-        ReplyState::Between
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::upload::Content;
 
-    fn file(name: &str, content: &[u8]) -> ScpRecord {
-        ScpRecord::File {
+    fn file(name: &str, content: &[u8]) -> UploadRecord {
+        UploadRecord::File {
             name: name.into(),
             mode: Mode::new(0o640),
             mtime: Some(-5),
@@ -569,16 +207,16 @@ mod tests {
     }
 
     fn sample() -> ScpUpload<'static> {
-        let dir = ScpRecord::EnterDir {
+        let dir = UploadRecord::EnterDir {
             name: b"d".to_vec(),
             mode: Mode::new(0o2755),
             mtime: None,
         };
-        ScpUpload::new("n", [dir, file("-f \"$x", b"ab"), ScpRecord::LeaveDir])
+        ScpUpload::new("n", [dir, file("-f \"$x", b"ab"), UploadRecord::LeaveDir])
     }
 
     /// The same upload, all sent, after these replies.
-    fn outcome(replies: &[u8]) -> Result<ScpReport, ScpError> {
+    fn outcome(replies: &[u8]) -> Result<UploadReport, UploadError> {
         let mut upload = sample();
         sent(&mut upload);
         // Byte by byte: no reply may depend on how the network cuts it.
@@ -603,7 +241,7 @@ mod tests {
         let report = outcome(b"noise without end HOSTSYNC n scp\n\0\0\0\0\0\0HOSTSYNC n end 0\n");
         assert_eq!(
             report,
-            Ok(ScpReport {
+            Ok(UploadReport {
                 files: 1,
                 dirs: 1,
                 content_bytes: 2
@@ -625,7 +263,7 @@ mod tests {
             b"HOSTSYNC m scp\n\0\0\0\0\0\0HOSTSYNC n end 0\n",
         ] {
             let error = outcome(replies).expect_err("not complete");
-            assert!(matches!(error, ScpError::Incomplete { .. }), "{error}");
+            assert!(matches!(error, UploadError::Incomplete { .. }), "{error}");
         }
     }
 
@@ -633,7 +271,10 @@ mod tests {
     fn scp_that_is_not_there_is_told_apart() {
         assert_eq!(
             outcome(b"HOSTSYNC n scp\nHOSTSYNC n end 127\n"),
-            Err(ScpError::Unavailable { status: 127 })
+            Err(UploadError::Unavailable {
+                program: "scp",
+                status: 127
+            })
         );
     }
 
@@ -692,7 +333,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("source");
         let upload_of = |size_bytes| {
-            let record = ScpRecord::File {
+            let record = UploadRecord::File {
                 name: b"f".to_vec(),
                 mode: Mode::new(0o644),
                 mtime: None,
@@ -720,7 +361,7 @@ mod tests {
         }
         assert!(matches!(
             upload.finish(),
-            Err(ScpError::SourceChanged { .. })
+            Err(UploadError::SourceChanged { .. })
         ));
     }
 

@@ -15,3 +15,4 @@ mod prompt;
 mod reshaping;
 mod round_trips;
 mod scenario;
+mod without_scp;

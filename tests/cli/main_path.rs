@@ -59,6 +59,7 @@ fn write_everything(root: &Path) {
         "read-only",
         "private",
         "public",
+        "shared",
     ];
     for folder in folders {
         fs::create_dir_all(root.join(folder)).expect("our folder");
@@ -92,6 +93,13 @@ fn write_everything(root: &Path) {
         let link = [b"link to ", odd].concat();
         symlink(name, root.join(OsStr::from_bytes(&link))).expect("our folder");
     }
+    // Paths around and far above the lengths that archives and commands once had as limits.
+    for len in [80, 100, 255] {
+        let name = "long ".repeat(len / 5);
+        let folder = root.join(&name).join(&name);
+        fs::create_dir_all(&folder).expect("our folder");
+        fs::write(folder.join(&name), &name).expect("our folder");
+    }
     let links = [
         ("to nowhere", "/no/such/place"),
         ("to a file", "sub/deeper/deepest/file"),
@@ -113,13 +121,18 @@ fn write_everything(root: &Path) {
         file.and_then(|file| file.set_modified(time))
             .expect("our file");
     }
-    for (name, mode) in [("read-only", 0o555), ("private", 0o700), ("public", 0o1777)] {
+    for (name, mode) in [
+        ("read-only", 0o555),
+        ("private", 0o700),
+        ("public", 0o1777),
+        ("shared", 0o2755),
+    ] {
         chmod(&root.join(name), mode);
     }
 }
 
 /// Plan, apply, an empty plan, one edit, a plan of just that, apply, an empty plan.
-fn walk(hosts: &[&Host]) {
+pub(crate) fn walk(hosts: &[&Host]) -> Scenario {
     let scenario = Scenario::with(
         hosts,
         &json!([
@@ -178,6 +191,7 @@ fn walk(hosts: &[&Host]) {
     scenario.apply();
     expect_agreement();
     scenario.expect_nothing_to_do();
+    scenario
 }
 
 #[test]
@@ -191,16 +205,6 @@ fn hosts_that_have_busybox_alone_get_everything_and_then_just_the_edit() {
     let hosts = ["127.2.0.4", "127.2.0.5"].map(Dropbear::start);
     hosts.iter().for_each(install_scp);
     walk(&[&hosts[0], &hosts[1]]);
-}
-
-#[test]
-fn host_without_scp_says_what_is_missing_and_is_left_alone() {
-    let host = Dropbear::start("127.2.0.6");
-    let scenario = Scenario::of_folder(&host);
-    scenario.write("src/file", "text");
-    let output = scenario.run(&["apply", "--auto-approve"]).expect(3);
-    output.expect_stdout(&["no scp command", "install"]);
-    assert!(!host.dir().join("dest").exists());
 }
 
 #[test]

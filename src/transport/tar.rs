@@ -1,0 +1,591 @@
+//! The tar stream: a tree of files as one archive, for hosts without `scp`.
+//!
+//! The archive is in GNU's format, which GNU tar, busybox and toybox read alike: long names have an
+//! entry of their own in front, and sizes above 8 GiB are binary. Nothing is acknowledged on the
+//! way. The exit status says whether the archive was taken; what lies on the host is verified later.
+//!
+//! The command is `tar -xpof -`, with an empty umask and standard error merged into standard output.
+
+use std::ops::ControlFlow;
+
+use tar::{EntryType, Header};
+
+use super::upload::{
+    CHUNK_BYTES, Replies, Sending, Source, UploadError, UploadRecord, UploadReport, check_name,
+    clamped,
+};
+use super::{Aborted, ExecIo, Input};
+use crate::model::Mode;
+
+/// Everything in an archive is padded to whole blocks.
+const BLOCK_BYTES: usize = 512;
+
+/// How many bytes of a path fit into a header.
+const NAME_BYTES: usize = 100;
+
+/// GNU tar says this of every file whose time its clock has not reached, or finds too old.
+const REMARKS: [&str; 2] = [": time stamp ", ": implausibly old time stamp "];
+
+/// What a shell says of a command that is not there or cannot be run.
+const NOT_RUN: [i32; 2] = [126, 127];
+
+/// Sends records as an archive; the [`ExecIo`] of the command that unpacks it.
+#[derive(Debug)]
+pub struct TarUpload<'a> {
+    source: Source<'a>,
+    /// The file that is being sent, and how many bytes pad it.
+    sending: Option<(Sending, usize)>,
+    /// Path of the folder that records lie in, with a slash at its end unless it is empty.
+    path: Vec<u8>,
+    /// The folders that were entered and not left.
+    open: Vec<OpenDir>,
+    is_all_encoded: bool,
+    replies: Replies,
+}
+
+#[derive(Debug)]
+struct OpenDir {
+    /// Length of the path of the folder above.
+    parent_len: usize,
+    mode: Mode,
+    mtime: Option<i64>,
+}
+
+impl<'a> TarUpload<'a> {
+    /// An upload of these records; `nonce` is in the markers that the command prints.
+    pub fn new(nonce: &str, records: impl IntoIterator<Item = UploadRecord, IntoIter: 'a>) -> Self {
+        Self {
+            source: Source::new(records),
+            sending: None,
+            path: Vec::new(),
+            open: Vec::new(),
+            is_all_encoded: false,
+            replies: Replies::new(nonce, "tar", &REMARKS),
+        }
+    }
+
+    /// Calls `progress` with every number of content bytes that is handed to the connection.
+    #[must_use]
+    pub fn on_progress(mut self, progress: impl FnMut(u64) + 'a) -> Self {
+        self.source.set_progress(progress);
+        self
+    }
+
+    /// What became of the upload, after the command has ended.
+    ///
+    /// # Errors
+    /// Unless everything was sent and the host's `tar` ended well.
+    pub fn finish(self) -> Result<UploadReport, UploadError> {
+        if let Some(failure) = self.source.failure {
+            return Err(failure);
+        }
+        let status = self.replies.status()?;
+        if NOT_RUN.contains(&status) {
+            return Err(UploadError::Unavailable {
+                program: "tar",
+                status,
+            });
+        }
+        if status != 0 {
+            let complaints = self.replies.into_complaints();
+            return Err(if complaints.is_empty() {
+                UploadError::incomplete(format!("its `tar` ended with status {status}"))
+            } else {
+                UploadError::Refused { complaints }
+            });
+        }
+        if !self.is_all_encoded {
+            return Err(UploadError::incomplete("its `tar` ended early"));
+        }
+        Ok(self.source.report)
+    }
+
+    fn encode(&mut self, record: UploadRecord, buffer: &mut Vec<u8>) -> Result<(), UploadError> {
+        match record {
+            UploadRecord::EnterDir { name, mode, mtime } => {
+                check_name(&name)?;
+                let parent_len = self.path.len();
+                self.path.extend_from_slice(&name);
+                self.path.push(b'/');
+                // Whatever it is to become, it has to be filled first.
+                let open_mode = Mode::new(mode.bits() | 0o700);
+                encode_header(
+                    EntryType::Directory,
+                    &self.path,
+                    open_mode,
+                    mtime,
+                    0,
+                    buffer,
+                );
+                self.open.push(OpenDir {
+                    parent_len,
+                    mode,
+                    mtime,
+                });
+                self.source.report.dirs += 1;
+            }
+            UploadRecord::LeaveDir => {
+                if let Some(dir) = self.open.pop() {
+                    // Once more: busybox sets a time at once, and then what is put into the folder
+                    // changes it.
+                    let OpenDir { mode, mtime, .. } = dir;
+                    encode_header(EntryType::Directory, &self.path, mode, mtime, 0, buffer);
+                    self.path.truncate(dir.parent_len);
+                }
+            }
+            UploadRecord::File {
+                name,
+                mode,
+                mtime,
+                size_bytes,
+                content,
+            } => {
+                check_name(&name)?;
+                let sending = Sending::open(&name, content, size_bytes)?;
+                let path = [self.path.as_slice(), &name].concat();
+                encode_header(EntryType::Regular, &path, mode, mtime, size_bytes, buffer);
+                self.sending = Some((sending, padding(size_bytes)));
+                self.source.report.files += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn fill(&mut self, buffer: &mut Vec<u8>) -> Result<(), UploadError> {
+        while buffer.len() < CHUNK_BYTES {
+            if let Some((mut sending, padding)) = self.sending.take() {
+                self.source.read(&mut sending, buffer)?;
+                if sending.is_read() {
+                    buffer.resize(buffer.len() + padding, 0);
+                } else {
+                    self.sending = Some((sending, padding));
+                }
+                continue;
+            }
+            let Some(record) = self.source.next() else {
+                // Two empty blocks are the end.
+                buffer.resize(buffer.len() + 2 * BLOCK_BYTES, 0);
+                self.is_all_encoded = true;
+                break;
+            };
+            self.encode(record, buffer)?;
+        }
+        Ok(())
+    }
+
+    /// Whether it goes on without something that it could not make: GNU tar does, to the end of the
+    /// archive. Other lines may come from anything that writes to standard error there.
+    fn is_in_vain(&self) -> bool {
+        let complaints = self.replies.complaints();
+        complaints.iter().any(|text| text.contains(": Cannot "))
+    }
+}
+
+impl ExecIo for TarUpload<'_> {
+    fn next_input(&mut self, buffer: &mut Vec<u8>) -> Result<Input, Aborted> {
+        if self.is_all_encoded || self.is_in_vain() {
+            return Ok(Input::End);
+        }
+        if let Err(error) = self.fill(buffer) {
+            self.source.failure = Some(error.clone());
+            return Err(error.into());
+        }
+        Ok(Input::Ready)
+    }
+
+    fn output(&mut self, bytes: &[u8]) -> Result<ControlFlow<()>, Aborted> {
+        Ok(self.replies.take_in(bytes))
+    }
+}
+
+/// How many bytes are missing to a whole block.
+fn padding(size_bytes: u64) -> usize {
+    let block = BLOCK_BYTES as u64;
+    usize::try_from(size_bytes.next_multiple_of(block) - size_bytes).expect("less than a block")
+}
+
+fn encode_header(
+    entry_type: EntryType,
+    path: &[u8],
+    mode: Mode,
+    mtime: Option<i64>,
+    size_bytes: u64,
+    buffer: &mut Vec<u8>,
+) {
+    if path.len() > NAME_BYTES {
+        let mut long = path.to_vec();
+        long.push(0);
+        let len = long.len() as u64;
+        let mode = Mode::new(0o644);
+        encode_block(
+            EntryType::GNULongName,
+            b"././@LongLink",
+            mode,
+            0,
+            len,
+            buffer,
+        );
+        long.resize(long.len() + padding(len), 0);
+        buffer.append(&mut long);
+    }
+    let mtime = mtime.map_or(0, clamped);
+    encode_block(entry_type, path, mode, mtime, size_bytes, buffer);
+}
+
+/// One block of header. A path that is too long for it is cut off.
+fn encode_block(
+    entry_type: EntryType,
+    path: &[u8],
+    mode: Mode,
+    mtime_s: u64,
+    size_bytes: u64,
+    buffer: &mut Vec<u8>,
+) {
+    let mut header = Header::new_gnu();
+    let name = &path[..path.len().min(NAME_BYTES)];
+    header.as_old_mut().name[..name.len()].copy_from_slice(name);
+    header.set_entry_type(entry_type);
+    header.set_mode(mode.bits());
+    // Whose it is to be is up to the login.
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(mtime_s);
+    header.set_size(size_bytes);
+    header.set_cksum();
+    buffer.extend_from_slice(header.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::fs;
+    use std::io::Write as _;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::fs::MetadataExt as _;
+    use std::path::Path;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::transport::upload::Content;
+
+    const START: &[u8] = b"HOSTSYNC n tar\n";
+
+    fn dir(name: &[u8], mode: u32, mtime: i64) -> UploadRecord {
+        UploadRecord::EnterDir {
+            name: name.to_vec(),
+            mode: Mode::new(mode),
+            mtime: Some(mtime),
+        }
+    }
+
+    fn file(name: &[u8], mode: u32, mtime: i64, bytes: &[u8]) -> UploadRecord {
+        UploadRecord::File {
+            name: name.to_vec(),
+            mode: Mode::new(mode),
+            mtime: Some(mtime),
+            size_bytes: bytes.len() as u64,
+            content: Content::Bytes(bytes.to_vec()),
+        }
+    }
+
+    /// Everything that the upload sends.
+    fn sent(upload: &mut TarUpload<'_>) -> Vec<u8> {
+        let mut all = Vec::new();
+        loop {
+            let mut buffer = Vec::new();
+            match upload.next_input(&mut buffer).expect("nothing fails") {
+                Input::Ready => all.append(&mut buffer),
+                Input::Wait => panic!("there is nothing to wait for"),
+                Input::End => return all,
+            }
+        }
+    }
+
+    /// What this system's tar makes of an archive: standard output, and whether it was content.
+    fn tar(args: &[&str], archive: &[u8]) -> (String, bool) {
+        let mut child = Command::new("tar")
+            .args(args)
+            .env("LC_ALL", "C")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("there is a tar");
+        let mut input = child.stdin.take().expect("it is piped");
+        input.write_all(archive).expect("it reads");
+        drop(input);
+        let output = child.wait_with_output().expect("it ends");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (text, output.status.success())
+    }
+
+    fn unpacked(archive: &[u8]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().to_str().expect("plain");
+        let (_, is_well) = tar(&["-xpof", "-", "-C", path], archive);
+        assert!(is_well);
+        folder
+    }
+
+    /// Permission bits, modification time and content; of folders the size is left out.
+    fn looks(path: &Path) -> (u32, i64, Vec<u8>) {
+        let meta = fs::symlink_metadata(path).expect("it is there");
+        let content = if meta.is_file() {
+            fs::read(path).expect("readable")
+        } else {
+            Vec::new()
+        };
+        (meta.mode() & 0o7777, meta.mtime(), content)
+    }
+
+    #[test]
+    fn archive_becomes_the_tree_with_bytes_modes_and_times() {
+        let big = vec![7; 3 * CHUNK_BYTES + 1];
+        let upload = &mut TarUpload::new(
+            "n",
+            [
+                dir(b"0", 0o2750, 1_000_000_000),
+                file(b"empty", 0o6755, 5, b""),
+                dir(b"-d", 0o500, 0),
+                file(b"big", 0o444, 1_234_567_890, &big),
+                UploadRecord::LeaveDir,
+                file(b"a \"$x\\n", 0o4711, 2_000_000_000, &[1; 512]),
+                dir(b"nothing in it", 0o1777, 9),
+                UploadRecord::LeaveDir,
+                UploadRecord::LeaveDir,
+                file(b"-f", 0o600, i64::MAX, b"last"),
+            ],
+        );
+        let archive = sent(upload);
+        assert_eq!(archive.len() % BLOCK_BYTES, 0);
+        let folder = unpacked(&archive);
+        for (name, mode, mtime, content) in [
+            ("0", 0o2750, 1_000_000_000, b"".as_slice()),
+            ("0/empty", 0o6755, 5, b""),
+            ("0/-d", 0o500, 0, b""),
+            ("0/-d/big", 0o444, 1_234_567_890, &big),
+            ("0/a \"$x\\n", 0o4711, 2_000_000_000, &[1; 512]),
+            ("0/nothing in it", 0o1777, 9, b""),
+            ("-f", 0o600, LATEST, b"last"),
+        ] {
+            let expected = (mode, mtime, content.to_vec());
+            assert!(looks(&folder.path().join(name)) == expected, "{name}");
+        }
+    }
+
+    const LATEST: i64 = u32::MAX as i64;
+
+    #[test]
+    fn paths_of_every_length_arrive_and_so_do_bytes_that_are_no_text() {
+        // Around the lengths at which the format changes, and as long as a name may be.
+        for len in [98, 99, 100, 101, 102, 155, 156, 254, 255] {
+            let name = vec![0xe9; len];
+            let mut upload = TarUpload::new(
+                "n",
+                [
+                    dir(&name, 0o755, 1),
+                    file(&name, 0o644, 2, b"x"),
+                    dir(b"d", 0o755, 3),
+                    file(&name, 0o644, 4, b"y"),
+                    UploadRecord::LeaveDir,
+                    UploadRecord::LeaveDir,
+                    file(b"after", 0o644, 5, b"z"),
+                ],
+            );
+            let folder = unpacked(&sent(&mut upload));
+            let name = OsStr::from_bytes(&name);
+            let outer = folder.path().join(name);
+            assert_eq!(looks(&outer).1, 1, "{len}");
+            assert_eq!(looks(&outer.join(name)), (0o644, 2, b"x".to_vec()));
+            assert_eq!(looks(&outer.join("d")).1, 3, "{len}");
+            assert_eq!(looks(&outer.join("d").join(name)).2, b"y");
+            assert_eq!(looks(&folder.path().join("after")).2, b"z");
+        }
+    }
+
+    #[test]
+    fn size_that_octal_digits_cannot_express_is_understood() {
+        const SIZE_BYTES: u64 = 9 << 30;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("sparse");
+        let sparse = fs::File::create(&path).expect("our folder");
+        sparse.set_len(SIZE_BYTES).expect("it takes no room");
+        let record = UploadRecord::File {
+            name: b"huge".to_vec(),
+            mode: Mode::new(0o644),
+            mtime: None,
+            size_bytes: SIZE_BYTES,
+            content: Content::Path(path),
+        };
+        let mut start = Vec::new();
+        TarUpload::new("n", [record])
+            .next_input(&mut start)
+            .expect("nothing fails");
+        assert!(start.len() <= CHUNK_BYTES);
+        // The rest is missing, which it does not like, but it has read the header.
+        let (listing, _) = tar(&["-tvf", "-"], &start);
+        assert!(listing.contains(" 9663676416 "), "{listing}");
+    }
+
+    #[test]
+    fn no_file_is_ever_held_whole() {
+        let big = vec![7; 5 * CHUNK_BYTES];
+        let mut upload = TarUpload::new("n", [file(b"big", 0o644, 0, &big)]);
+        let mut buffer = Vec::new();
+        while upload.next_input(&mut buffer).expect("nothing fails") == Input::Ready {
+            assert!(buffer.len() <= CHUNK_BYTES + 3 * BLOCK_BYTES);
+            buffer.clear();
+        }
+    }
+
+    /// A small upload, all sent, after these replies.
+    fn outcome(replies: &[u8]) -> Result<UploadReport, UploadError> {
+        let mut upload = TarUpload::new(
+            "n",
+            [
+                dir(b"d", 0o755, 0),
+                file(b"f", 0o644, 0, b"ab"),
+                UploadRecord::LeaveDir,
+            ],
+        );
+        sent(&mut upload);
+        // Byte by byte: no reply may depend on how the network cuts it.
+        for byte in replies {
+            let _ = upload.output(&[*byte]).expect("never fails");
+        }
+        upload.finish()
+    }
+
+    #[test]
+    fn status_zero_is_a_success_whatever_was_remarked() {
+        let success = Ok(UploadReport {
+            files: 1,
+            dirs: 1,
+            content_bytes: 2,
+        });
+        for said in [
+            "",
+            "tar: d/f: time stamp 2033-05-18 03:33:20 is 9.5 s in the future\n",
+            "ERROR: ld.so: object 'x.so' cannot be preloaded: ignored.\n",
+        ] {
+            let replies = format!("welcome\nHOSTSYNC n tar\n{said}HOSTSYNC n end 0\n");
+            assert_eq!(outcome(replies.as_bytes()), success);
+        }
+    }
+
+    #[test]
+    fn missing_marker_is_never_a_success() {
+        for replies in [
+            "",
+            "HOSTSYNC n end 0\n",
+            "HOSTSYNC n tar\n",
+            "HOSTSYNC n tar\nHOSTSYNC n end 0",
+            "HOSTSYNC n tar\nHOSTSYNC n end x\n",
+            "HOSTSYNC n tar\nHOSTSYNC n end 2\n",
+            "HOSTSYNC m tar\nHOSTSYNC n end 0\n",
+            "HOSTSYNC n scp\nHOSTSYNC n end 0\n",
+        ] {
+            let error = outcome(replies.as_bytes()).expect_err("not complete");
+            assert!(matches!(error, UploadError::Incomplete { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn tar_that_ends_before_the_archive_does_is_never_a_success() {
+        let mut upload = TarUpload::new("n", [file(b"f", 0o644, 0, b"ab")]);
+        let _ = upload.output(START).expect("never fails");
+        let _ = upload.output(b"HOSTSYNC n end 0\n").expect("never fails");
+        let error = upload.finish().expect_err("not complete");
+        assert!(matches!(error, UploadError::Incomplete { .. }), "{error}");
+    }
+
+    #[test]
+    fn tar_that_is_not_there_is_told_apart() {
+        let replies = b"HOSTSYNC n tar\nsh: tar: not found\nHOSTSYNC n end 127\n";
+        let unavailable = UploadError::Unavailable {
+            program: "tar",
+            status: 127,
+        };
+        assert_eq!(outcome(replies), Err(unavailable));
+    }
+
+    #[test]
+    fn complaints_name_the_cause_first_and_leave_remarks_out() {
+        let error = outcome(
+            b"HOSTSYNC n tar\ntar: d: time stamp 2033-05-18 03:33:20 is 9.5 s in the future\ntar: \
+              d/f: Wrote only 512 of 1024 bytes\ntar: Exiting with failure status due to previous \
+              errors\nNo space left on device\nHOSTSYNC n end 2\n",
+        )
+        .expect_err("refused");
+        assert_eq!(
+            error.to_string(),
+            "the host could not write: No space left on device; d/f: Wrote only 512 of 1024 bytes; \
+             Exiting with failure status due to previous errors"
+        );
+    }
+
+    #[test]
+    fn nothing_is_sent_after_an_entry_that_could_not_be_made() {
+        let records = std::iter::repeat_with(|| file(b"f", 0o644, 0, b"x"));
+        let mut upload = TarUpload::new("n", records);
+        let _ = upload.output(START).expect("never fails");
+        let next = |upload: &mut TarUpload<'_>| upload.next_input(&mut Vec::new());
+        let _ = upload.output(b"tar: something else\n").expect("no failure");
+        assert_eq!(next(&mut upload).expect("goes on"), Input::Ready);
+        let complaint = b"tar: f: Cannot open: Permission denied\n";
+        let _ = upload.output(complaint).expect("no failure");
+        assert_eq!(next(&mut upload).expect("ends"), Input::End);
+    }
+
+    #[test]
+    fn names_that_would_lead_elsewhere_are_refused() {
+        for name in ["", ".", "..", "a/b", "/a", "a\nb", "a\0b"] {
+            for record in [
+                file(name.as_bytes(), 0o644, 0, b""),
+                dir(name.as_bytes(), 0o755, 0),
+            ] {
+                let mut upload = TarUpload::new("n", [record]);
+                let error = upload.next_input(&mut Vec::new()).expect_err("refused");
+                assert!(error.to_string().contains("cannot be sent"), "{name:?}");
+                assert!(matches!(upload.finish(), Err(UploadError::Name { .. })));
+            }
+        }
+    }
+
+    #[test]
+    fn source_that_became_shorter_ends_the_upload_and_is_named() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("source");
+        fs::write(&path, vec![b'x'; 2 * CHUNK_BYTES]).expect("written");
+        let record = UploadRecord::File {
+            name: b"f".to_vec(),
+            mode: Mode::new(0o644),
+            mtime: None,
+            size_bytes: 2 * CHUNK_BYTES as u64,
+            content: Content::Path(path.clone()),
+        };
+        let mut upload = TarUpload::new("n", [record]);
+        upload.next_input(&mut Vec::new()).expect("the first part");
+        fs::write(&path, b"").expect("written");
+        upload.next_input(&mut Vec::new()).expect_err("is shorter");
+        let error = upload.finish().expect_err("is shorter");
+        let text = error.to_string();
+        assert!(text.starts_with(&path.display().to_string()), "{text}");
+        assert!(matches!(error, UploadError::SourceChanged { .. }));
+    }
+
+    #[test]
+    fn progress_adds_up_to_the_content() {
+        let mut seen = 0;
+        let big = vec![7; 3 * CHUNK_BYTES + 1];
+        let records = [
+            file(b"a", 0o644, 0, &big),
+            file(b"b", 0o644, 0, b""),
+            file(b"c", 0o644, 0, b"xyz"),
+        ];
+        let mut upload = TarUpload::new("n", records).on_progress(|bytes| seen += bytes);
+        sent(&mut upload);
+        drop(upload);
+        assert_eq!(seen, big.len() as u64 + 3);
+    }
+}
