@@ -195,7 +195,9 @@ impl Run<'_> {
                 tracing::warn!(count, "left untouched because of conflicts");
                 HostOutcome::LeftAlone(format!("{count} conflicts"))
             }
-            HostResult::NotBegun => HostOutcome::LeftAlone("interrupted".to_owned()),
+            HostResult::NotBegun | HostResult::Interrupted => {
+                HostOutcome::LeftAlone("interrupted".to_owned())
+            }
         };
         for refused in &report.refused {
             tracing::warn!(path = refused.dest, "{}", refused.reason);

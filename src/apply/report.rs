@@ -36,6 +36,8 @@ pub enum HostResult {
     Failed(String),
     /// The run was interrupted before this host was begun.
     NotBegun,
+    /// The run was interrupted while this host was being sent to; nothing in place was changed there.
+    Interrupted,
 }
 
 /// What was done on one host.

@@ -87,6 +87,7 @@ pub(super) fn run(
         width: console.width(),
         color: console.color(),
         automation: console.is_automation(),
+        config: None,
     };
     console.data(b"\n");
     console.data(view::report::render(&report, &options).as_bytes());
@@ -118,7 +119,10 @@ fn exit_of(report: &Report) -> Exit {
         .iter()
         .map(|host| {
             let of_result = match &host.result {
-                HostResult::Done | HostResult::Unchanged | HostResult::NotBegun => Exit::Done,
+                HostResult::Done
+                | HostResult::Unchanged
+                | HostResult::NotBegun
+                | HostResult::Interrupted => Exit::Done,
                 HostResult::Conflicts(_) | HostResult::Stale(_) => Exit::Refused,
                 HostResult::Unreachable(_) | HostResult::Failed(_) => Exit::HostsFailed,
             };
