@@ -20,8 +20,6 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use std::time::Duration;
-
 use hostsync::apply::{HostReport, HostResult, OnConflict};
 use hostsync::config::{Exact, Excludes};
 use hostsync::model::{Kind, Node, RelPath, RemotePath};

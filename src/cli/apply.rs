@@ -89,6 +89,10 @@ pub(super) fn run(
         width: console.width(),
         color: console.color(),
         automation: console.is_automation(),
+        config: global
+            .config
+            .as_ref()
+            .map(|path| path.display().to_string()),
     };
     console.data(b"\n");
     console.data(view::report::render(&report, &options).as_bytes());

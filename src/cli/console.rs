@@ -116,10 +116,16 @@ impl Console {
             _ if self.verbosity == Verbosity::Quiet => ProgressMode::None,
             ProgressChoice::None => ProgressMode::None,
             ProgressChoice::Bars => ProgressMode::Bars,
-            ProgressChoice::Auto if self.err.can_redraw => ProgressMode::Bars,
+            // Bars and the lines of the log would be in each other's way.
+            ProgressChoice::Auto if self.err.can_redraw && !self.is_verbose() => ProgressMode::Bars,
             ProgressChoice::Auto | ProgressChoice::Plain => ProgressMode::Plain,
         };
         progress::observer(mode, rows)
+    }
+
+    /// Whether people want to know more than usual.
+    pub(super) fn is_verbose(&self) -> bool {
+        self.verbosity == Verbosity::Verbose
     }
 
     /// Whether output was lost for another reason than that nobody reads it any more.

@@ -106,7 +106,7 @@ impl<'a> Context<'a> {
         let nonce = Nonce::random();
         let run_id = &nonce.as_str()[..8];
         let folder = &self.config.settings.log_path;
-        self.log = Some(log::start_logs(folder, run_id)?);
+        self.log = Some(log::start_logs(folder, run_id, self.console.is_verbose())?);
         tracing::info!(
             command,
             version = env!("CARGO_PKG_VERSION"),

@@ -1,6 +1,7 @@
 //! From what is written to a [`Config`]: every rule that does not belong to one file format.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
@@ -265,6 +266,7 @@ fn check_host(raw: &RawHost, places: &Places<'_>, findings: &mut Findings) -> Op
         );
     }
     let (mappings, problem) = mappings(raw, places, findings);
+    let problems: Vec<String> = identity_problem(&auth).into_iter().chain(problem).collect();
     let (address, _) = address?;
     let (user, _) = user?;
     Some(Host {
@@ -278,8 +280,25 @@ fn check_host(raw: &RawHost, places: &Places<'_>, findings: &mut Findings) -> Op
             .map(|(group, _)| group.to_owned())
             .collect(),
         mappings,
-        problem,
+        problem: (!problems.is_empty()).then(|| problems.join("; ")),
     })
+}
+
+/// Why a host could not be logged in to with the key that it names.
+fn identity_problem(auth: &Auth) -> Option<String> {
+    let path = auth.identity_file.as_ref()?.as_path();
+    match path.try_exists() {
+        Ok(true) => None,
+        Ok(false) => Some(format!(
+            "`identity_file` {} does not exist; create it with `ssh-keygen`, correct the path, or \
+             leave the key out",
+            path.display()
+        )),
+        Err(error) => Some(format!(
+            "cannot look at `identity_file` {}: {error}; check who may read it",
+            path.display()
+        )),
+    }
 }
 
 /// Why a host cannot have this name; `None` when it can.
@@ -311,6 +330,12 @@ fn address_error(address: &str) -> Option<&'static str> {
         Some("the login name belongs into `user`")
     } else if address.matches(':').count() == 1 {
         Some("the port belongs into `port`")
+    } else if address
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.')
+        && address.parse::<Ipv4Addr>().is_err()
+    {
+        Some("an IPv4 address is four numbers from 0 to 255, without zeros before them")
     } else {
         None
     }
@@ -578,7 +603,11 @@ fn exclude(fields: Fields<'_>, findings: &mut Findings) -> Excludes {
         }
     }
     Excludes::new(patterns).unwrap_or_else(|error| {
-        findings.issue(Issue::new(IssueCode::InvalidGlob, error.to_string()));
+        findings.issue(
+            fields
+                .document
+                .issue(IssueCode::InvalidGlob, error.to_string()),
+        );
         Excludes::default()
     })
 }

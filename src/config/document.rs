@@ -34,6 +34,7 @@ pub(super) struct Document {
     pub(super) path: PathBuf,
     /// What people call it.
     name: String,
+    rank: usize,
     excerpt: Excerpt,
 }
 
@@ -43,6 +44,7 @@ impl Document {
         Arc::new(Self {
             path: file.path.clone(),
             name: file.shown.clone(),
+            rank: file.rank,
             excerpt: Excerpt {
                 text: hidden.into(),
                 context_lines,
@@ -52,7 +54,14 @@ impl Document {
 
     /// An issue of this file, without labels yet.
     pub(super) fn issue(&self, code: IssueCode, message: impl Into<String>) -> Issue {
-        Issue::new(code, message).with_source(NamedSource::new(&self.name, self.excerpt.clone()))
+        Issue::new(code, message, self.rank)
+            .with_source(NamedSource::new(&self.name, self.excerpt.clone()))
+    }
+
+    /// The number of the line that a place is in, from 1.
+    pub(super) fn line_of(&self, span: Span) -> usize {
+        let bytes = self.excerpt.text.bytes();
+        1 + bytes.take(span.start).filter(|byte| *byte == b'\n').count()
     }
 }
 
@@ -63,16 +72,18 @@ pub(super) struct FileName {
     pub(super) path: PathBuf,
     /// What people call it: relative where it lies below the current folder.
     pub(super) shown: String,
+    /// Its place among the files: the main file, the hosts, the mapper files as the hosts stand.
+    pub(super) rank: usize,
 }
 
 impl FileName {
-    pub(super) fn new(path: PathBuf, current_dir: &Path) -> Self {
+    pub(super) fn new(path: PathBuf, current_dir: &Path, rank: usize) -> Self {
         let shown = path
             .strip_prefix(current_dir)
             .unwrap_or(&path)
             .display()
             .to_string();
-        Self { path, shown }
+        Self { path, shown, rank }
     }
 }
 
@@ -174,6 +185,12 @@ impl Findings {
     }
 
     pub(super) fn remark(&mut self, path: &Path, text: impl Into<String>) {
-        self.remarks.push(Remark::new(path, text));
+        self.remarks.push(Remark::new(path, None, text));
+    }
+
+    pub(super) fn remark_at(&mut self, document: &Document, span: Span, text: impl Into<String>) {
+        let line = document.line_of(span);
+        self.remarks
+            .push(Remark::new(&document.path, Some(line), text));
     }
 }

@@ -22,6 +22,18 @@ pub enum ConfigError {
         /// The places, in the order in which they were looked at.
         looked_for: Vec<PathBuf>,
     },
+    /// The configuration file that was named is not there.
+    #[error("the configuration file {} does not exist", .path.display())]
+    #[diagnostic(
+        code(hostsync::config::no_such_file),
+        help(
+            "correct what names it: `--config`, or else the environment variable `HOSTSYNC_CONFIG`"
+        )
+    )]
+    NoSuchFile {
+        /// The file, as it was named.
+        path: PathBuf,
+    },
     /// The main file cannot be read.
     #[error("cannot read {}: {reason}", .path.display())]
     #[diagnostic(
@@ -53,7 +65,8 @@ pub enum ConfigError {
     Invalid {
         /// The main file.
         path: PathBuf,
-        /// Everything that is wrong, in all files.
+        /// Everything that is wrong, in all files: by file (the main file, the hosts, the mapper files
+        /// in the order of the hosts), then by place.
         #[related]
         issues: Vec<Issue>,
     },
@@ -129,6 +142,7 @@ impl IssueCode {
 #[derive(Debug)]
 pub struct Issue {
     code: IssueCode,
+    rank: usize,
     message: String,
     help: Option<String>,
     source: Option<NamedSource<Excerpt>>,
@@ -136,10 +150,11 @@ pub struct Issue {
 }
 
 impl Issue {
-    /// An issue that has no place inside a file.
-    pub(super) fn new(code: IssueCode, message: impl Into<String>) -> Self {
+    /// An issue that has no place inside a file. `rank` is that of the file that it belongs to.
+    pub(super) fn new(code: IssueCode, message: impl Into<String>, rank: usize) -> Self {
         Self {
             code,
+            rank,
             message: message.into(),
             help: None,
             source: None,
@@ -176,6 +191,12 @@ impl Issue {
             Some(close) => self.help(format!("did you mean `{close}`?")),
             None => self.help(format!("known here: {}", known.join(", "))),
         }
+    }
+
+    /// Where it stands among others: its file, and the place there.
+    pub(super) fn order(&self) -> (usize, usize) {
+        let first = self.labels.iter().map(LabeledSpan::offset).min();
+        (self.rank, first.unwrap_or(0))
     }
 
     /// What kind of issue it is.
@@ -286,14 +307,17 @@ pub enum SelectError {
 pub struct Remark {
     /// The file it is about.
     pub path: PathBuf,
+    /// The line in it, from 1; `None` where it is about all of the file.
+    pub line: Option<usize>,
     /// What was seen: small first letter, no dot at the end, without the path.
     pub text: String,
 }
 
 impl Remark {
-    pub(super) fn new(path: &Path, text: impl Into<String>) -> Self {
+    pub(super) fn new(path: &Path, line: Option<usize>, text: impl Into<String>) -> Self {
         Self {
             path: path.to_owned(),
+            line,
             text: text.into(),
         }
     }
@@ -301,7 +325,11 @@ impl Remark {
 
 impl fmt::Display for Remark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.text)
+        write!(f, "{}", self.path.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        write!(f, ": {}", self.text)
     }
 }
 

@@ -28,6 +28,9 @@ const PLAIN_HOST_KEYS: [&str; 6] = [
     "identity_file",
 ];
 
+/// The rank of the hosts among all files, by which issues are sorted. The mapper files follow.
+const HOSTS_RANK: usize = super::MAIN_RANK + 1;
+
 /// Where the files are.
 pub(super) struct InventoryPaths {
     /// `connection_info.json`.
@@ -42,7 +45,7 @@ pub(super) fn read(
     current_dir: &Path,
     findings: &mut Findings,
 ) -> Vec<RawHost> {
-    let file = FileName::new(paths.hosts.clone(), current_dir);
+    let file = FileName::new(paths.hosts.clone(), current_dir, HOSTS_RANK);
     let bytes = match std::fs::read(&file.path) {
         Ok(bytes) => bytes,
         Err(error) => {
@@ -50,6 +53,7 @@ pub(super) fn read(
                 Issue::new(
                     IssueCode::Unreadable,
                     format!("cannot read the hosts from {}: {error}", file.shown),
+                    HOSTS_RANK,
                 )
                 .help("`connection_info_path` in config.ini names the file"),
             );
@@ -74,7 +78,8 @@ pub(super) fn read(
             Some(name) => {
                 let path = paths.mapper_folder.join(&name);
                 used_files.insert(name);
-                read_mapper(&FileName::new(path, current_dir), findings)
+                let rank = HOSTS_RANK + 1 + hosts.len();
+                read_mapper(&FileName::new(path, current_dir, rank), findings)
             }
             // The check says what is wrong with its name.
             None => Err("it has no usable name".to_owned()),
@@ -178,11 +183,13 @@ fn read_list(
         Ok(root) => root,
         Err(error) => {
             let document = Document::new(file, &hide_in_broken(&text, content), 0);
-            findings.issue(
-                document
-                    .issue(IssueCode::Syntax, format!("not JSON: {}", error.message))
-                    .label(error.span, "here"),
-            );
+            let mut issue = document
+                .issue(IssueCode::Syntax, format!("not JSON: {}", error.message))
+                .label(error.span, "here");
+            if text.as_bytes().get(error.span.start) == Some(&b'#') {
+                issue = issue.help("a comment begins with `//`, or stands in `/* */`; not `#`");
+            }
+            findings.issue(issue);
             return None;
         }
     };

@@ -29,8 +29,8 @@ pub use digest::config_digest;
 pub use error::{ConfigError, Issue, IssueCode, Remark, SelectError};
 pub use select::select;
 pub use types::{
-    Auth, Config, Exact, Excludes, ExcludesError, Host, Mapping, MaxDelete, Modes, Passkey,
-    Settings, SymlinkPolicy,
+    Auth, CIPHERS, Config, Exact, Excludes, ExcludesError, Host, Mapping, MaxDelete, Modes,
+    Passkey, Settings, SymlinkPolicy,
 };
 
 use document::{Document, FileName, Findings, RawConfig, Span};
@@ -53,6 +53,9 @@ pub struct Loaded {
     pub remarks: Vec<Remark>,
 }
 
+/// The rank of the main file among all files, by which issues are sorted.
+const MAIN_RANK: usize = 0;
+
 /// Where a configuration is looked for, below the current folder, in this order.
 const USUAL_PLACES: [&str; 3] = ["hostsync.toml", "config.ini", "config/config.ini"];
 
@@ -60,17 +63,28 @@ const USUAL_PLACES: [&str; 3] = ["hostsync.toml", "config.ini", "config/config.i
 /// `config.ini` and `config/config.ini` in the current folder.
 ///
 /// # Errors
-/// When there is none; the error names the places.
+/// When the file that is named does not exist; when none is named and there is none, with the places
+/// that were looked at.
 pub fn find(explicit: Option<&Path>, environment: &Environment) -> Result<PathBuf, ConfigError> {
-    let places: Vec<PathBuf> = match explicit {
-        Some(path) => vec![path.to_owned()],
-        None => USUAL_PLACES.iter().map(PathBuf::from).collect(),
-    };
+    if let Some(named) = explicit {
+        let path = environment.current_dir.join(named);
+        // Where nobody may look, reading it says why.
+        return if path.try_exists().unwrap_or(true) {
+            Ok(path)
+        } else {
+            Err(ConfigError::NoSuchFile {
+                path: named.to_owned(),
+            })
+        };
+    }
+    let places = USUAL_PLACES.map(PathBuf::from);
     places
         .iter()
         .map(|place| environment.current_dir.join(place))
         .find(|place| place.exists())
-        .ok_or(ConfigError::NotFound { looked_for: places })
+        .ok_or_else(|| ConfigError::NotFound {
+            looked_for: places.to_vec(),
+        })
 }
 
 /// Reads a configuration and checks all of it.
@@ -91,7 +105,11 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, ConfigErro
     let mut findings = Findings::default();
     let config = read_old_form(&path, environment, &mut findings)?
         .map(|raw| check::check(raw, environment, &mut findings));
-    let Findings { issues, remarks } = findings;
+    let Findings {
+        mut issues,
+        remarks,
+    } = findings;
+    issues.sort_by_key(Issue::order);
     match config {
         Some(config) if issues.is_empty() => Ok(Loaded { config, remarks }),
         _ => Err(ConfigError::Invalid { path, issues }),
@@ -109,7 +127,7 @@ fn read_old_form(
         path: path.to_owned(),
         reason: error.to_string(),
     })?;
-    let file = FileName::new(path.to_owned(), &environment.current_dir);
+    let file = FileName::new(path.to_owned(), &environment.current_dir, MAIN_RANK);
     let hidden = |text: &str| mask::hide(text, &mask::values_of_secret_words(text));
     let text = match decode(bytes) {
         Ok(text) => text,

@@ -10,7 +10,7 @@ use super::check::{Fields, Places, dest_error, no_home};
 use super::document::{Findings, Node, RawTable, Value};
 use super::error::IssueCode;
 use super::inventory::InventoryPaths;
-use super::types::{MaxDelete, Modes, Settings};
+use super::types::{CIPHERS, MaxDelete, Modes, Settings};
 use crate::model::RemotePath;
 
 /// The keys of the settings.
@@ -74,7 +74,7 @@ pub(super) fn check(raw: &RawTable, places: &Places<'_>, findings: &mut Findings
         known_hosts_path: reader
             .path("known_hosts_path", "~/.ssh/known_hosts")
             .unwrap_or_default(),
-        autosync: reader.flag("autosync"),
+        autosync: reader.autosync(),
         sync_interval: reader.duration(
             "synctime",
             Duration::from_mins(1),
@@ -90,7 +90,7 @@ pub(super) fn check(raw: &RawTable, places: &Places<'_>, findings: &mut Findings
         modes: reader.modes(),
         diff_hide: reader.globs("diff_hide"),
         diff_show: reader.globs("diff_show"),
-        ciphers: Some(reader.words("ciphers")).filter(|ciphers| !ciphers.is_empty()),
+        ciphers: reader.ciphers(),
         compress: reader.flag("compress"),
     }
 }
@@ -182,6 +182,19 @@ impl<'a> Reader<'a> {
                 false
             }
         }
+    }
+
+    fn autosync(&mut self) -> bool {
+        let is_on = self.flag("autosync");
+        if let Some(node) = self.fields.get("autosync").filter(|_| is_on) {
+            self.findings.remark_at(
+                self.fields.document,
+                node.span,
+                "`autosync` is on, but nothing keeps syncing yet: run `hostsync apply` when something \
+                 has changed",
+            );
+        }
+        is_on
     }
 
     fn timeout(&mut self, key: &str, default_seconds: u64) -> Duration {
@@ -312,6 +325,22 @@ impl<'a> Reader<'a> {
                 Vec::new()
             }
         }
+    }
+
+    fn ciphers(&mut self) -> Option<Vec<String>> {
+        let ciphers = self.words("ciphers");
+        for cipher in &ciphers {
+            if let Some(node) = self.fields.get("ciphers")
+                && !CIPHERS.contains(&cipher.as_str())
+            {
+                self.findings.issue(
+                    self.fields
+                        .invalid(node, format!("unknown cipher `{cipher}`"), "in this list")
+                        .help(format!("known ciphers: {}", CIPHERS.join(", "))),
+                );
+            }
+        }
+        Some(ciphers).filter(|ciphers| !ciphers.is_empty())
     }
 
     fn globs(&mut self, key: &str) -> Vec<String> {

@@ -191,8 +191,22 @@ mod finding {
             error.contains("hostsync.toml, config.ini, config/config.ini"),
             "{error}"
         );
+        assert!(!error.contains("does not exist"), "{error}");
+    }
+
+    #[test]
+    fn named_file_that_is_missing_is_an_error_about_what_named_it() {
+        let site = Site::new();
         let error = find(Some(Path::new("x/y.ini")), &site.environment()).unwrap_err();
-        assert!(error.to_string().ends_with("x/y.ini"));
+        assert_eq!(
+            error.to_string(),
+            "the configuration file x/y.ini does not exist"
+        );
+        let help = error.help().unwrap().to_string();
+        assert!(
+            help.contains("--config") && help.contains("HOSTSYNC_CONFIG"),
+            "{help}"
+        );
     }
 
     #[test]
@@ -263,6 +277,28 @@ mod settings_file {
             settings.ciphers.unwrap(),
             ["aes128-gcm@openssh.com", "aes256-ctr"]
         );
+    }
+
+    #[test]
+    fn cipher_that_nobody_has_comes_with_those_that_there_are() {
+        let site = Site::with_ini("ciphers = aes256-ctr, aes512-ctr");
+        let (code, message, help) = site.issue();
+        assert_eq!(code, IssueCode::InvalidValue);
+        assert_eq!(message, "unknown cipher `aes512-ctr`");
+        for cipher in CIPHERS {
+            assert!(help.contains(cipher), "{help}");
+        }
+        assert_eq!(site.marked(), ["aes256-ctr, aes512-ctr"]);
+    }
+
+    #[test]
+    fn ciphers_are_those_of_the_library() {
+        let session = ssh2::Session::new().unwrap();
+        let mut built_in = session.supported_algs(ssh2::MethodType::CryptCs).unwrap();
+        built_in.sort_unstable();
+        let mut known = CIPHERS;
+        known.sort_unstable();
+        assert_eq!(built_in, known);
     }
 
     #[test]
@@ -464,7 +500,60 @@ mod hosts_file {
         let identity = host.auth.identity_file.unwrap();
         assert_eq!(identity.as_path(), Path::new("/home/me/k"));
         assert!(matches!(host.auth.passkey, Some(Passkey::Env(name)) if name == "PW"));
-        assert_eq!(host.problem, None);
+    }
+
+    #[test]
+    fn missing_key_file_is_a_problem_of_its_host_alone() {
+        let site = Site::with_hosts(
+            r#"[{"ip_address": "web", "user": "u", "identity_file": "keys/web"},
+                {"ip_address": "db", "user": "u"}]"#,
+        );
+        site.write("path_mapper/web.json", r#"[{"src": "no", "dest": "/x"}]"#);
+        site.write("path_mapper/db.json", "[]");
+        let hosts = site.config().hosts;
+        let problem = hosts[0].problem.as_deref().unwrap();
+        let key = site.path("keys/web");
+        assert!(problem.contains(key.to_str().unwrap()), "{problem}");
+        assert!(problem.contains("ssh-keygen"), "{problem}");
+        assert!(problem.contains("; `src` `no` does not exist"), "{problem}");
+        assert_eq!(hosts[1].problem, None);
+        fs::create_dir(site.path("keys")).unwrap();
+        site.write("keys/web", "");
+        site.write("path_mapper/web.json", "[]");
+        assert_eq!(site.config().hosts[0].problem, None);
+    }
+
+    #[test]
+    fn what_looks_like_an_ipv4_address_has_to_be_one() {
+        let with_address = |address: &str| {
+            let site = Site::with_hosts(&format!(
+                r#"[{{"ip_address": "{address}", "user": "u", "name": "web"}}]"#
+            ));
+            site.load().map_err(|error| rendered(&error))
+        };
+        for wrong in ["127.0.0.300", "10.0.0", "10.0.0.1.2", "10.0.0.01", "10"] {
+            let error = with_address(wrong).unwrap_err();
+            assert!(error.contains("four numbers from 0 to 255"), "{error}");
+        }
+        for right in ["127.0.0.30", "web1", "10.example.net", "::1", "1a"] {
+            with_address(right).unwrap();
+        }
+    }
+
+    #[test]
+    fn hash_that_is_meant_to_begin_a_comment_comes_with_what_does() {
+        for text in [
+            "# hosts\n[]",
+            "[\n  # none\n]",
+            "[{\"user\": \"u\", # who\n\"ip_address\": \"web\"}]",
+        ] {
+            let site = Site::with_hosts(text);
+            let (code, _, help) = site.issue();
+            assert_eq!(code, IssueCode::Syntax);
+            assert!(help.contains("`//`") && help.contains("`/* */`"), "{text}");
+        }
+        let (_, _, help) = Site::with_hosts("[1 2]").issue();
+        assert!(!help.contains("//"), "{help}");
     }
 
     #[test]
@@ -750,15 +839,49 @@ mod mapper_files {
                 IssueCode::InvalidValue,
             ]
         );
-        let files: Vec<_> = site
+    }
+
+    #[test]
+    fn errors_are_sorted_by_file_and_place() {
+        let site = Site::with_ini("compress = perhaps\nlog_pth = a\nbackups = x");
+        site.write(
+            "connection_info.json",
+            r#"[{"ip_address": "web", "user": 1, "prot": 1},
+                {"ip_address": "db", "user": "u", "user": "v"}, {"ip_address": "app"}]"#,
+        );
+        site.write(
+            "path_mapper/web.json",
+            r#"[{"src": "app"}, {"scr": "app"}]"#,
+        );
+        site.write("path_mapper/db.json", "[");
+        site.write("path_mapper/app.json", r#"[{"dest": "/x"}]"#);
+        let places: Vec<(String, usize)> = site
             .issues()
             .iter()
-            .filter_map(|i| i.file().map(str::to_owned))
+            .map(|issue| (issue.file().unwrap().to_owned(), issue.order().1))
             .collect();
-        assert!(
-            files.contains(&"path_mapper/db.json".to_owned()),
-            "{files:?}"
+        let mut files: Vec<&str> = places.iter().map(|(file, _)| file.as_str()).collect();
+        files.dedup();
+        assert_eq!(
+            files,
+            [
+                "config.ini",
+                "connection_info.json",
+                "path_mapper/web.json",
+                "path_mapper/db.json",
+                "path_mapper/app.json",
+            ]
         );
+        assert!(
+            places.is_sorted_by_key(|(file, at)| (files.iter().position(|f| f == file), *at)),
+            "{places:?}"
+        );
+    }
+
+    #[test]
+    fn missing_hosts_file_stands_behind_the_errors_of_the_settings() {
+        let site = Site::with_ini("connection_info_path = no.json\nlog_pth = a");
+        assert_eq!(site.codes(), [IssueCode::UnknownKey, IssueCode::Unreadable]);
     }
 }
 
@@ -768,6 +891,18 @@ mod remarks {
     fn remarks(site: &Site) -> Vec<String> {
         let remarks = site.load().unwrap().remarks;
         remarks.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn autosync_is_remarked_upon_where_it_is_on() {
+        let site = Site::with_ini("backups = 3\nautosync = yes");
+        let remarks_on = remarks(&site);
+        assert_eq!(remarks_on.len(), 1, "{remarks_on:?}");
+        assert!(
+            remarks_on[0].contains("config.ini:3: `autosync` is on"),
+            "{remarks_on:?}"
+        );
+        assert!(remarks(&Site::with_ini("autosync = no")).is_empty());
     }
 
     #[test]

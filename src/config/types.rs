@@ -8,6 +8,20 @@ use secrecy::SecretString;
 
 use crate::model::{HostId, LocalPath, RelPath, RemotePath};
 
+/// The names that [`Settings::ciphers`] may hold: all ciphers that libssh2 is built with here.
+pub const CIPHERS: [&str; 10] = [
+    "aes128-gcm@openssh.com",
+    "aes256-gcm@openssh.com",
+    "chacha20-poly1305@openssh.com",
+    "aes128-ctr",
+    "aes192-ctr",
+    "aes256-ctr",
+    "aes128-cbc",
+    "aes192-cbc",
+    "aes256-cbc",
+    "rijndael-cbc@lysator.liu.se",
+];
+
 /// A checked configuration.
 ///
 /// Invariants: host ids are unique; no two mappings of one host have destinations that overlap.
@@ -54,7 +68,7 @@ pub struct Settings {
     pub diff_hide: Vec<String>,
     /// Exceptions to `diff_hide` and the built-in list.
     pub diff_show: Vec<String>,
-    /// Ciphers in order of preference; `None` for the built-in order.
+    /// Ciphers in order of preference, all of them from [`CIPHERS`]; `None` for the built-in order.
     pub ciphers: Option<Vec<String>>,
     /// Whether the SSH stream is compressed.
     pub compress: bool,

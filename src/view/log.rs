@@ -6,6 +6,9 @@
 //! ```text
 //! 2026-01-31T12:00:00.000Z INFO  run=7f3a host=web1 message key=value
 //! ```
+//!
+//! Where somebody asks for more, what this program logs appears on standard error, too, in a shorter
+//! form.
 
 use std::fmt::{self, Write as _};
 use std::fs;
@@ -16,6 +19,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use miette::Diagnostic;
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 use thiserror::Error;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -79,18 +84,22 @@ impl LogGuard {
 }
 
 /// Opens the log files in `dir`, which is made if need be, and sends all events of this process there.
+/// With `echo`, those of this program go to standard error, too.
 ///
 /// # Errors
 /// When the folder or a file cannot be written, or logs were started before.
-pub fn start_logs(dir: &Path, run_id: &str) -> Result<LogGuard, LogError> {
-    let (layer, guard) = open_logs(dir, run_id)?;
+pub fn start_logs(dir: &Path, run_id: &str, echo: bool) -> Result<LogGuard, LogError> {
+    let (mut layer, guard) = open_logs(dir, run_id)?;
+    if echo {
+        layer = layer.with_echo(io::stderr());
+    }
     let subscriber = tracing_subscriber::registry().with(layer);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::AlreadyStarted)?;
     Ok(guard)
 }
 
-/// Opens the log files in `dir` for a subscriber of the caller's. A first line is written to see
-/// whether that works.
+/// Opens the log files in `dir` for a subscriber of the caller's. A first line goes to the file of
+/// everything; both are tested for whether they can be written.
 ///
 /// # Errors
 /// When the folder or a file cannot be written.
@@ -103,12 +112,11 @@ pub fn open_logs(dir: &Path, run_id: &str) -> Result<(LogLayer, LogGuard), LogEr
             path: dir.display().to_string(),
             reason: error.to_string(),
         })?;
-    let open = |name| {
-        DailyFile::open(dir, name).map_err(|error| LogError::File {
-            path: dir.join(name).display().to_string(),
-            reason: error.to_string(),
-        })
+    let failed = |name: &str, error: io::Error| LogError::File {
+        path: dir.join(name).display().to_string(),
+        reason: error.to_string(),
     };
+    let open = |name| DailyFile::open(dir, name).map_err(|error| failed(name, error));
     let guard = LogGuard {
         first_error: Arc::default(),
     };
@@ -117,16 +125,15 @@ pub fn open_logs(dir: &Path, run_id: &str) -> Result<(LogLayer, LogGuard), LogEr
         all: Mutex::new(open(LOG_FILE)?),
         errors: Mutex::new(open(ERROR_LOG_FILE)?),
         first_error: Arc::clone(&guard.first_error),
+        echo: None,
     };
-    // Both files get the line: the second one might be the one that is not writable.
     let line = layer.line(Timestamp::now(), Level::INFO, None, "run started");
-    for file in [&layer.all, &layer.errors] {
-        let mut file = lock(file);
-        file.write_line(&line).map_err(|error| LogError::File {
-            path: file.path().display().to_string(),
-            reason: error.to_string(),
-        })?;
-    }
+    lock(&layer.all)
+        .write_line(&line)
+        .map_err(|error| failed(LOG_FILE, error))?;
+    lock(&layer.errors)
+        .test_writing(&line)
+        .map_err(|error| failed(ERROR_LOG_FILE, error))?;
     Ok((layer, guard))
 }
 
@@ -186,6 +193,24 @@ impl DailyFile {
         self.appender.write_all(line.as_bytes())?;
         self.appender.flush()
     }
+
+    /// Whether a line such as this could be written, without leaving it there. It is not written and
+    /// taken back, since another process may append meanwhile.
+    fn test_writing(&mut self, line: &str) -> io::Result<()> {
+        let path = self.dir.join(format!("{}.{}", self.name, self.day));
+        let file = fs::OpenOptions::new().append(true).open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            // A device or a pipe, which keeps nothing that could be in somebody's way.
+            return self.write_line(line);
+        }
+        let room_bytes = line.len() as u64;
+        match fallocate(&file, FallocateFlags::KEEP_SIZE, metadata.len(), room_bytes) {
+            // A file system that cannot reserve room; the first line in the other file has to do.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            result => Ok(result?),
+        }
+    }
 }
 
 fn today() -> String {
@@ -226,6 +251,7 @@ pub struct LogLayer {
     all: Mutex<DailyFile>,
     errors: Mutex<DailyFile>,
     first_error: Arc<Mutex<Option<String>>>,
+    echo: Option<Mutex<Box<dyn io::Write + Send>>>,
 }
 
 impl fmt::Debug for LogLayer {
@@ -237,6 +263,29 @@ impl fmt::Debug for LogLayer {
 }
 
 impl LogLayer {
+    /// With what this program logs also going to `out`, in a form for people: the time of day (UTC),
+    /// the host or `-`, the text.
+    #[must_use]
+    pub fn with_echo(mut self, out: impl io::Write + Send + 'static) -> Self {
+        self.echo = Some(Mutex::new(Box::new(out)));
+        self
+    }
+
+    fn echo(&self, time: Timestamp, level: Level, host: Option<&str>, text: &str) {
+        let Some(echo) = &self.echo else {
+            return;
+        };
+        let time = time.strftime("%H:%M:%S");
+        let host = host.unwrap_or("-");
+        let kind = match level {
+            Level::ERROR => "error: ",
+            Level::WARN => "warning: ",
+            _ => "",
+        };
+        // Nobody is there to be told that it is gone; the files have it.
+        let _ = lock(echo).write_all(format!("{time} {host} {kind}{text}\n").as_bytes());
+    }
+
     fn line(&self, time: Timestamp, level: Level, host: Option<&str>, text: &str) -> String {
         let host = host.unwrap_or("-");
         format!(
@@ -300,7 +349,11 @@ where
         });
         let text = format!("{}{}", fields.message, fields.others);
         let level = *metadata.level();
-        let line = self.line(Timestamp::now(), level, host.as_deref(), text.trim());
+        let (time, text) = (Timestamp::now(), text.trim());
+        if ours {
+            self.echo(time, level, host.as_deref(), text);
+        }
+        let line = self.line(time, level, host.as_deref(), text);
         self.write(&self.all, &line);
         if level <= Level::WARN {
             self.write(&self.errors, &line);
@@ -439,7 +492,92 @@ mod tests {
             log.lines().map(last).collect()
         };
         assert_eq!(texts(&all), ["started", "little", "odd", "bad", "news"]);
-        assert_eq!(texts(&errors), ["started", "odd", "bad"]);
+        assert_eq!(texts(&errors), ["odd", "bad"]);
+    }
+
+    /// What several threads may write to, and a test reads.
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            lock(&self.0).write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn echo_has_what_this_program_logs_in_a_form_for_people() {
+        let dir = tempfile::tempdir().unwrap();
+        let (layer, _guard) = open_logs(dir.path(), "r1").unwrap();
+        let echo = Shared::default();
+        let subscriber = tracing_subscriber::registry().with(layer.with_echo(echo.clone()));
+        tracing::subscriber::with_default(subscriber, || {
+            let _span = tracing::info_span!("host", host = "web1").entered();
+            tracing::debug!(bytes = 7, "sent");
+            tracing::warn!(host = "web2", "odd\u{1b}[2J");
+            tracing::error!(target: "other", "chatter");
+        });
+        let text = String::from_utf8(lock(&echo.0).clone()).unwrap();
+        let lines: Vec<(&str, &str)> = text.lines().map(|l| l.split_once(' ').unwrap()).collect();
+        let is_time = |time: &str| time.parse::<jiff::civil::Time>().is_ok() && time.len() == 8;
+        assert!(lines.iter().all(|(time, _)| is_time(time)), "{text}");
+        let texts: Vec<&str> = lines.iter().map(|(_, text)| *text).collect();
+        assert_eq!(
+            texts,
+            ["web1 sent bytes=7", r"web2 warning: odd\u{1b}[2J"],
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn echo_that_nobody_reads_stops_nothing() {
+        struct Closed;
+        impl io::Write for Closed {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (layer, guard) = open_logs(dir.path(), "r1").unwrap();
+        let subscriber = tracing_subscriber::registry().with(layer.with_echo(Closed));
+        tracing::subscriber::with_default(subscriber, || tracing::info!("kept"));
+        let all = fs::read_to_string(dir.path().join(LOG_FILE)).unwrap();
+        assert!(all.contains("kept") && guard.first_error().is_none());
+    }
+
+    #[test]
+    fn start_leaves_nothing_in_the_file_of_errors() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(ERROR_LOG_FILE);
+        drop(open_logs(dir.path(), "r1").unwrap());
+        assert_eq!(fs::metadata(&path).unwrap().len(), 0);
+        fs::write(&path, "of an earlier run\n").unwrap();
+        drop(open_logs(dir.path(), "r2").unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "of an earlier run\n");
+    }
+
+    #[test]
+    fn file_that_may_not_be_written_is_an_error_at_the_start() {
+        for name in [LOG_FILE, ERROR_LOG_FILE] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(format!("{name}.{}", today()));
+            if rustix::process::geteuid().is_root() {
+                // Root may write to any file, but not to a folder.
+                fs::create_dir(path).unwrap();
+            } else {
+                fs::write(&path, "").unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+            }
+            let error = open_logs(dir.path(), "r1").unwrap_err();
+            assert!(matches!(error, LogError::File { .. }), "{error}");
+            assert!(error.to_string().contains(name), "{error}");
+        }
     }
 
     #[test]
@@ -473,9 +611,9 @@ mod tests {
             let path = logs.join(name);
             let mode = fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
-            let text = fs::read_to_string(&path).unwrap();
-            assert!(text.contains("run=r1") && text.contains("run=r2"), "{text}");
         }
+        let text = fs::read_to_string(logs.join(LOG_FILE)).unwrap();
+        assert!(text.contains("run=r1") && text.contains("run=r2"), "{text}");
         assert_eq!(fs::read_dir(&logs).unwrap().count(), 4);
     }
 

@@ -1,7 +1,8 @@
 //! A plan for people.
 //!
-//! What a reviewer must not miss stands first: conflicts, then deletes. Hosts with equal changes
-//! share one block, and a long list is folded, but never its conflicts and deletes.
+//! What a reviewer must not miss stands first: conflicts, then deletes, among the blocks and within
+//! each. Hosts with equal changes share one block, and a long list is folded, but never its conflicts
+//! and deletes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -68,13 +69,14 @@ pub fn render(plan: &Plan, options: &PlanView) -> String {
             PLAIN,
         );
     }
-    let groups = plan.groups();
+    let mut groups = plan.groups();
+    groups.sort_by_key(|(set, _)| urgency(set));
     for (set, hosts) in &groups {
         page.block(set, hosts);
     }
     page.drift(&groups);
-    page.adopted(&groups);
-    page.unseen(plan);
+    page.adopted(&groups, plan.summary().has_changes());
+    page.without_plan(plan);
     page.problems(plan);
     page.legend(plan);
     if options.command == (PlanCommand::Plan { saved: false })
@@ -126,7 +128,7 @@ pub fn summary_line(plan: &Plan) -> String {
     } else if summary.hosts == 0 {
         "No changes: there are no hosts".to_owned()
     } else if summary.unreachable == summary.hosts {
-        format!("Nothing known: 0 of {hosts} could be looked at")
+        format!("Nothing known: 0 of {hosts} could be planned for")
     } else {
         let agree = plan
             .hosts
@@ -399,7 +401,7 @@ impl Page<'_> {
     }
 
     /// What is already right.
-    fn adopted(&mut self, groups: &[Group<'_>]) {
+    fn adopted(&mut self, groups: &[Group<'_>], has_changes: bool) {
         let mut entries = 0;
         let mut adopting = Vec::new();
         for (set, hosts) in groups {
@@ -417,16 +419,17 @@ impl Page<'_> {
             self.section();
             let entries = count(entries, "entry", "entries");
             let hosts = folded(adopting);
-            self.paragraph(
-                &format!("Already right, only to be recorded: {entries} on {hosts}."),
-                0,
-                PLAIN,
-            );
+            let text = format!("Already right, only to be recorded: {entries} on {hosts}.");
+            self.paragraph(&text, 0, PLAIN);
+            if !has_changes {
+                let text = "Nothing on the hosts changes: apply only notes this in the state.";
+                self.paragraph(text, 0, PLAIN);
+            }
         }
     }
 
-    /// Hosts that could not be looked at.
-    fn unseen(&mut self, plan: &Plan) {
+    /// Hosts that could not be looked at, and those whose plan was refused.
+    fn without_plan(&mut self, plan: &Plan) {
         let mut errors: Vec<(String, Vec<&HostPlan>)> = Vec::new();
         for host in &plan.hosts {
             let (how, error) = match &host.status {
@@ -443,7 +446,7 @@ impl Page<'_> {
         if errors.is_empty() {
             return;
         }
-        self.heading("Hosts that could not be looked at");
+        self.heading("Hosts without a plan");
         for (error, hosts) in errors {
             self.paragraph(&format!("{} {error}", with_count(&hosts)), 2, PLAIN);
         }
@@ -487,7 +490,7 @@ impl Page<'_> {
             ("!", "destroys what nobody reviewed", ALARM),
             ("-", "delete", DELETE),
             ("+", "create", CREATE),
-            ("~", "update", UPDATE),
+            ("~", "change", UPDATE),
         ];
         let parts: Vec<String> = meanings
             .into_iter()
@@ -501,6 +504,15 @@ impl Page<'_> {
             self.lines.push(parts.join("   "));
         }
     }
+}
+
+/// Where the block of these changes stands: conflicts, deletes, the others.
+fn urgency(set: &ChangeSet) -> usize {
+    let order = [Class::Conflict, Class::Delete];
+    order
+        .iter()
+        .position(|class| set.changes.iter().any(|c| Class::of(c) == Some(*class)))
+        .unwrap_or(order.len())
 }
 
 /// A change set and the hosts that have it.
@@ -791,9 +803,54 @@ Changed on the hosts since the last apply
 
 Already right, only to be recorded: 3 entries on web[1-3].
 
-! destroys what nobody reviewed   - delete   + create   ~ update
+! destroys what nobody reviewed   - delete   + create   ~ change
 
 Plan: 9 to create, 15 to update, 3 to delete, 3 modes to change on 3 of 3 hosts (12.6 MiB to send); 6 conflicts; 3 entries to record.
+"
+        );
+    }
+
+    #[test]
+    fn blocks_with_conflicts_stand_first_and_those_with_deletes_next() {
+        let text = shown(vec![
+            host("calm1", vec![updated("a")]),
+            host("calm2", vec![new("b", file(1, 0o644))]),
+            host("gone", vec![orphan("c"), new("d", file(1, 0o644))]),
+            host("torn", vec![conflict(updated("e")), updated("f")]),
+            host("gone2", vec![orphan("g")]),
+        ]);
+        let at = |name: &str| text.find(&format!("{name}\n  app")).unwrap();
+        let order = ["torn", "gone", "gone2", "calm1", "calm2"].map(at);
+        assert!(order.is_sorted(), "{text}");
+    }
+
+    #[test]
+    fn entries_that_are_only_recorded_change_nothing_and_the_text_says_so() {
+        let recording = host("a", vec![adopted("x"), adopted("y")]);
+        assert_eq!(
+            shown(vec![recording.clone()]),
+            "\
+Already right, only to be recorded: 2 entries on a.
+Nothing on the hosts changes: apply only notes this in the state.
+
+No changes: 1 host agrees with the sources; 2 entries to record.
+"
+        );
+        let text = shown(vec![recording, host("b", vec![updated("z")])]);
+        assert!(!text.contains("Nothing on the hosts"), "{text}");
+    }
+
+    #[test]
+    fn host_that_was_looked_at_and_refused_is_not_called_unseen() {
+        let mut refused = host("db1", Vec::new());
+        refused.status = HostStatus::Failed("more deletes than max_delete allows".to_owned());
+        assert_eq!(
+            shown(vec![refused]),
+            "\
+Hosts without a plan
+  db1 failed: more deletes than max_delete allows
+
+Nothing known: 0 of 1 host could be planned for; 1 host failed.
 "
         );
     }
@@ -861,7 +918,7 @@ web1
   app → /srv/app
     + a  1 B  new
 
-Hosts that could not be looked at
+Hosts without a plan
   web[7-8] (2 hosts) unreachable: login refused
   db1 failed: no folder
 
@@ -897,7 +954,7 @@ Plan: 1 to create, 0 to update, 0 to delete, 0 modes to change on 1 of 4 hosts (
         );
         assert_eq!(
             line(vec![down()]),
-            "Nothing known: 0 of 1 host could be looked at; 1 host unreachable."
+            "Nothing known: 0 of 1 host could be planned for; 1 host unreachable."
         );
         assert_eq!(
             line(vec![host("a", vec![adopted("x"), adopted("y")])]),

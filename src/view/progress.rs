@@ -32,7 +32,9 @@ const TICK: Duration = Duration::from_millis(100);
 const TOTAL_BYTES: &str = "{spinner} {msg}  {wide_bar}  {binary_bytes} of {binary_total_bytes}  \
                            {binary_bytes_per_sec}  {eta} left";
 const TOTAL: &str = "{spinner} {msg}";
-const HOST_BYTES: &str = "  {prefix:20!}  {msg:10}  {bar:10}  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}";
+/// Fits 80 columns whatever the sizes are; so the rate is on the line of all hosts alone.
+const HOST_BYTES: &str =
+    "  {prefix:20!}  {msg:10}  {bar:10}  {binary_bytes} of {binary_total_bytes}";
 const HOST: &str = "  {prefix:20!}  {msg}";
 
 /// Shows what happens on standard error until it is finished or dropped.
@@ -437,6 +439,7 @@ mod tests {
     use indicatif::TermLike;
 
     use super::*;
+    use crate::view::text::width_of;
 
     fn phase(name: &str, phase: Phase, total_bytes: u64) -> Event {
         Event::HostPhase {
@@ -543,6 +546,68 @@ mod tests {
         fn flush(&self) -> io::Result<()> {
             Err(io::ErrorKind::BrokenPipe.into())
         }
+    }
+
+    /// A terminal of 80 columns, and the texts that were written to it.
+    #[derive(Clone, Debug, Default)]
+    struct Recorder(Arc<Mutex<Vec<String>>>);
+
+    impl Recorder {
+        fn take(&self, text: &str) {
+            self.0.lock().unwrap().push(text.to_owned());
+        }
+    }
+
+    impl TermLike for Recorder {
+        fn width(&self) -> u16 {
+            80
+        }
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.take(text);
+            Ok(())
+        }
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.take(text);
+            Ok(())
+        }
+        fn clear_line(&self) -> io::Result<()> {
+            Ok(())
+        }
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn line_of_a_host_fits_80_columns_whatever_its_name_and_sizes() {
+        let terminal = Recorder::default();
+        let bar = ProgressBar::with_draw_target(
+            None,
+            ProgressDrawTarget::term_like(Box::new(terminal.clone())),
+        );
+        bar.set_style(style(HOST_BYTES));
+        bar.set_prefix("a-host-with-a-very-long-name.example.net");
+        bar.set_message(phase_in_words(Phase::Connecting));
+        // Nothing is longer than a little less than 1024 of a unit.
+        bar.set_length(1024 * 1024 - 10);
+        bar.set_position(1024 * 1024 - 11);
+        bar.force_draw();
+        let texts = terminal.0.lock().unwrap();
+        let line = texts.iter().rfind(|text| text.contains("KiB")).unwrap();
+        assert!(line.contains("1023.99 KiB of 1023.99 KiB"), "{line:?}");
+        assert!(width_of(line.trim_end()) <= 80, "{line:?}");
     }
 
     /// A writer that always fails.

@@ -1,7 +1,7 @@
 //! What an apply did, for people.
 //!
 //! Hosts with equal results share a line. Those that need somebody's attention stand at the end,
-//! with the command that picks them again.
+//! with the commands that pick them again.
 
 use std::fmt::Write as _;
 
@@ -29,6 +29,8 @@ pub struct ReportView {
     pub color: bool,
     /// Whether no person is in front of it, who would need hints.
     pub automation: bool,
+    /// The `--config` value that commands to be copied repeat; `None` where they need none.
+    pub config: Option<String>,
 }
 
 /// The report as text that ends in a newline. Its last line is [`summary_line`].
@@ -48,14 +50,10 @@ pub fn render(report: &Report, options: &ReportView) -> String {
     for (outcome, hosts) in &groups {
         show_group(&mut lines, outcome, hosts, options);
     }
-    if !options.automation
-        && let Some(command) = pick_again(report)
-    {
-        lines.push(String::new());
-        let hint = "When the cause is gone, do these hosts again:";
-        lines.push(paint(hint, QUIET, options.color));
-        // Never broken: it is there to be copied.
-        lines.push(format!("  {command}"));
+    if !options.automation {
+        for next in Next::ALL {
+            next.show(&mut lines, report, options);
+        }
     }
     if !lines.is_empty() {
         lines.push(String::new());
@@ -67,6 +65,14 @@ pub fn render(report: &Report, options: &ReportView) -> String {
 }
 
 /// The report in one line that can be read alone and whose form is kept, since people search for it.
+///
+/// It begins with `Applied: ` or, where no change was made and a host or an entry is left to do, with
+/// `Nothing applied: `. What follows is the same in both:
+///
+/// ```text
+/// Applied: 12 changes on 3 hosts in 2.1 s (4.2 KiB sent), serial 7; 1 host failed.
+/// Nothing applied: 0 changes on 0 hosts in 2.1 s (0 B sent); 1 host unreachable.
+/// ```
 pub fn summary_line(report: &Report) -> String {
     let changed: usize = report.hosts.iter().map(|host| host.changed).sum();
     let touched = report.hosts.iter().filter(|host| host.changed > 0).count();
@@ -74,8 +80,14 @@ pub fn summary_line(report: &Report) -> String {
         .hosts
         .iter()
         .fold(0_u64, |sum, host| sum.saturating_add(host.sent_bytes));
+    let is_open = report.hosts.iter().any(|host| Next::of(host).is_some());
     let mut line = format!(
-        "Applied: {} on {} in {} ({} sent)",
+        "{}: {} on {} in {} ({} sent)",
+        if changed == 0 && is_open {
+            "Nothing applied"
+        } else {
+            "Applied"
+        },
         count(changed, "change", "changes"),
         count(touched, "host", "hosts"),
         duration(report.elapsed),
@@ -131,6 +143,11 @@ pub fn summary_line(report: &Report) -> String {
             "host not begun",
             "hosts not begun",
         ),
+        (
+            hosts_with(|result| *result == HostResult::Interrupted),
+            "host interrupted",
+            "hosts interrupted",
+        ),
     ] {
         if number > 0 {
             line.push_str("; ");
@@ -170,11 +187,12 @@ impl<'a> Outcome<'a> {
             HostResult::Unchanged => 0,
             HostResult::Done if self.refused.is_empty() => 1,
             HostResult::Done => 2,
-            HostResult::NotBegun | HostResult::Interrupted => 3,
-            HostResult::Conflicts(_) => 4,
-            HostResult::Stale(_) => 5,
-            HostResult::Unreachable(_) => 6,
-            HostResult::Failed(_) => 7,
+            HostResult::NotBegun => 3,
+            HostResult::Interrupted => 4,
+            HostResult::Conflicts(_) => 5,
+            HostResult::Stale(_) => 6,
+            HostResult::Unreachable(_) => 7,
+            HostResult::Failed(_) => 8,
         }
     }
 
@@ -217,7 +235,10 @@ impl<'a> Outcome<'a> {
             HostResult::Stale(why) => format!("left alone, no longer as planned: {}", line_of(why)),
             HostResult::Unreachable(why) => format!("unreachable: {}", line_of(why)),
             HostResult::Failed(why) => format!("failed: {}", line_of(why)),
-            HostResult::NotBegun | HostResult::Interrupted => "not begun".to_owned(),
+            HostResult::NotBegun => "not begun".to_owned(),
+            HostResult::Interrupted => {
+                "interrupted while files were sent; nothing in place was changed".to_owned()
+            }
         };
         if done.is_empty() {
             ended
@@ -274,34 +295,92 @@ fn show_group(
     }
 }
 
-/// The command that does just those hosts again that are not done.
-fn pick_again(report: &Report) -> Option<String> {
-    let open: Vec<&str> = report
-        .hosts
-        .iter()
-        .filter(|host| match host.result {
-            HostResult::Done | HostResult::Unchanged => !host.refused.is_empty(),
-            HostResult::Conflicts(_)
+/// What is to be done about a host that is not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Nothing but the same again: it was only interrupted.
+    GoOn,
+    /// To decide about its conflicts.
+    Decide,
+    /// To find the cause, and then the same again.
+    Mend,
+}
+
+impl Next {
+    /// In the order in which they are shown.
+    const ALL: [Self; 3] = [Self::GoOn, Self::Decide, Self::Mend];
+
+    /// `None` for a host that is done.
+    fn of(host: &HostReport) -> Option<Self> {
+        match host.result {
+            HostResult::Done | HostResult::Unchanged if host.refused.is_empty() => None,
+            HostResult::NotBegun | HostResult::Interrupted => Some(Self::GoOn),
+            HostResult::Conflicts(_) => Some(Self::Decide),
+            HostResult::Done
+            | HostResult::Unchanged
             | HostResult::Stale(_)
             | HostResult::Unreachable(_)
-            | HostResult::Failed(_)
-            | HostResult::NotBegun
-            | HostResult::Interrupted => true,
-        })
-        .map(|host| host.host.as_str())
-        .collect();
+            | HostResult::Failed(_) => Some(Self::Mend),
+        }
+    }
+
+    fn in_words(self) -> &'static str {
+        match self {
+            Self::GoOn => "To go on:",
+            Self::Decide => {
+                "To decide about conflicts, on a terminal (it asks) or with `--on-conflict`:"
+            }
+            Self::Mend => "When the cause is gone, do these hosts again:",
+        }
+    }
+
+    /// What to do about the hosts that need this, with a command to be copied.
+    fn show(self, lines: &mut Vec<String>, report: &Report, options: &ReportView) {
+        let hosts = report.hosts.iter();
+        let names: Vec<&str> = hosts
+            .filter(|host| Self::of(host) == Some(self))
+            .map(|host| host.host.as_str())
+            .collect();
+        if names.is_empty() {
+            return;
+        }
+        lines.push(String::new());
+        let (width, color) = (options.width, options.color);
+        lines.extend(table::paragraph(self.in_words(), 0, width, QUIET, color));
+        // Never broken: it is there to be copied.
+        lines.push(format!("  {}", command(&names, options.config.as_deref())));
+    }
+}
+
+/// The command that does just these hosts.
+fn command(names: &[&str], config: Option<&str>) -> String {
+    // A name is a pattern there, so what would be special in one must not be in it either.
     let harmless = |name: &&str| {
         !name.starts_with('-')
             && name
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || b"._-:%@".contains(&byte))
     };
-    if open.is_empty() {
-        None
-    } else if open.len() > PICK_MAX || !open.iter().all(harmless) {
-        Some("hostsync apply --limit PATTERN".to_owned())
+    let limit = if names.len() > PICK_MAX || !names.iter().all(harmless) {
+        "PATTERN".to_owned()
     } else {
-        Some(format!("hostsync apply --limit {}", open.join(" --limit ")))
+        names.join(" --limit ")
+    };
+    let config = config.map_or(String::new(), |path| {
+        format!("--config {} ", shell_word(path))
+    });
+    format!("hostsync {config}apply --limit {limit}")
+}
+
+/// A path as one word of a shell; `PATH` for one that could not be shown on a line.
+fn shell_word(path: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+=:,@%".contains(&byte);
+    if escape_text(path) != path {
+        "PATH".to_owned()
+    } else if !path.is_empty() && path.bytes().all(is_plain) {
+        path.to_owned()
+    } else {
+        format!("'{}'", path.replace('\'', "'\\''"))
     }
 }
 
@@ -331,6 +410,16 @@ mod tests {
         }
     }
 
+    fn refused(n: usize) -> Refused {
+        Refused {
+            mapping: 0,
+            path: RelPath::root(),
+            dest: format!("/x{n}"),
+            reason: "moved".to_owned(),
+            moved: true,
+        }
+    }
+
     fn report(hosts: Vec<HostReport>) -> Report {
         Report {
             serial: Some(7),
@@ -346,6 +435,7 @@ mod tests {
             width: 80,
             color: false,
             automation: false,
+            config: None,
         };
         render(report, &options)
     }
@@ -388,8 +478,11 @@ web6: left alone: 2 conflicts
 web5: unreachable: login refused
 web9: failed: no space left (after 1 change), 1.0 KiB sent
 
+To decide about conflicts, on a terminal (it asks) or with `--on-conflict`:
+  hostsync apply --limit web6
+
 When the cause is gone, do these hosts again:
-  hostsync apply --limit web9 --limit db1 --limit web5 --limit web6
+  hostsync apply --limit web9 --limit db1 --limit web5
 
 Applied: 13 changes on 4 hosts in 2.1 s (13.0 KiB sent), serial 7; 1 entry refused; 1 host with conflicts left alone; 1 host unreachable; 1 host failed.
 "
@@ -407,14 +500,78 @@ Applied: 13 changes on 4 hosts in 2.1 s (13.0 KiB sent), serial 7; 1 entry refus
     }
 
     #[test]
-    fn interruption_and_missing_serial_show_in_the_summary() {
-        let mut report = report(vec![host("a", HostResult::NotBegun, 0)]);
+    fn interrupted_hosts_only_have_to_be_gone_on_with() {
+        let mut report = report(vec![
+            host("a", HostResult::NotBegun, 0),
+            host("b", HostResult::Interrupted, 0),
+        ]);
         report.serial = None;
         report.interrupted = true;
         assert_eq!(
-            summary_line(&report),
-            "Applied: 0 changes on 0 hosts in 2.1 s (0 B sent); 1 host not begun; interrupted."
+            shown(&report),
+            "\
+a: not begun
+b: interrupted while files were sent; nothing in place was changed
+
+To go on:
+  hostsync apply --limit a --limit b
+
+Nothing applied: 0 changes on 0 hosts in 2.1 s (0 B sent); 1 host not begun; 1 host interrupted; interrupted.
+"
         );
+    }
+
+    #[test]
+    fn summary_of_an_apply_that_did_nothing_does_not_read_as_success() {
+        let start_of = |host: HostReport| {
+            let line = summary_line(&report(vec![host]));
+            line.split_once(':').unwrap().0.to_owned()
+        };
+        let failed = || HostResult::Failed("x".to_owned());
+        for result in [
+            failed(),
+            HostResult::Unreachable("x".to_owned()),
+            HostResult::Stale("x".to_owned()),
+            HostResult::Conflicts(1),
+        ] {
+            assert_eq!(start_of(host("a", result, 0)), "Nothing applied");
+        }
+        let refusing = HostReport {
+            refused: vec![refused(0)],
+            ..host("a", HostResult::Done, 0)
+        };
+        assert_eq!(start_of(refusing), "Nothing applied");
+        assert_eq!(start_of(host("a", failed(), 1)), "Applied");
+        assert_eq!(start_of(host("a", HostResult::Unchanged, 0)), "Applied");
+    }
+
+    #[test]
+    fn command_to_be_copied_names_the_configuration_as_a_shell_reads_it() {
+        let command_with = |config: &str| {
+            let options = ReportView {
+                full: false,
+                width: 80,
+                color: false,
+                automation: false,
+                config: Some(config.to_owned()),
+            };
+            let failed = host("a", HostResult::Failed("x".to_owned()), 0);
+            let text = render(&report(vec![failed]), &options);
+            let line = text.lines().find(|line| line.starts_with("  hostsync"));
+            line.unwrap().trim().to_owned()
+        };
+        for (config, word) in [
+            ("/srv/infra/config.ini", "/srv/infra/config.ini"),
+            ("my sites/c.ini", "'my sites/c.ini'"),
+            ("it's/$HOME.ini", r"'it'\''s/$HOME.ini'"),
+            ("~/literally", "'~/literally'"),
+            ("a\nb\u{1b}[2J", "PATH"),
+        ] {
+            assert_eq!(
+                command_with(config),
+                format!("hostsync --config {word} apply --limit a")
+            );
+        }
     }
 
     #[test]
@@ -430,13 +587,6 @@ Applied: 13 changes on 4 hosts in 2.1 s (13.0 KiB sent), serial 7; 1 entry refus
 
     #[test]
     fn many_refused_entries_are_folded() {
-        let refused = |n: usize| Refused {
-            mapping: 0,
-            path: RelPath::root(),
-            dest: format!("/x{n}"),
-            reason: "moved".to_owned(),
-            moved: true,
-        };
         let mut host = host("a", HostResult::Done, 0);
         host.refused = (0..30).map(refused).collect();
         let report = report(vec![host]);
