@@ -496,6 +496,14 @@ fn apply_all(site: &Site) -> usize {
 
 /// What is left of a run when it has ended: nothing but the listing and the backups.
 fn assert_is_tidy(site: &Site) {
+    for entry in fs::read_dir(site.host().home().join(".hostsync")).unwrap() {
+        let name = entry.unwrap().file_name();
+        assert!(
+            !name.as_encoded_bytes().starts_with(b"lock"),
+            "{} was left",
+            name.display()
+        );
+    }
     for entry in fs::read_dir(site.base("a")).unwrap() {
         let name = entry.unwrap().file_name();
         assert!(
@@ -811,9 +819,13 @@ fn file_that_nobody_sent_is_not_moved_into_place() {
 
 /// Has a process hold the lock of a host, as a commit would.
 fn lock_as(site: &Site, pid: u32, start: &str) {
-    let lock = site.base("a").join("lock");
-    fs::create_dir(&lock).unwrap();
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let lock = site
+        .host()
+        .home()
+        .join(".hostsync")
+        .join(format!("lock-{}", boot.trim()));
+    fs::create_dir(&lock).unwrap();
     fs::write(lock.join("owner"), format!("{pid} {start} {boot}")).unwrap();
     own(&lock);
     own(&lock.join("owner"));
@@ -837,12 +849,13 @@ fn lock_of_a_live_process_is_waited_for_and_then_named() {
         fs::write(site.source("a"), "old").unwrap();
         apply_all(&site);
         fs::write(site.source("a"), "new").unwrap();
+        let plan = site.plan();
         let mut holder = Command::new("sleep").arg("600").spawn().unwrap();
         lock_as(&site, holder.id(), &start_of(holder.id()));
 
         site.wait_for_host = Duration::from_secs(1);
         let started = Instant::now();
-        let report = site.apply();
+        let report = site.apply_plan(&plan).hosts.remove(0);
         assert!(started.elapsed() >= Duration::from_secs(1));
         let HostResult::Failed(reason) = &report.result else {
             panic!("{:?}", report.result)
@@ -880,6 +893,8 @@ fn hosts_that_share_a_home_do_not_disturb_each_other() {
         let mut site = Site::with_host(LocalHost::new(shell), "~/d");
         let second = LocalHost::new(shell).with_home_of(site.host());
         site.add("b", Some(second), "~/e");
+        // They commit one after the other.
+        site.wait_for_host = Duration::from_secs(30);
         write_tree(&site);
         for content in ["first", "second"] {
             fs::write(site.source("a"), content).unwrap();

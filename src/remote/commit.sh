@@ -440,15 +440,14 @@ while [ "$hs_i" -lt "$hs_bases" ]; do
   eval "hs_base=\$hs_base_$hs_i"
   hs_remove_tree "${hs_base:?}/${hs_run:?}"
   hs_remove_dead_runs "$hs_base"
-  if [ -d "$hs_base/backup/$hs_kept" ]; then touch "$hs_base/backup/$hs_kept"; fi
   if [ -d "$hs_base/backup" ]; then
-    # The newest first; the one that was just made is the newest, whatever its serial.
+    # The one that was just made, then the newest: not by serial, since an older state may come back.
     hs_n=0
+    if [ -d "$hs_base/backup/$hs_kept" ]; then hs_n=1; fi
     for hs_old in $(cd -- "$hs_base/backup" && ls -1t); do
+      [ "$hs_old" != "$hs_kept" ] || [ "$hs_backups" -eq 0 ] || continue
       hs_n=$((hs_n + 1))
-      case $hs_old in
-        [0-9]*) if [ "$hs_n" -gt "$hs_backups" ]; then hs_remove_tree "$hs_base/backup/$hs_old"; fi ;;
-      esac
+      if [ "$hs_n" -gt "$hs_backups" ]; then hs_remove_tree "$hs_base/backup/$hs_old"; fi
     done
   fi
   hs_i=$((hs_i + 1))
