@@ -4,8 +4,11 @@
 //! to, and one commit. Nothing becomes visible before the host has verified it, and the state learns
 //! of nothing that the host has not confirmed.
 
+mod commit;
 mod program;
+mod record;
 mod report;
+mod stage;
 mod witness;
 mod worker;
 

@@ -1,0 +1,192 @@
+//! The commit: what its script is told, and what it answers.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::remote::{Program as RemoteProgram, Script, ScriptRun, Section, last_line};
+use crate::scan::remote::{Listing, StatTuple, seconds_of};
+use crate::transport::Session;
+
+use super::program::{self, Program};
+use super::stage::Staging;
+use super::worker::{Failure, Worker};
+
+/// Why an entry is not done.
+#[derive(Clone, Debug)]
+pub(super) enum Why {
+    /// It is no longer as it was when it was looked at.
+    Moved,
+    /// A folder that was ours holds something of somebody else: it is theirs from now on.
+    Spared,
+    /// For people.
+    Other(String),
+}
+
+impl Why {
+    pub(super) fn other(reason: &str) -> Self {
+        Self::Other(reason.to_owned())
+    }
+}
+
+/// What the commit script answered.
+pub(super) struct Answer {
+    /// By step: `None` for done, else why not.
+    pub(super) steps: HashMap<usize, Option<Why>>,
+    /// By step that was taken, when that changed the entry, by the host's clock.
+    pub(super) times: HashMap<usize, f64>,
+    /// When the first visible step began, by the host's clock.
+    pub(super) begun: Option<f64>,
+    /// The new listing, or what of it differs from the old one.
+    pub(super) lines: Vec<(StatTuple, Vec<u8>)>,
+    /// Whether `lines` is a difference.
+    pub(super) is_difference: bool,
+    /// Paths that the old listing has and the new one has not, or not like that.
+    pub(super) gone: HashSet<Vec<u8>>,
+    /// Digest of the new listing.
+    pub(super) digest: Option<String>,
+}
+
+impl Worker<'_> {
+    pub(super) fn commit(
+        &self,
+        session: &mut dyn Session,
+        staging: &Staging,
+        program: &Program,
+        names: &[u8],
+        sums: &[u8],
+    ) -> Result<Answer, Failure> {
+        let paths = self.paths_to_list();
+        let mut script = Script::new(RemoteProgram::Commit, self.stall_timeout());
+        script
+            .path("hs_home", &staging.home)
+            .text("hs_run", staging.run_name.as_bytes());
+        script.number("hs_bases", staging.bases.len() as u64);
+        for (index, base) in staging.bases.iter().enumerate() {
+            script.path(&format!("hs_base_{index}"), base);
+        }
+        script.number("hs_mappings", self.host.mappings.len() as u64);
+        for (index, mapping) in self.host.mappings.iter().enumerate() {
+            script.path(&format!("hs_root_{index}"), &mapping.dest);
+            script.number(&format!("hs_at_{index}"), staging.base_of[index] as u64);
+        }
+        script.number("hs_serial", self.run.identity.serial);
+        script.number(
+            "hs_backups",
+            u64::from(self.run.request.config.settings.backups),
+        );
+        script.number("hs_wait", self.run.request.wait_for_host.as_secs());
+        // Two megabytes a second is slow for any disk.
+        let staged_bytes: u64 = program.staged.iter().map(program::content_bytes).sum();
+        script.number("hs_patience", 600 + staged_bytes / 2_000_000);
+        let listing = self.trusted_listing().unwrap_or_default();
+        script.text("hs_listing", listing.as_bytes());
+        let parts = [program.intent.as_slice(), names, sums, &paths];
+        for (name, part) in ["hs_intent", "hs_staged", "hs_sums", "hs_paths"]
+            .iter()
+            .zip(parts)
+        {
+            script.number(name, part.len() as u64);
+        }
+        let mut run = ScriptRun::new(&script, &parts.concat());
+        let outcome = session.exec(&script.command(), &mut run)?;
+        if !run.has_ended() {
+            let said = last_line(&outcome.stderr);
+            return Err(Failure::Failed(format!(
+                "the host did not answer to the end{}{said}; what it has done will be found by the \
+                 next plan",
+                if said.is_empty() { "" } else { ": " }
+            )));
+        }
+        read_answer(&run, &outcome.stderr)
+    }
+
+    /// The kept listing that the plan was made with, when nothing but our own steps can have changed
+    /// what it lists since.
+    fn trusted_listing(&self) -> Option<&str> {
+        let is_kept = matches!(self.prepared.scan.listing, Listing::Same | Listing::Moved);
+        self.prepared
+            .record
+            .as_ref()?
+            .listing
+            .as_deref()
+            .filter(|_| is_kept)
+    }
+}
+
+fn read_answer(run: &ScriptRun, stderr: &[u8]) -> Result<Answer, Failure> {
+    let sections = run.sections();
+    let section = |name: &str| sections.iter().find(|section| section.name == name);
+    if let Some(fail) = section("fail") {
+        return Err(Failure::Failed(last_line(fail.body)));
+    }
+    if let Some(names) = section("unverified") {
+        let names: Vec<String> = names
+            .lines()
+            .map(|line| String::from_utf8_lossy(line).into_owned())
+            .collect();
+        return Err(Failure::Failed(format!(
+            "what arrived is not what was sent ({}); nothing was changed, run the same command again",
+            names.join(", ")
+        )));
+    }
+    if let Some(locked) = section("locked") {
+        return Err(Failure::Failed(format!(
+            "another run is committing on this host (process {} there); nothing was changed",
+            last_line(locked.body)
+        )));
+    }
+    if section("end").map(|end| end.argument) != Some("ok") {
+        return Err(Failure::Failed(format!(
+            "the commit ended early: {}",
+            last_line(stderr)
+        )));
+    }
+    let (mut steps, mut times, mut begun) = (HashMap::new(), HashMap::new(), None);
+    for line in section("steps").into_iter().flat_map(Section::lines) {
+        let line = String::from_utf8_lossy(line);
+        let mut words = line.splitn(3, ' ');
+        let (what, number) = (words.next(), words.next());
+        let number: Option<usize> = number.and_then(|number| number.parse().ok());
+        let rest = words.next();
+        match (what, number) {
+            (Some("begun"), None) => begun = rest.and_then(seconds_of),
+            (Some("done"), Some(number)) => {
+                steps.insert(number, None);
+                times.extend(rest.and_then(seconds_of).map(|time| (number, time)));
+            }
+            (Some("moved"), Some(number)) => _ = steps.insert(number, Some(Why::Moved)),
+            (Some("spared"), Some(number)) => _ = steps.insert(number, Some(Why::Spared)),
+            (Some("refused"), Some(number)) => {
+                let reason = rest.unwrap_or("the host gave no reason");
+                steps.insert(number, Some(Why::other(reason)));
+            }
+            _ => tracing::debug!("step: {line}"),
+        }
+    }
+    let mut answer = Answer {
+        steps,
+        times,
+        begun,
+        lines: Vec::new(),
+        is_difference: false,
+        gone: HashSet::new(),
+        digest: section("digest").map(|digest| last_line(digest.body)),
+    };
+    if let Some(listing) = section("listing") {
+        answer.lines = listing.lines().filter_map(stat_line).collect();
+    }
+    if let Some(difference) = section("difference") {
+        answer.is_difference = true;
+        for line in difference.lines() {
+            match line.split_first() {
+                Some((b'+', line)) => answer.lines.extend(stat_line(line)),
+                Some((b'-', line)) => answer.gone.extend(stat_line(line).map(|(_, path)| path)),
+                _ => {}
+            }
+        }
+    }
+    Ok(answer)
+}
+
+fn stat_line(line: &[u8]) -> Option<(StatTuple, Vec<u8>)> {
+    StatTuple::from_line(line).map(|(stat, path)| (stat, path.to_vec()))
+}

@@ -1,0 +1,304 @@
+//! Getting what is sent onto a host: into private folders, on the file systems of the destinations.
+
+use std::ops::ControlFlow;
+
+use crate::model::{Event, Node, Phase, RelPath, RemotePath};
+use crate::plan::prepare::{base_on_host, with_help};
+use crate::plan::staging::{StagingPlace, device_of};
+use crate::remote::{Program as RemoteProgram, Script, ScriptRun, last_line};
+use crate::scan::remote::Place;
+use crate::transport::scp::ScpUpload;
+use crate::transport::tar::TarUpload;
+use crate::transport::upload::{Content, UploadError, UploadRecord, UploadReport};
+use crate::transport::{Aborted, ExecIo, Input, Session, TransportError};
+
+use super::program::{self, Program, Staged, StagedTree};
+use super::worker::{Failure, Worker};
+
+/// Where things are staged on a host.
+pub(super) struct Staging {
+    /// Folder of ours below the login folder: lock, listing, journal.
+    pub(super) home: RemotePath,
+    /// The staging folders, the one at `home` first.
+    pub(super) bases: Vec<RemotePath>,
+    /// Their file systems.
+    pub(super) devices: Vec<u64>,
+    /// By mapping, which one serves it.
+    pub(super) base_of: Vec<usize>,
+    /// Name of this run's folder in each.
+    pub(super) run_name: String,
+}
+
+impl Worker<'_> {
+    /// Finds for every mapping a staging folder on its file system, since only there a rename is one.
+    pub(super) fn choose_staging(&self) -> Result<Staging, Failure> {
+        let configured = self.run.request.config.settings.staging_path.as_ref();
+        let home = base_on_host(configured, Some(&self.run.identity), &self.host.id);
+        let scan = &self.prepared.scan;
+        let mut staging = Staging {
+            bases: vec![home.clone()],
+            home,
+            devices: vec![scan.staging.device],
+            base_of: Vec::new(),
+            run_name: new_run_name(),
+        };
+        for (index, mapping) in self.host.mappings.iter().enumerate() {
+            let place = &scan.places[index];
+            let is_folder = matches!(
+                self.prepared.sources[index].tree.get(&RelPath::root()),
+                Some(Node::Dir { .. })
+            );
+            let number = match StagingPlace::of(place, &scan.staging, is_folder) {
+                Ok(StagingPlace::Home) => 0,
+                Ok(StagingPlace::Beside(beside)) => {
+                    let base = self.base_beside(&beside);
+                    staging
+                        .bases
+                        .iter()
+                        .position(|known| *known == base)
+                        .unwrap_or_else(|| {
+                            staging.bases.push(base);
+                            staging.devices.push(device_of(place));
+                            staging.bases.len() - 1
+                        })
+                }
+                // Nothing will be staged for it.
+                Err(_) if self.changes.iter().all(|change| change.mapping != index) => 0,
+                Err(error) => {
+                    return Err(Failure::Failed(format!(
+                        "{}: {error}",
+                        mapping.dest_as_written
+                    )));
+                }
+            };
+            staging.base_of.push(number);
+        }
+        Ok(staging)
+    }
+
+    fn base_beside(&self, place: &Place) -> RemotePath {
+        let mut path = place.path.clone();
+        path.extend_from_slice(b"/.hostsync");
+        base_on_host(
+            Some(&RemotePath::from_dest(&path)),
+            Some(&self.run.identity),
+            &self.host.id,
+        )
+    }
+
+    /// What is to receive the upload; `None` when there is none.
+    pub(super) fn choose_receiver(&self, program: &Program) -> Result<Option<Receiver>, Failure> {
+        let facts = &self.prepared.scan.facts;
+        if program.staged.iter().all(StagedTree::is_empty) {
+            return Ok(None);
+        }
+        if facts.has_scp {
+            return Ok(Some(Receiver::Scp));
+        }
+        if facts.has_tar {
+            tracing::info!("no scp on this host: sending through tar");
+            return Ok(Some(Receiver::Tar));
+        }
+        Err(Failure::Failed(
+            "the host has neither an scp nor a tar command; install one of them there".to_owned(),
+        ))
+    }
+
+    /// Uploads into every staging folder, through `tar` where `scp` turns out not to work. The bytes
+    /// of content that arrived.
+    pub(super) fn upload_all(
+        &self,
+        session: &mut dyn Session,
+        staging: &mut Staging,
+        program: &Program,
+        receiver: Receiver,
+    ) -> Result<u64, Failure> {
+        let mut sent_bytes = 0;
+        for (base, tree) in staging.bases.iter().zip(&program.staged) {
+            if tree.is_empty() {
+                continue;
+            }
+            self.begin(Phase::Uploading, program::content_bytes(tree));
+            match self.upload(session, base, &staging.run_name, tree, receiver)? {
+                Ok(report) => sent_bytes += report.content_bytes,
+                Err(error @ UploadError::Unavailable { .. })
+                    if receiver == Receiver::Scp && self.prepared.scan.facts.has_tar =>
+                {
+                    tracing::warn!("{error}: sending through tar");
+                    staging.run_name = new_run_name();
+                    return self.upload_all(session, staging, program, Receiver::Tar);
+                }
+                Err(error) => return Err(Failure::Failed(with_help(&error))),
+            }
+        }
+        Ok(sent_bytes)
+    }
+
+    /// Uploads into one staging folder. What came of the stream itself is the inner result.
+    fn upload(
+        &self,
+        session: &mut dyn Session,
+        base: &RemotePath,
+        run_name: &str,
+        tree: &StagedTree,
+        receiver: Receiver,
+    ) -> Result<Result<UploadReport, UploadError>, Failure> {
+        let mut script = Script::new(RemoteProgram::Upload, self.stall_timeout());
+        script
+            .path("hs_base", base)
+            .text("hs_run", run_name.as_bytes())
+            .text("hs_with", receiver.as_str().as_bytes());
+        let mut io = UploadIo {
+            worker: self,
+            script: script.to_bytes(),
+            stream: Stream::new(receiver, script.nonce().as_str(), records(tree)),
+            early: ScriptRun::new(&script, b""),
+        };
+        let outcome = session.exec(&script.command(), &mut io);
+        if self.is_interrupted() {
+            return Err(Failure::Interrupted);
+        }
+        let refused = io
+            .early
+            .sections()
+            .into_iter()
+            .find(|section| section.name == "fail");
+        if let Some(fail) = refused {
+            return Err(Failure::Failed(last_line(fail.body)));
+        }
+        match (io.stream.finish(), outcome) {
+            // Its own account of what went wrong says more than that it gave up.
+            (Err(error), Ok(_) | Err(TransportError::Aborted(_))) => Ok(Err(error)),
+            (_, Err(error)) => Err(error.into()),
+            (Ok(report), Ok(_)) => Ok(Ok(report)),
+        }
+    }
+}
+
+/// The stream of an upload: folders are entered and left around what is in them.
+fn records(tree: &StagedTree) -> Vec<UploadRecord> {
+    let mut records = Vec::new();
+    let mut open: &[Vec<u8>] = &[];
+    for (components, staged) in tree {
+        let (folder, name) = components.split_at(components.len() - 1);
+        let shared = open.iter().zip(folder).take_while(|(a, b)| a == b).count();
+        records.extend((shared..open.len()).map(|_| UploadRecord::LeaveDir));
+        open = &open[..shared];
+        let name = name[0].clone();
+        match staged {
+            Staged::Dir { mode, mtime } => {
+                records.push(UploadRecord::EnterDir {
+                    name,
+                    mode: *mode,
+                    mtime: *mtime,
+                });
+                open = components;
+            }
+            Staged::File {
+                mode,
+                mtime,
+                size_bytes,
+                source,
+                ..
+            } => records.push(UploadRecord::File {
+                name,
+                mode: *mode,
+                mtime: Some(*mtime),
+                size_bytes: *size_bytes,
+                content: Content::Path(source.as_path().to_owned()),
+            }),
+        }
+    }
+    records.extend(open.iter().map(|_| UploadRecord::LeaveDir));
+    records
+}
+
+/// A name that no folder in staging has.
+fn new_run_name() -> String {
+    format!("run-{}", crate::remote::Nonce::random())
+}
+
+/// The program of the host that receives an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Receiver {
+    Scp,
+    Tar,
+}
+
+impl Receiver {
+    /// As the upload script knows it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Scp => "scp",
+            Self::Tar => "tar",
+        }
+    }
+}
+
+/// An upload, as its receiver takes it.
+enum Stream<'a> {
+    Scp(ScpUpload<'a>),
+    Tar(TarUpload<'a>),
+}
+
+impl<'a> Stream<'a> {
+    fn new(receiver: Receiver, nonce: &str, records: Vec<UploadRecord>) -> Self {
+        match receiver {
+            Receiver::Scp => Self::Scp(ScpUpload::new(nonce, records)),
+            Receiver::Tar => Self::Tar(TarUpload::new(nonce, records)),
+        }
+    }
+
+    fn io(&mut self) -> &mut (dyn ExecIo + 'a) {
+        match self {
+            Self::Scp(upload) => upload,
+            Self::Tar(upload) => upload,
+        }
+    }
+
+    fn finish(self) -> Result<UploadReport, UploadError> {
+        match self {
+            Self::Scp(upload) => upload.finish(),
+            Self::Tar(upload) => upload.finish(),
+        }
+    }
+}
+
+/// The upload script, then the stream. Stops when the run is interrupted.
+struct UploadIo<'a> {
+    worker: &'a Worker<'a>,
+    script: Vec<u8>,
+    stream: Stream<'a>,
+    /// Reads along, for the case that the script gives up before the stream begins.
+    early: ScriptRun,
+}
+
+impl ExecIo for UploadIo<'_> {
+    fn next_input(&mut self, buffer: &mut Vec<u8>) -> Result<Input, Aborted> {
+        if self.worker.is_interrupted() {
+            return Err(Aborted("interrupted".into()));
+        }
+        if !self.script.is_empty() {
+            buffer.append(&mut self.script);
+            return Ok(Input::Ready);
+        }
+        self.stream.io().next_input(buffer)
+    }
+
+    fn output(&mut self, bytes: &[u8]) -> Result<ControlFlow<()>, Aborted> {
+        if self.early.output(bytes)?.is_break() {
+            // Either the end of the stream, which it wants to see, too, or the end of the script.
+            let _ = self.stream.io().output(bytes)?;
+            return Ok(ControlFlow::Break(()));
+        }
+        self.stream.io().output(bytes)
+    }
+
+    fn sent(&mut self, bytes: usize) {
+        self.stream.io().sent(bytes);
+        let (host, sent_bytes) = (self.worker.host.id.clone(), bytes as u64);
+        self.worker
+            .observer()
+            .event(&Event::HostProgress { host, sent_bytes });
+    }
+}
