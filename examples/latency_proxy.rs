@@ -2,7 +2,8 @@
 //!
 //! `latency_proxy 127.0.0.1:2200 127.0.0.1:22 25` listens on port 2200 and passes every connection on to
 //! port 22, each direction 25 ms later: a round trip takes 50 ms more. Bandwidth is not limited. It says
-//! where it listens, and goes on until it is killed.
+//! where it listens, and goes on until it is killed. Each line on its standard input makes it print how many
+//! bytes have arrived so far, in both directions together.
 
 #![expect(
     clippy::print_stdout,
@@ -10,6 +11,7 @@
     reason = "a program that speaks to whoever started it"
 )]
 
+use std::io;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -24,6 +26,9 @@ fn main() -> ExitCode {
     match start(&arguments) {
         Ok(proxy) => {
             println!("listening on {}", proxy.address());
+            for _ in io::stdin().lines().map_while(Result::ok) {
+                println!("{}", proxy.carried_bytes());
+            }
             loop {
                 thread::park();
             }

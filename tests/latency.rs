@@ -31,6 +31,7 @@ fn all_bytes_come_back_in_order_and_then_the_end() {
     let sent: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_be_bytes).collect();
     let sending = send_all(&client, sent.clone());
     assert!(read_all(&client) == sent);
+    assert_eq!(proxy.carried_bytes(), 2 * sent.len() as u64);
     sending.join().expect("all is sent");
 }
 

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -22,6 +22,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 pub(crate) struct LatencyProxy {
     address: SocketAddr,
     stopped: Arc<AtomicBool>,
+    carried_bytes: Arc<AtomicU64>,
     accepting: Option<JoinHandle<()>>,
 }
 
@@ -39,13 +40,15 @@ impl LatencyProxy {
         let listener = TcpListener::bind(listen)?;
         let address = listener.local_addr()?;
         let stopped = Arc::new(AtomicBool::new(false));
+        let carried_bytes = Arc::new(AtomicU64::new(0));
         let accepting = thread::spawn({
-            let stopped = Arc::clone(&stopped);
-            move || accept(&listener, target, one_way, &stopped)
+            let (stopped, carried_bytes) = (Arc::clone(&stopped), Arc::clone(&carried_bytes));
+            move || accept(&listener, target, one_way, &stopped, &carried_bytes)
         });
         Ok(Self {
             address,
             stopped,
+            carried_bytes,
             accepting: Some(accepting),
         })
     }
@@ -53,6 +56,11 @@ impl LatencyProxy {
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Bytes that have arrived, in both directions of all connections so far.
+    pub(crate) fn carried_bytes(&self) -> u64 {
+        self.carried_bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -69,31 +77,44 @@ impl Drop for LatencyProxy {
     }
 }
 
-fn accept(listener: &TcpListener, target: SocketAddr, one_way: Duration, stopped: &AtomicBool) {
+fn accept(
+    listener: &TcpListener,
+    target: SocketAddr,
+    one_way: Duration,
+    stopped: &AtomicBool,
+    carried_bytes: &Arc<AtomicU64>,
+) {
     for client in listener.incoming() {
         if stopped.load(Ordering::SeqCst) {
             return;
         }
         // A client that has gone again is no reason to stop.
         let Ok(client) = client else { continue };
+        let carried_bytes = Arc::clone(carried_bytes);
         thread::spawn(move || {
             // A server that does not answer ends the connection: the client sees it closed.
             if let Ok(server) = TcpStream::connect(target) {
-                let _ = join(&client, &server, one_way);
+                let _ = join(&client, &server, one_way, &carried_bytes);
             }
         });
     }
 }
 
 /// Carries both directions of a connection.
-fn join(client: &TcpStream, server: &TcpStream, one_way: Duration) -> io::Result<()> {
+fn join(
+    client: &TcpStream,
+    server: &TcpStream,
+    one_way: Duration,
+    carried_bytes: &Arc<AtomicU64>,
+) -> io::Result<()> {
     for (from, to) in [(client, server), (server, client)] {
         // Chunks are sent as they came, or small ones would wait for each other.
         to.set_nodelay(true)?;
         let line = Arc::new(DelayLine::default());
         thread::spawn({
             let (from, line) = (from.try_clone()?, Arc::clone(&line));
-            move || fill(&from, &line, one_way)
+            let carried_bytes = Arc::clone(carried_bytes);
+            move || fill(&from, &line, one_way, &carried_bytes)
         });
         let (from, to) = (from.try_clone()?, to.try_clone()?);
         thread::spawn(move || {
@@ -106,11 +127,12 @@ fn join(client: &TcpStream, server: &TcpStream, one_way: Duration) -> io::Result
 }
 
 /// Takes what arrives until the end, and notes when it is due.
-fn fill(mut from: &TcpStream, line: &DelayLine, one_way: Duration) {
+fn fill(mut from: &TcpStream, line: &DelayLine, one_way: Duration, carried_bytes: &AtomicU64) {
     let mut buffer = vec![0; CHUNK_BYTES];
     loop {
         // A connection that breaks has ended, too.
         let count = from.read(&mut buffer).unwrap_or(0);
+        carried_bytes.fetch_add(count as u64, Ordering::Relaxed);
         let chunk = Chunk {
             due: Instant::now() + one_way,
             bytes: buffer[..count].to_vec(),
