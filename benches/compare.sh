@@ -55,6 +55,7 @@ with_old=false
 with_ansible=false
 keep=false
 venv=
+ansible=
 scenarios=()
 
 parse() {
@@ -231,6 +232,7 @@ need_tree() { # NAME
 all_hosts=(127.0.0.51 127.0.0.52 127.0.0.53 127.0.0.54 127.0.0.55 127.0.0.56 127.0.0.57 127.0.0.58)
 port=
 far_port=
+sshds=()
 
 listens() { # ADDRESS PORT
   (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null
@@ -296,6 +298,7 @@ SetEnv HOME=$(home "$host")
 ForceCommand cd; exec /bin/sh -c "\$SSH_ORIGINAL_COMMAND"
 END
     "$sshd" -D -e -f "$work/sshd_config.$host" </dev/null 2>"$(sshd_log "$host")" &
+    sshds+=($!)
     local key
     key=$(cut -d ' ' -f 1,2 "$work/host_key.$host.pub")
     printf '[%s]:%s %s\n' "$host" "$port" "$key" "$host" "$far_port" "$key" >>"$work/known_hosts"
@@ -441,8 +444,10 @@ copy_clush() {
 copy_old() { "$venv/bin/python" "$work/old.py" "$tree" to/old "$host_port" "${hosts[@]}"; }
 
 copy_ansible() {
+  # A relative destination would be in the account's home folder, which all hosts share.
+  local dest="$work/hosts/{{ inventory_hostname }}/to/ansible/"
   ANSIBLE_CONFIG=$work/ansible.cfg "$ansible" all -i "$(joined , "${hosts[@]}")," -f "${#hosts[@]}" \
-    -m copy -a "src=$tree/ dest=$(printf %s '{{ lookup("env", "BENCH_HOSTS") }}/{{ inventory_hostname }}')/to/ansible/ mode=preserve"
+    -m copy -a "src=$tree/ dest=$dest mode=preserve"
 }
 
 # The program that hostsync replaces: one thread for each host, and a recursive put in each.
@@ -481,7 +486,6 @@ END
 prepare_ansible() {
   ansible=$(command -v ansible || echo "$venv/bin/ansible")
   [[ -x $ansible ]] || fail 'ansible is missing; with --with-old it is installed in the venv'
-  export BENCH_HOSTS=$work/hosts
   cat >"$work/ansible.cfg" <<END
 [defaults]
 interpreter_python = $(command -v python3)
@@ -524,15 +528,42 @@ check_one() { # SOURCE DEST HOST
   diff -rq --no-dereference "$1" "$(home "$3")/to/$2" >&2
 }
 
-# Runs a function, fails with its output when it fails, and sets `elapsed_us`.
+# Waits until no session is left on any host: servers go on for a moment after their clients.
+wait_for_sessions() {
+  local tries pid children
+  for ((tries = 0; tries < 100; tries++)); do
+    for pid in "${sshds[@]}"; do
+      children=$(cat "/proc/$pid/task/$pid/children")
+      [[ -z $children ]] || break
+    done
+    [[ -n $children ]] || return 0
+    sleep 0.02
+  done
+}
+
+# Processor time that finished processes of the tools and of the hosts have taken so far, in hundredths of a second.
+processor_time() {
+  local pid sum=0 fields
+  for pid in $$ "${sshds[@]}"; do
+    read -r -a fields <"/proc/$pid/stat"
+    sum=$((sum + fields[15] + fields[16]))
+  done
+  echo "$sum"
+}
+
+# Runs a function, fails with its output when it fails, and sets `elapsed_us` and `processor_ticks`.
 timed() { # FUNCTION [ARGUMENT]...
-  local start log=$work/logs/$scenario.$1
+  local start log=$work/logs/$scenario.$1 ticks
+  wait_for_sessions
+  ticks=$(processor_time)
   start=${EPOCHREALTIME/./}
   if ! "$@" >"$log" 2>&1; then
     tail -n 20 "$log" >&2
     fail "$scenario: $1 has failed"
   fi
   elapsed_us=$((${EPOCHREALTIME/./} - start))
+  wait_for_sessions
+  processor_ticks=$(($(processor_time) - ticks))
 }
 
 seconds() { # MICROSECONDS
@@ -561,6 +592,7 @@ run_once() { # ROUND TOOL
   on_all_hosts check_one "$tree" "$folder" || fail "$scenario: $tool has not written what it should"
   if ((round == 0)); then return; fi
   record "$tool" time "$(seconds "$elapsed_us")"
+  record "$tool" processor "$(seconds $((processor_ticks * 10000)))"
   if [[ $measure == wire ]]; then record "$tool" wire $(($(bytes_on_the_wire) - before)); fi
   if [[ $tool == hostsync && ${#memory_meter[@]} -gt 0 ]]; then record "$tool" peak "$(tail -n 1 "$work/peak")"; fi
   say "  $scenario round $round: $(label "$tool") $(seconds "$elapsed_us") s"
@@ -680,17 +712,19 @@ sub median { my @all = sort { $a <=> $b } @_;
   return @all % 2 ? $all[@all / 2] : ($all[@all / 2 - 1] + $all[@all / 2]) / 2 }
 sub seconds { return sprintf($_[0] < 10 ? "%.3f" : "%.1f", $_[0]) }
 sub verdict { return $_[0] <= $_[1] ? "kept" : "missed" }
-print "| scenario | tool | median s | min | max | hostsync : tool | mark | |\n|---|---|--:|--:|--:|--:|--:|---|\n";
+print "| scenario | tool | median s | min | max | CPU s | hostsync : tool | mark | |\n|---|---|--:|--:|--:|--:|--:|--:|---|\n";
 for (@order) {
   my ($scenario, $tool) = @$_;
   my @times = sort { $a <=> $b } @{ $values{$scenario}{$tool}{time} };
+  my $processor = $values{$scenario}{$tool}{processor};
   my $own = $values{$scenario}{hostsync}{time};
   my @cells = ("", "", "");
   if ($tool !~ /^hostsync/ && $own) {
     my $ratio = median(@$own) / median(@times);
     my $mark = $mark{$scenario}{$tool};
     @cells = (sprintf("%.3f", $ratio), defined $mark ? ($mark, verdict($ratio, $mark)) : ("", "")) }
-  print "| ", join(" | ", $scenario, $label{$tool}, seconds(median(@times)), seconds($times[0]), seconds($times[-1]), @cells), " |\n" }
+  print "| ", join(" | ", $scenario, $label{$tool}, seconds(median(@times)), seconds($times[0]), seconds($times[-1]),
+    $processor ? sprintf("%.2f", median(@$processor)) : "", @cells), " |\n" }
 if (my $used = $values{big1}{hostsync}{peak}) {
   my $kib = median(@$used);
   printf "\nPeak memory of hostsync in big1: %.1f MiB; mark: %.0f MiB, %s.\n", $kib / 1024, $peak / 1024, verdict($kib, $peak) }
