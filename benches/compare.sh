@@ -420,7 +420,7 @@ configure_hostsync() {
 run_hostsync() { # COMMAND...
   local folder
   folder=$(hostsync_folder)
-  "${memory_meter[@]}" "$hostsync" --config "$folder/config.ini" --progress none -v "$@"
+  "${memory_meter[@]}" "$hostsync" --config "$folder/config.ini" --progress none "$@"
 }
 
 copy_hostsync() { run_hostsync apply --auto-approve; }
