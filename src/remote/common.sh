@@ -43,11 +43,11 @@ hs_format='%f %s %y %z %i %u %g %d %n'
 # From lines to the arguments of a command, as many at once as the system takes.
 hs_each_line() { tr '\n' '\0' | xargs -0 -r "$@"; }
 
-# The path of such a line.
-hs_path_of_line='s/^\([^ ]* \)\{12\}//'
+# The paths of such lines.
+hs_paths() { cut -d' ' -f13-; }
 
-# The paths of such lines whose type and permission bits begin with a digit.
-hs_paths_of_type() { sed -n "/^$1/$hs_path_of_line"p; }
+# The paths of those whose type and permission bits begin with a digit.
+hs_paths_of_type() { sed -n "/^$1/p" | hs_paths; }
 
 cd || hs_fail 'the login folder does not exist'
 

@@ -71,8 +71,8 @@ hs_stat() {
 hs_beat 600
 stat -c %f / >/dev/null 2>&1 || hs_fail 'this host has no stat command that knows -c'
 printf 'x\0' | xargs -0 -r true >/dev/null 2>&1 || hs_fail 'this host has no xargs command that knows -0 and -r'
-[ "$(printf '/\0' | hs_stat | sed "$hs_path_of_line")" = / ] ||
-  hs_fail 'the tools of this host (xargs, stat, sed) do not work together'
+[ "$(printf '/\0' | hs_stat | hs_paths)" = / ] ||
+  hs_fail 'the tools of this host (xargs, stat, cut) do not work together'
 hs_find_hash
 [ -n "$hs_hash" ] || hs_fail 'this host has no tool for sha256 or blake3 (sha256sum, openssl, shasum, b3sum)'
 hs_perl=
@@ -87,9 +87,11 @@ printf 'algorithm=%s\ntool=%s\nuid=%s\ngid=%s\nperl=%s\nscp=%s\ntar=%s\n' \
   "$hs_algorithm" "${hs_hash%% *}" "$(id -u)" "$(id -g)" "$hs_perl" "$hs_scp" "$hs_tar"
 
 hs_mark places
+hs_any_root=
 hs_i=0
 while [ "$hs_i" -lt "$hs_roots" ]; do
   eval "hs_dest=\$hs_root_$hs_i"
+  if [ -e "$hs_dest" ] || [ -L "$hs_dest" ]; then hs_any_root=yes; fi
   hs_parent "$hs_dest"
   hs_place "$hs_up" "parent $hs_i"
   if [ -d "$hs_dest" ] && [ ! -L "$hs_dest" ]; then hs_place "$hs_dest" "inside $hs_i"; fi
@@ -110,7 +112,7 @@ hs_answer=full
 if [ "$hs_mode" = quick ]; then
   hs_answer=lost
   if [ -r "$hs_base/listing" ] && [ "$(hs_digest <"$hs_base/listing")" = "$hs_listing" ]; then
-    hs_fresh=$(sed "$hs_path_of_line" <"$hs_base/listing" | tr '\n' '\0' | hs_stat)
+    hs_fresh=$(hs_paths <"$hs_base/listing" | tr '\n' '\0' | hs_stat)
     hs_moved=$(printf '%s\n' "$hs_fresh" | diff -a -U0 "$hs_base/listing" -)
     # Only what diff itself says counts: 0 is the same, 1 is different, anything else is nothing.
     case $? in
@@ -137,7 +139,8 @@ fi
 # All paths that were asked for, and all below the mirrored destinations.
 hs_asked=$(
   {
-    cat
+    # Where no destination is there yet, there is nothing below any of them.
+    if [ -n "$hs_any_root" ]; then cat; else cat >/dev/null; fi
     if [ "$hs_mode" = full ]; then
       for hs_i in $hs_mirrors; do
         eval "hs_dest=\$hs_root_$hs_i"

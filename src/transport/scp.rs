@@ -14,8 +14,9 @@ use super::upload::{
 use super::{Aborted, ExecIo, Input};
 use crate::model::Mode;
 
-/// Answers that may be outstanding.
-const WINDOW: u64 = 4_096;
+/// Answers that may be outstanding. A small file has two or three, and a line of 50 ms takes some
+/// ten thousand of these in a round trip.
+const WINDOW: u64 = 65_536;
 
 /// Sends records to a sink; the [`ExecIo`] of the command that runs it.
 #[derive(Debug)]
