@@ -1,6 +1,6 @@
 //! The commit: what its script is told, and what it answers.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use crate::remote::{Program as RemoteProgram, Script, ScriptRun, Section, last_line};
 use crate::scan::remote::{Listing, StatTuple, seconds_of};
@@ -27,6 +27,28 @@ impl Why {
     }
 }
 
+/// What the new listing is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// Everything is looked at.
+    All,
+    /// Some is looked at, the rest is as in the listing that the host keeps.
+    Part,
+    /// There is to be none.
+    Nothing,
+}
+
+impl Keep {
+    /// As the commit script knows it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Part => "part",
+            Self::Nothing => "nothing",
+        }
+    }
+}
+
 /// What the commit script answered.
 pub(super) struct Answer {
     /// By step: `None` for done, else why not.
@@ -35,12 +57,10 @@ pub(super) struct Answer {
     pub(super) times: HashMap<usize, f64>,
     /// When the first visible step began, by the host's clock.
     pub(super) begun: Option<f64>,
-    /// The new listing, or what of it differs from the old one.
+    /// What was looked at for the new listing.
     pub(super) lines: Vec<(StatTuple, Vec<u8>)>,
-    /// Whether `lines` is a difference.
-    pub(super) is_difference: bool,
-    /// Paths that the old listing has and the new one has not, or not like that.
-    pub(super) gone: HashSet<Vec<u8>>,
+    /// Whether the rest of it is as it was before.
+    pub(super) is_part: bool,
     /// Digest of the new listing.
     pub(super) digest: Option<String>,
 }
@@ -54,7 +74,7 @@ impl Worker<'_> {
         names: &[u8],
         sums: &[u8],
     ) -> Result<Answer, Failure> {
-        let paths = self.paths_to_list();
+        let (keep, paths) = self.paths_to_list();
         let mut script = Script::new(RemoteProgram::Commit, self.stall_timeout());
         script
             .path("hs_home", &staging.home)
@@ -78,6 +98,7 @@ impl Worker<'_> {
         let staged_bytes: u64 = program.staged.iter().map(program::content_bytes).sum();
         script.number("hs_patience", 600 + staged_bytes / 2_000_000);
         let listing = self.trusted_listing().unwrap_or_default();
+        script.text("hs_keep", keep.as_str().as_bytes());
         script.text("hs_listing", listing.as_bytes());
         let parts = [program.intent.as_slice(), names, sums, &paths];
         for (name, part) in ["hs_intent", "hs_staged", "hs_sums", "hs_paths"]
@@ -101,7 +122,7 @@ impl Worker<'_> {
 
     /// The kept listing that the plan was made with, when nothing but our own steps can have changed
     /// what it lists since.
-    fn trusted_listing(&self) -> Option<&str> {
+    pub(super) fn trusted_listing(&self) -> Option<&str> {
         let is_kept = matches!(self.prepared.scan.listing, Listing::Same | Listing::Moved);
         self.prepared
             .record
@@ -167,22 +188,12 @@ fn read_answer(run: &ScriptRun, stderr: &[u8]) -> Result<Answer, Failure> {
         times,
         begun,
         lines: Vec::new(),
-        is_difference: false,
-        gone: HashSet::new(),
+        is_part: false,
         digest: section("digest").map(|digest| last_line(digest.body)),
     };
     if let Some(listing) = section("listing") {
+        answer.is_part = listing.argument == Keep::Part.as_str();
         answer.lines = listing.lines().filter_map(stat_line).collect();
-    }
-    if let Some(difference) = section("difference") {
-        answer.is_difference = true;
-        for line in difference.lines() {
-            match line.split_first() {
-                Some((b'+', line)) => answer.lines.extend(stat_line(line)),
-                Some((b'-', line)) => answer.gone.extend(stat_line(line).map(|(_, path)| path)),
-                _ => {}
-            }
-        }
     }
     Ok(answer)
 }

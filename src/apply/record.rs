@@ -2,32 +2,63 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::model::{Entry, Node, RelPath, Tree};
+use crate::model::{Entry, Node, RelPath, RemotePath, Tree};
 use crate::plan::Action;
 use crate::scan::remote::StatTuple;
 use crate::state::{HostRecord, MappingRecord, Progress};
 
-use super::commit::{Answer, Why};
+use super::commit::{Answer, Keep, Why};
 use super::program::{self, Program};
 use super::witness::Witness;
 use super::worker::{Failure, Worker};
 use super::{HostReport, Refused};
 
 impl Worker<'_> {
-    /// What the new listing is to hold: everything that will be recorded. Nothing when some entries are
-    /// left as they are: then the next plan has to look at everything.
-    pub(super) fn paths_to_list(&self) -> Vec<u8> {
+    /// What has to be looked at for the new listing. It holds everything that will be recorded. Of what
+    /// was listed before, and was neither looked at nor touched since, the lines are taken over: if it
+    /// has moved meanwhile, the next plan sees it.
+    pub(super) fn paths_to_list(&self) -> (Keep, Vec<u8>) {
+        if self.wanted_changes() != self.changes.len() {
+            // Some entries are left as they are: the next plan has to look at everything.
+            return (Keep::Nothing, Vec::new());
+        }
+        let keep = if self.trusted_listing().is_some() {
+            Keep::Part
+        } else {
+            Keep::All
+        };
+        let touched: HashSet<RemotePath> = self
+            .changes
+            .iter()
+            .map(|change| program::dest_of(self.host, change))
+            .collect();
+        let scan = &self.prepared.scan;
+        let has_moved = |path: &RemotePath| {
+            touched.contains(path)
+                || scan.seen.contains_key(path.as_bytes())
+                || scan.gone.contains(path.as_bytes())
+        };
         let mut bytes = Vec::new();
-        let is_whole = self.wanted_changes() == self.changes.len();
-        if is_whole {
-            for (mapping, paths) in self.host.mappings.iter().zip(self.recorded_after()) {
-                for path in paths.entries().iter().map(|entry| &entry.path) {
-                    bytes.extend_from_slice(mapping.dest.join(path).as_bytes());
+        let after = self.recorded_after();
+        for ((mapping, after), before) in self
+            .host
+            .mappings
+            .iter()
+            .zip(&after)
+            .zip(&self.prepared.recorded)
+        {
+            let kept = after.entries().iter().map(|entry| &entry.path);
+            let dropped = before.entries().iter().map(|entry| &entry.path);
+            let dropped = dropped.filter(|path| after.get(path).is_none());
+            for path in kept.chain(dropped) {
+                let dest = mapping.dest.join(path);
+                if keep == Keep::All || has_moved(&dest) || after.get(path).is_none() {
+                    bytes.extend_from_slice(dest.as_bytes());
                     bytes.push(b'\n');
                 }
             }
         }
-        bytes
+        (keep, bytes)
     }
 
     fn wanted_changes(&self) -> usize {
@@ -173,8 +204,7 @@ impl Worker<'_> {
             step_times: &answer.times,
             begun: answer.begun,
             after,
-            unnamed_is_unmoved: answer.is_difference,
-            gone: &answer.gone,
+            unnamed_is_unmoved: answer.is_part,
         }
     }
 

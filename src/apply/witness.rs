@@ -32,12 +32,11 @@ pub(super) struct Witness<'a> {
     pub(super) step_times: &'a HashMap<usize, f64>,
     /// When the first visible step began.
     pub(super) begun: Option<f64>,
-    /// The listing by path; or only what of it is new.
+    /// What was looked at for the listing, by path.
     pub(super) after: &'a HashMap<&'a [u8], &'a StatTuple>,
-    /// Whether what `after` does not name is as it was in the listing before.
+    /// Whether what was not looked at has its line from the listing before. What that line says was
+    /// true when the plan looked, and is compared again by the next one.
     pub(super) unnamed_is_unmoved: bool,
-    /// Paths of the listing before that are not as they were.
-    pub(super) gone: &'a HashSet<Vec<u8>>,
 }
 
 /// What a step did to an entry.
@@ -107,7 +106,9 @@ impl Witness<'_> {
         let dest = mapping.dest.join(&entry.path);
         let path = dest.as_bytes();
         let Some(now) = self.after.get(path) else {
-            return self.unnamed_is_unmoved && !self.gone.contains(path);
+            return self.unnamed_is_unmoved
+                && !touches.contains_key(path)
+                && !self.seen.contains_key(path);
         };
         // Of a folder that is no mirror only type and permission bits are recorded. In a mirror, a new
         // entry shows in the times of its folder, and in nothing else.

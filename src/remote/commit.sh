@@ -8,7 +8,9 @@
 #                 the staging folders that serve them
 #   hs_serial     names the folder of the backups that this apply makes
 #   hs_backups    how many such folders are kept
-#   hs_listing    digest that the kept listing must have for the new one to be answered as a difference
+#   hs_keep       what the paths are: all of the new listing, a part (the rest is as in the kept one),
+#                 or nothing (no listing is kept)
+#   hs_listing    digest that the kept listing must have (part)
 #   hs_steps_pl   steps.pl, which takes the steps where there is perl
 #   hs_patience   seconds that all of this may take at the very most
 #   hs_wait       seconds to wait for another run on this host
@@ -18,7 +20,7 @@
 #            the path below the mapping; what must be there before (or, for "link", the target)
 #   staged   the paths of all staged files below the staging folder, one a line, by staging folder
 #   sums     their digests, in the same order
-#   paths    what the new listing is to hold, one path a line
+#   paths    what is to be looked at for the new listing, one path a line
 
 umask 077
 hs_beat "$((hs_patience + hs_wait))"
@@ -412,25 +414,39 @@ fi
 
 hs_sync_all
 
-if [ -s "$hs_work/paths" ]; then
+# Lines of a listing without those of the paths in a file.
+hs_without() {
+  awk 'NR == FNR { drop[$0]; next }
+    {
+      path = $0
+      for (i = 0; i < 12; i++) path = substr(path, index(path, " ") + 1)
+      if (!(path in drop)) print
+    }' "$1" "$2"
+}
+
+if [ "$hs_keep" = part ] && { [ ! -r "$hs_home/listing" ] || [ "$(hs_digest <"$hs_home/listing")" != "$hs_listing" ]; }; then
+  # It is not the one that the plan was made with.
+  hs_keep=nothing
+fi
+if [ "$hs_keep" = nothing ]; then
+  rm -f -- "$hs_home/listing"
+else
   # Whatever changes after the listing was made must get a later ctime than what is in it.
-  case $(sed -n 1p "$hs_work/paths" | hs_each_line stat -c %z -- 2>/dev/null) in
+  [ -e "$hs_work/begun" ] || : >"$hs_work/begun"
+  case $(stat -c %z -- "$hs_work/begun" 2>/dev/null) in
     *.000000000\ *) sleep 2 ;;
     *) sleep 0.05 2>/dev/null || sleep 1 ;;
   esac
-  hs_each_line stat -c "$hs_format" -- <"$hs_work/paths" >"$hs_work/listing" 2>/dev/null
-  if [ -n "$hs_listing" ] && [ -r "$hs_home/listing" ] && [ "$(hs_digest <"$hs_home/listing")" = "$hs_listing" ]; then
-    hs_mark difference
-    diff -a -U0 "$hs_home/listing" "$hs_work/listing" | sed -n -e '1,2d' -e '/^[-+]/p'
-  else
-    hs_mark listing
-    cat "$hs_work/listing"
+  hs_each_line stat -c "$hs_format" -- <"$hs_work/paths" >"$hs_work/fresh" 2>/dev/null
+  if [ "$hs_keep" = part ]; then
+    hs_without "$hs_work/paths" "$hs_home/listing" >"$hs_work/listing" || hs_fail 'cannot write the listing'
   fi
+  cat "$hs_work/fresh" >>"$hs_work/listing" || hs_fail 'cannot write the listing'
+  hs_mark listing "$hs_keep"
+  cat "$hs_work/fresh"
   hs_mark digest
   hs_digest <"$hs_work/listing"
   mv -fT -- "$hs_work/listing" "$hs_home/listing"
-else
-  rm -f -- "$hs_home/listing"
 fi
 
 # --- clean up ----------------------------------------------------------------------------------------
