@@ -823,8 +823,8 @@ fn plan_waits_for_a_commit_that_is_under_way() {
         write_source(&site, "file", "x");
         apply_all(&site);
         let mut holder = Command::new("sleep").arg("1.5").spawn().unwrap();
-        let stat = fs::read_to_string(format!("/proc/{}/stat", holder.id())).unwrap();
-        let start = stat
+        let line = fs::read_to_string(format!("/proc/{}/stat", holder.id())).unwrap();
+        let start = line
             .rsplit(") ")
             .next()
             .unwrap()
