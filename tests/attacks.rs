@@ -407,18 +407,12 @@ fn host_whose_tools_fail_is_never_taken_for_unchanged() {
     let broken = [
         ("sed", None),
         ("sed", Some("exit 1")),
-        ("sed", Some("cat >/dev/null")),
         ("diff", None),
         ("diff", Some("exit 2")),
         ("diff", Some("exit 1")),
-        ("diff", Some("cat >/dev/null; exit 127")),
         ("tr", Some("exit 1")),
-        ("xargs", None),
         ("xargs", Some("exit 1")),
-        ("stat", Some("exit 1")),
         ("stat", Some("exec /usr/bin/stat --version")),
-        ("cut", None),
-        ("sort", None),
     ];
     for (program, script) in broken {
         let site = Way::DashAndPerl.site();
@@ -491,7 +485,7 @@ fn signs_of_life_end_with_a_shell_that_is_killed() {
         let mut child = run_common(
             &shell,
             home.path(),
-            "hs_beat 600; echo >&2; while :; do :; done",
+            "hs_beat 15; echo >&2; while :; do :; done",
         );
         let mut stderr = child.stderr.take().unwrap();
         std::io::Read::read_exact(&mut stderr, &mut [0]).unwrap();
@@ -603,6 +597,33 @@ fn nothing_is_copied_into_a_file_system_inside_a_mapping() {
     });
 }
 
+#[test]
+fn nothing_is_copied_into_a_file_system_that_appears_before_the_apply() {
+    in_every_way(|way| {
+        let site = way.site();
+        make_source_folder(&site, "sub");
+        apply_all(&site);
+        write_source(&site, "sub/new", "x");
+        symlink("new", site.source("sub/link")).unwrap();
+        make_source_folder(&site, "sub/folder");
+        write_source(&site, "sub/folder/new", "x");
+        let plan = site.plan();
+        let Some(_mounted) = Mounted::at(&dest(&site, "sub")) else {
+            return;
+        };
+        let report = site.apply_plan(&plan).hosts.remove(0);
+        // A link is as whole as it ever gets.
+        let is_link = |path: &PathBuf| path.is_symlink();
+        let files = fs::read_dir(dest(&site, "sub")).unwrap();
+        let files: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
+        assert!(files.iter().all(is_link), "{files:?}");
+        let names: Vec<_> = refused(&report).into_iter().map(|(path, _)| path).collect();
+        for name in ["sub/new", "sub/folder", "sub/folder/new"] {
+            assert!(names.contains(&name.to_owned()), "{names:?}");
+        }
+    });
+}
+
 /// A folder on a file system other than that of the home folders.
 fn other_file_system(host: &LocalHost) -> Option<tempfile::TempDir> {
     let folder = tempfile::tempdir_in("/dev/shm").ok()?;
@@ -637,21 +658,21 @@ fn staging_folder_that_others_can_change_is_refused() {
         (Some(0), 0o777, "can be written by others"),
     ];
     in_every_way(|way| {
+        let host = way.host();
+        let Some(folder) = other_file_system(&host) else {
+            return;
+        };
+        let dest = folder.path().join("d");
+        let staging = folder.path().join(".hostsync");
+        let site = Site::with_host(host, dest.to_str().unwrap());
+        write_source(&site, "file", "old");
+        apply_all(&site);
+        write_source(&site, "file", "new");
         for (owner, bits, expected) in cases {
-            let host = way.host();
-            let Some(folder) = other_file_system(&host) else {
-                return;
-            };
             if owner.is_some() && !is_root() {
                 println!("not root: no folder of another user can be made");
                 continue;
             }
-            let dest = folder.path().join("d");
-            let site = Site::with_host(host, dest.to_str().unwrap());
-            write_source(&site, "file", "old");
-            apply_all(&site);
-            write_source(&site, "file", "new");
-            let staging = folder.path().join(".hostsync");
             if let Some(uid) = owner {
                 chown(&staging, Some(uid), None).unwrap();
             }
@@ -662,11 +683,10 @@ fn staging_folder_that_others_can_change_is_refused() {
             assert!(reason.contains(expected), "{owner:?} {bits:o}: {reason}");
             assert!(reason.contains("/.hostsync "), "{reason}");
             assert_eq!(fs::read_to_string(dest.join("file")).unwrap(), "old");
-
             own(&staging);
-            set_mode(&staging, 0o700);
-            apply_all(&site);
         }
+        set_mode(&staging, 0o700);
+        apply_all(&site);
     });
 }
 
@@ -692,35 +712,37 @@ fn staging_folder_that_is_a_link_is_refused() {
 }
 
 #[test]
-fn backup_of_what_was_just_replaced_is_kept_even_when_an_older_state_came_back() {
+fn backups_are_kept_apart_when_an_older_state_came_back() {
+    let copied = |from: &Path, to: &Path| {
+        let status = Command::new("cp").arg("-a").args([from, to]).status();
+        assert!(status.unwrap().success());
+    };
     in_every_way(|way| {
-        let mut site = way.site();
-        site.config.settings.backups = 1;
-        write_source(&site, "file", "first");
-        apply_all(&site);
-        let state = site.config.settings.state_path.clone();
-        let copy = state.with_extension("copy");
-        let copied = |from: &Path, to: &Path| {
-            let status = Command::new("cp").arg("-a").args([from, to]).status();
-            assert!(status.unwrap().success());
-        };
-        copied(&state, &copy);
-        for content in ["second", "third"] {
-            write_source(&site, "file", content);
+        for (backups, expected) in [(1, &["third"][..]), (5, &["first", "second", "third"])] {
+            let mut site = way.site();
+            site.config.settings.backups = backups;
+            write_source(&site, "file", "first");
             apply_all(&site);
-        }
-        fs::remove_dir_all(&state).unwrap();
-        copied(&copy, &state);
+            let state = site.config.settings.state_path.clone();
+            let copy = state.with_extension("copy");
+            copied(&state, &copy);
+            for content in ["second", "third"] {
+                write_source(&site, "file", content);
+                apply_all(&site);
+            }
+            fs::remove_dir_all(&state).unwrap();
+            copied(&copy, &state);
 
-        site.on_conflict = OnConflict::Overwrite;
-        write_source(&site, "file", "fourth");
-        apply_all(&site);
-        let backups = site.base("a").join("backup");
-        let texts: Vec<_> = fs::read_dir(&backups)
-            .unwrap()
-            .map(|entry| fs::read_to_string(entry.unwrap().path().join("0/file")).unwrap())
-            .collect();
-        assert_eq!(texts, ["third"]);
+            site.on_conflict = OnConflict::Overwrite;
+            write_source(&site, "file", "fourth");
+            apply_all(&site);
+            let mut texts: Vec<_> = fs::read_dir(site.base("a").join("backup"))
+                .unwrap()
+                .map(|entry| fs::read_to_string(entry.unwrap().path().join("0/file")).unwrap())
+                .collect();
+            texts.sort();
+            assert_eq!(texts, expected);
+        }
     });
 }
 

@@ -6,6 +6,7 @@
     reason = "what is not tried on this machine is said"
 )]
 
+#[allow(dead_code, reason = "every test binary uses another part of this")]
 #[path = "support/shell.rs"]
 mod shell;
 #[path = "support/site.rs"]

@@ -48,27 +48,25 @@ impl Worker<'_> {
                 self.prepared.sources[index].tree.get(&RelPath::root()),
                 Some(Node::Dir { .. })
             );
+            if self.changes.iter().all(|change| change.mapping != index) {
+                // Nothing will be staged for it.
+                staging.base_of.push(0);
+                continue;
+            }
             let number = match StagingPlace::of(place, &scan.staging, is_folder) {
                 Ok(StagingPlace::Home) => 0,
                 Ok(StagingPlace::Beside(beside)) => {
                     let base = self.base_beside(&beside);
-                    staging
-                        .bases
-                        .iter()
-                        .position(|known| *known == base)
-                        .unwrap_or_else(|| {
-                            staging.bases.push(base);
-                            staging.devices.push(device_of(place));
-                            staging.bases.len() - 1
-                        })
+                    let known = staging.bases.iter().position(|known| *known == base);
+                    known.unwrap_or_else(|| {
+                        staging.bases.push(base);
+                        staging.devices.push(device_of(place));
+                        staging.bases.len() - 1
+                    })
                 }
-                // Nothing will be staged for it.
-                Err(_) if self.changes.iter().all(|change| change.mapping != index) => 0,
                 Err(error) => {
-                    return Err(Failure::Failed(format!(
-                        "{}: {error}",
-                        mapping.dest_as_written
-                    )));
+                    let dest = &mapping.dest_as_written;
+                    return Err(Failure::Failed(format!("{dest}: {error}")));
                 }
             };
             staging.base_of.push(number);

@@ -27,6 +27,11 @@ hs_beat "$((hs_patience + hs_wait))"
 hs_find_hash
 [ -n "$hs_hash" ] || hs_fail 'this host has no tool for sha256 or blake3 any more'
 hs_make_ours "$hs_home"
+hs_i=0
+while [ "$hs_i" -lt "$hs_bases" ]; do
+  eval "hs_make_ours \"\$hs_base_$hs_i\""
+  hs_i=$((hs_i + 1))
+done
 
 # Reads exactly so many bytes of standard input into a file.
 hs_take() {
