@@ -110,15 +110,15 @@ fn check_deletes(
 /// What lies below a path does not follow it at once (`a`, `a-b`, `a/c`), but all of it shares the
 /// path as a prefix: so a stack of prefixes is enough.
 #[derive(Default)]
-struct Subtrees<'a>(Vec<&'a RelPath>);
+pub(super) struct Subtrees<'a>(Vec<&'a RelPath>);
 
 impl<'a> Subtrees<'a> {
-    fn push(&mut self, top: &'a RelPath) {
+    pub(super) fn push(&mut self, top: &'a RelPath) {
         self.0.push(top);
     }
 
     /// Whether `path` lies below one of them. Paths must be asked about in ascending order.
-    fn hold(&mut self, path: &RelPath) -> bool {
+    pub(super) fn hold(&mut self, path: &RelPath) -> bool {
         while self
             .0
             .last()
@@ -149,8 +149,8 @@ impl MappingBuilder<'_, '_> {
     fn run(&mut self) {
         let input = self.input;
         let kept = self.kept_folders();
-        // No folders on the host, though one is expected there: what a lookup found "below" them it
-        // found through a symbolic link, and that is not ours.
+        // What is no folder on the host: what a lookup found "below" it, it found through a symbolic
+        // link, and that is not ours.
         let mut no_folders = Subtrees::default();
         // Folders on the host that have to make room for something else.
         let mut making_room = Subtrees::default();
@@ -158,10 +158,7 @@ impl MappingBuilder<'_, '_> {
             let is_dir = |node: Option<&Node>| node.is_some_and(|node| node.kind() == Kind::Dir);
             if no_folders.hold(sides.path) {
                 sides.actual = None;
-            } else if sides.actual.is_some()
-                && !is_dir(sides.actual)
-                && (is_dir(sides.desired) || is_dir(sides.recorded))
-            {
+            } else if sides.actual.is_some() && !is_dir(sides.actual) {
                 no_folders.push(sides.path);
             }
             let in_the_way = making_room.hold(sides.path);
@@ -763,5 +760,24 @@ mod tests {
         assert_eq!((error.mapping, error.deletes, error.entries), (0, 2, 3));
         mapping.policy.max_delete = MaxDelete { percent: 67 };
         assert_eq!(mapping.changes(), ["delete b orphan", "delete c orphan"]);
+    }
+
+    #[test]
+    fn what_a_lookup_finds_through_a_symlink_is_never_deleted() {
+        // The state still has the folder that the link has replaced.
+        for recorded_top in [dir(), link("b")] {
+            let mut mapping = Mapping::new(
+                &[("", dir()), ("a", link("b"))],
+                &[("", dir()), ("a", recorded_top), ("a/x", file("x"))],
+                &[("", dir()), ("a", link("b")), ("a/x", file("x"))],
+            );
+            mapping.exact = Exact::Orphans;
+            assert!(
+                mapping
+                    .changes()
+                    .iter()
+                    .all(|change| !change.starts_with("delete"))
+            );
+        }
     }
 }

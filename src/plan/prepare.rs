@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::config::{Config, Exact, Host, Mapping};
 use crate::model::{
-    Entry, Event, HostId, HostOutcome, Node, Observer, Phase, RelPath, RemotePath, Tree,
+    Entry, Event, HostId, HostOutcome, Kind, Node, Observer, Phase, RelPath, RemotePath, Tree,
     map_parallel,
 };
 use crate::scan::local::{self, SourceError, SourceSpec, SourceTree};
@@ -593,9 +593,21 @@ fn actual_tree(mapping: &Mapping, desired: &Tree, recorded: &Tree, scan: &HostSc
             }
         }
     }
+    // A lookup below something that is no folder went through a symbolic link.
+    let mut no_folders = build::Subtrees::default();
     entries
-        .into_iter()
-        .map(|(path, node)| Entry { path, node })
+        .iter()
+        .filter(|(path, node)| {
+            let is_hidden = no_folders.hold(path);
+            if !is_hidden && node.kind() != Kind::Dir {
+                no_folders.push(path);
+            }
+            !is_hidden
+        })
+        .map(|(path, node)| Entry {
+            path: path.clone(),
+            node: node.clone(),
+        })
         .collect()
 }
 

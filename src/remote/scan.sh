@@ -71,8 +71,8 @@ hs_stat() {
 hs_beat 600
 stat -c %f / >/dev/null 2>&1 || hs_fail 'this host has no stat command that knows -c'
 printf 'x\0' | xargs -0 -r true >/dev/null 2>&1 || hs_fail 'this host has no xargs command that knows -0 and -r'
-[ "$(printf '/\0' | hs_stat | hs_paths)" = / ] ||
-  hs_fail 'the tools of this host (xargs, stat, cut) do not work together'
+[ "$(printf '/\n' | tr '\n' '\0' | hs_stat | sed -n p | hs_paths)" = / ] ||
+  hs_fail 'the tools of this host (tr, xargs, stat, sed, cut) do not work together'
 hs_find_hash
 [ -n "$hs_hash" ] || hs_fail 'this host has no tool for sha256 or blake3 (sha256sum, openssl, shasum, b3sum)'
 hs_perl=

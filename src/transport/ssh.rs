@@ -39,6 +39,9 @@ const CIPHERS: [&str; 6] = [
 /// How much of standard error is kept.
 const STDERR_KEPT_BYTES: usize = 64 * 1024;
 
+/// How much of standard error is taken at all: half a million complaints.
+const STDERR_BYTES: usize = 64 * 1024 * 1024;
+
 /// What one read asks for at most; also a whole packet of most servers twice.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -450,6 +453,12 @@ impl Exec<'_> {
             }
             moved = true;
             self.stderr.push(&self.buffer[..count]);
+            if self.stderr.taken > STDERR_BYTES {
+                return Err(TransportError::Broken {
+                    during: "while a command was running".to_owned(),
+                    reason: "the host prints without end to standard error".to_owned(),
+                });
+            }
         }
         Ok(ControlFlow::Continue(moved))
     }
@@ -529,11 +538,14 @@ fn broken_by(during: &str, error: &ssh2::Error) -> TransportError {
 #[derive(Debug, Default)]
 struct Tail {
     bytes: Vec<u8>,
+    /// How long the stream was so far.
+    taken: usize,
 }
 
 impl Tail {
     fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
+        self.taken += bytes.len();
         // Cut rarely: every cut moves what is kept.
         if self.bytes.len() > 2 * STDERR_KEPT_BYTES {
             self.cut();

@@ -74,13 +74,15 @@ type Hook = Box<dyn Fn(usize) + Send + Sync>;
 pub(crate) struct LocalHost {
     folder: TempDir,
     home: PathBuf,
-    path: OsString,
+    path: Mutex<OsString>,
     /// The login shell; what stands for `/bin/sh` unless another one is set.
     pub(crate) login_shell: Option<PathBuf>,
     /// What the rc files of the login shell print.
     pub(crate) noise: &'static str,
     /// Standard input arrives in pieces of so many bytes.
     pub(crate) piece_bytes: usize,
+    /// Commands run as root, when the tests do.
+    pub(crate) is_login_of_root: bool,
     before_exec: Mutex<Option<Hook>>,
 }
 
@@ -108,10 +110,11 @@ impl LocalHost {
         let host = Self {
             folder,
             home,
-            path,
+            path: Mutex::new(path),
             login_shell: None,
             noise: "",
             piece_bytes: usize::MAX,
+            is_login_of_root: false,
             before_exec: Mutex::new(None),
         };
         own(&host.home);
@@ -148,6 +151,31 @@ impl LocalHost {
         *self.before_exec.lock().unwrap() = Some(Box::new(hook));
     }
 
+    /// Has this text of a shell script stand for a program from now on. A busybox shell does not look
+    /// for programs that are applets, so it does not care.
+    pub(crate) fn replace_program(&self, name: &str, script: &str) {
+        let path = self.folder.path().join("bin").join(name);
+        // Never opened for writing under its name: it could not be run while a test forks.
+        let draft = path.with_extension("draft");
+        fs::write(&draft, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&draft, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::rename(draft, path).unwrap();
+    }
+
+    /// Has no such program from now on.
+    pub(crate) fn remove_program(&self, name: &str) {
+        let bin = self.folder.path().join("bin");
+        for folder in ["/usr/bin", "/bin"] {
+            for entry in fs::read_dir(folder).unwrap() {
+                // What is there already stays.
+                let entry = entry.unwrap();
+                let _ = symlink(entry.path(), bin.join(entry.file_name()));
+            }
+        }
+        fs::remove_file(bin.join(name)).unwrap();
+        *self.path.lock().unwrap() = bin.into();
+    }
+
     pub(crate) fn session(self: &Arc<Self>) -> ShellSession {
         ShellSession {
             host: Arc::clone(self),
@@ -171,13 +199,13 @@ impl LocalHost {
             .arg(noise + &command)
             .env_clear()
             .env("HOME", &self.home)
-            .env("PATH", &self.path)
+            .env("PATH", &*self.path.lock().unwrap())
             .current_dir(&self.home)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
-        if rustix::process::geteuid().is_root() {
+        if rustix::process::geteuid().is_root() && !self.is_login_of_root {
             process.uid(NOBODY).gid(NOBODY);
         }
         process.spawn().unwrap()
