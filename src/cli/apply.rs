@@ -120,9 +120,7 @@ fn is_approved(plan: &Plan, on_conflict: OnConflict) -> bool {
     if summary.conflicts > 0 {
         let conflicts = count(summary.conflicts, "conflict is", "conflicts are");
         let fate = match on_conflict {
-            OnConflict::Overwrite => {
-                "replaced or deleted, too: nobody but you has seen what is there"
-            }
+            OnConflict::Overwrite => "replaced or deleted, too; only you have seen what is there",
             OnConflict::Skip => "left alone",
             OnConflict::Fail => "in the way: these hosts are left alone",
         };
