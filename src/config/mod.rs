@@ -107,14 +107,13 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, ConfigErro
     let is_native = path
         .extension()
         .is_some_and(|extension| extension == "toml");
-    let read = if is_native {
-        read_native_form
-    } else {
-        read_old_form
-    };
     let mut findings = Findings::default();
-    let config = read(&file, bytes, environment, &mut findings)
-        .map(|raw| check::check(raw, environment, &mut findings));
+    let raw = if is_native {
+        read_native_form(&file, bytes, &mut findings)
+    } else {
+        read_old_form(&file, bytes, environment, &mut findings)
+    };
+    let config = raw.map(|raw| check::check(raw, environment, &mut findings));
     let Findings {
         mut issues,
         remarks,
@@ -141,17 +140,12 @@ fn without_repetitions(sorted: Vec<Issue>) -> Vec<Issue> {
 }
 
 /// Reads a `hostsync.toml`. `None` when nothing is left to be checked, as with the old form.
-fn read_native_form(
-    file: &FileName,
-    bytes: Vec<u8>,
-    _environment: &Environment,
-    findings: &mut Findings,
-) -> Option<RawConfig> {
+fn read_native_form(file: &FileName, bytes: Vec<u8>, findings: &mut Findings) -> Option<RawConfig> {
     match decode(bytes) {
         Ok(text) => native::read(file, &text, findings),
         Err(error) => {
             let hidden = native::hide_in_broken(&error.lossy);
-            findings.issue(error.issue(&Document::new(file, &hidden, 0)));
+            findings.issue(error.issue(&Document::new(file, &hidden, 1)));
             None
         }
     }

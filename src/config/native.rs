@@ -35,15 +35,15 @@ const DUPLICATE: &str = "duplicate key";
 /// reported.
 pub(super) fn read(file: &FileName, text: &str, findings: &mut Findings) -> Option<RawConfig> {
     let (root, errors) = DeTable::parse_recoverable(text);
-    let is_sound = errors.is_empty();
-    let hidden = if is_sound {
+    // What the parser gave up is not in `root`, and would not be hidden.
+    let hidden = if errors.is_empty() {
         hide_in_parsed(text, root.get_ref())
     } else {
         hide_in_broken(text)
     };
-    let document = Document::new(file, &hidden, usize::from(is_sound));
+    let document = Document::new(file, &hidden, 1);
     let mut reader = Reader { document, findings };
-    if !reader.report(&errors) {
+    if !reader.report(text, &errors) {
         return None;
     }
     let root = to_table(root.into_inner(), Span { start: 0, end: 0 });
@@ -58,16 +58,12 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// Reports what the parser found; false when nothing can be made of the rest.
-    fn report(&mut self, errors: &[toml::de::Error]) -> bool {
+    fn report(&mut self, text: &str, errors: &[toml::de::Error]) -> bool {
         let mut is_usable = true;
         // What follows an error in its line is mostly its consequence.
         let mut lines = BTreeSet::new();
         for error in errors {
-            let range = error.span().unwrap_or_default();
-            let span = Span {
-                start: range.start,
-                end: range.end.max(range.start + 1),
-            };
+            let span = place_in_line(text, error.span().unwrap_or_default());
             let is_duplicate = error.message() == DUPLICATE;
             is_usable &= is_duplicate;
             if !lines.insert(self.document.line_of(span)) {
@@ -301,6 +297,26 @@ impl Reader<'_> {
             }
         }
         targets
+    }
+}
+
+/// Where an error is marked: what is missing at the end of a line, at what comes before it.
+fn place_in_line(text: &str, range: Range<usize>) -> Span {
+    let before = text.get(..range.start).unwrap_or(text);
+    let after = text.get(range.start..).unwrap_or_default();
+    let is_at_end = after.is_empty() || after.starts_with(['\n', '\r']);
+    let last = before.chars().next_back().filter(|last| *last != '\n');
+    let start = match last {
+        Some(last) if is_at_end => before.len() - last.len_utf8(),
+        _ => range.start,
+    };
+    Span {
+        start,
+        end: if start < range.start {
+            start + 1
+        } else {
+            range.end.max(start + 1)
+        },
     }
 }
 
