@@ -1299,6 +1299,16 @@ hosts = ["db", "192.0.2.2", "192.0.2.3"]
     }
 
     #[test]
+    fn example_of_the_documentation_is_valid() {
+        let text = include_str!("../../docs/configuration.md");
+        let (_, rest) = text.split_once("```toml\n").unwrap();
+        let (example, _) = rest.split_once("```").unwrap();
+        let hosts = Site::with_toml(example).config().hosts;
+        let counts = hosts.iter().map(|host| host.mappings.len());
+        assert_eq!(counts.collect::<Vec<_>>(), [2, 2]);
+    }
+
+    #[test]
     fn empty_file_has_no_hosts_and_all_defaults() {
         let config = Site::with_toml("").config();
         assert!(config.hosts.is_empty());
