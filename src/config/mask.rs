@@ -138,7 +138,7 @@ mod tests {
             "password = hunter2",
             "\"passkey\":\n  \"hunter2",
             r#""passkey": "hun\"ter2""#,
-            r##"# passkey = """hunter2""""##,
+            r#"# passkey = """hunter2""""#,
         ] {
             let shown = hide(text, &values_of_secret_words(text));
             assert!(!shown.contains("ter2"), "{shown}");
