@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use super::document::{Document, Findings, Node, RawConfig, RawHost, Span, Table, Value};
+use super::document::{
+    Document, Findings, Node, RawConfig, RawHost, RawMappings, Span, Table, Value,
+};
 use super::error::{Issue, IssueCode};
 use super::inventory::wrong_element;
 use super::types::{Auth, Config, Exact, Excludes, Host, Mapping, Passkey, SymlinkPolicy};
@@ -27,7 +29,7 @@ const HOST_KEYS: [&str; 9] = [
 ];
 
 /// The keys of a mapping.
-const MAPPING_KEYS: [&str; 5] = ["src", "dest", "exact", "exclude", "symlinks"];
+pub(super) const MAPPING_KEYS: [&str; 5] = ["src", "dest", "exact", "exclude", "symlinks"];
 
 /// Bytes that a file of a host in the state needs beside the host's name (`.json` and the mark of a
 /// temporary file), out of the 255 that file systems allow.
@@ -48,6 +50,9 @@ pub(super) fn check(raw: RawConfig, environment: &Environment, findings: &mut Fi
         .iter()
         .filter_map(|host| check_host(host, &places, findings))
         .collect();
+    if let Some(raw) = &raw.unassigned {
+        check_mappings(raw, &places, findings);
+    }
     Config {
         path: raw.path,
         settings,
@@ -174,14 +179,14 @@ impl<'a> Fields<'a> {
     }
 
     /// The elements of a list of texts, if it is there.
-    fn texts(&self, key: &str, findings: &mut Findings) -> Vec<(&'a str, &'a Node)> {
+    pub(super) fn texts(&self, key: &str, findings: &mut Findings) -> Vec<(&'a str, &'a Node)> {
         let Some(node) = self.get(key) else {
             return Vec::new();
         };
         let Value::List(elements) = &node.value else {
             findings.issue(
                 self.wrong_type(key, node, "a list of texts")
-                    .help(format!("write `\"{key}\": [\"...\"]`")),
+                    .help("write `[\"...\"]`, also around a single one"),
             );
             return Vec::new();
         };
@@ -262,7 +267,7 @@ fn check_host(raw: &RawHost, places: &Places<'_>, findings: &mut Findings) -> Op
         findings.issue(
             fields
                 .invalid(node, "a host cannot have this name", reason)
-                .help("the name of a host is also the name of its mapper file"),
+                .help("the name of a host is also the name of files about it"),
         );
     }
     let (mappings, problem) = mappings(raw, places, findings);
@@ -433,9 +438,21 @@ fn mappings(
         Ok(raw) => raw,
         Err(problem) => return (Vec::new(), Some(problem.clone())),
     };
+    let (mappings, dest_spans) = check_mappings(raw, places, findings);
+    refuse_overlaps(&raw.document, &mappings, &dest_spans, findings);
+    let problems: Vec<_> = mappings.iter().filter_map(source_problem).collect();
+    let problem = (!problems.is_empty()).then(|| problems.join("; "));
+    (mappings, problem)
+}
+
+/// The mappings of a list one by one, with the places of their destinations.
+fn check_mappings(
+    raw: &RawMappings,
+    places: &Places<'_>,
+    findings: &mut Findings,
+) -> (Vec<Mapping>, Vec<Span>) {
     let mut mappings = Vec::new();
     let mut dest_spans = Vec::new();
-    let mut problems = Vec::new();
     for node in &raw.nodes {
         let Value::Table(table) = &node.value else {
             findings.issue(wrong_element(&raw.document, node, "{\"src\", \"dest\"}"));
@@ -446,14 +463,11 @@ fn mappings(
             table,
         };
         if let Some((mapping, dest_span)) = check_mapping(fields, places, findings) {
-            problems.extend(source_problem(&mapping));
             mappings.push(mapping);
             dest_spans.push(dest_span);
         }
     }
-    refuse_overlaps(&raw.document, &mappings, &dest_spans, findings);
-    let problem = (!problems.is_empty()).then(|| problems.join("; "));
-    (mappings, problem)
+    (mappings, dest_spans)
 }
 
 /// Why a source cannot be used.

@@ -88,16 +88,20 @@ impl FileName {
 }
 
 /// A value with its place.
+#[derive(Clone)]
 pub(super) struct Node {
     pub(super) value: Value,
     pub(super) span: Span,
 }
 
 /// A value of any form of configuration. An ini file has only `Null` and `Text`.
+#[derive(Clone)]
 pub(super) enum Value {
     Null,
     Bool(bool),
     Number(String),
+    /// A date or a time, which no key takes.
+    Date,
     Text(String),
     List(Vec<Node>),
     Table(Table),
@@ -110,6 +114,7 @@ impl Value {
             Self::Null => "nothing",
             Self::Bool(_) => "true or false",
             Self::Number(_) => "a number",
+            Self::Date => "a date or a time",
             Self::Text(_) => "a text",
             Self::List(_) => "a list",
             Self::Table(_) => "an object",
@@ -118,12 +123,14 @@ impl Value {
 }
 
 /// Keys with values. No key is there twice: readers report that and keep the first.
+#[derive(Clone)]
 pub(super) struct Table {
     pub(super) entries: Vec<Entry>,
     pub(super) span: Span,
 }
 
 /// One key of a table.
+#[derive(Clone)]
 pub(super) struct Entry {
     pub(super) key: String,
     pub(super) key_span: Span,
@@ -170,6 +177,8 @@ pub(super) struct RawConfig {
     pub(super) path: PathBuf,
     pub(super) settings: RawTable,
     pub(super) hosts: Vec<RawHost>,
+    /// Mappings that no host gets: they are checked, and nothing else.
+    pub(super) unassigned: Option<RawMappings>,
 }
 
 /// What was found so far.

@@ -46,16 +46,6 @@ pub enum ConfigError {
         /// What the system said.
         reason: String,
     },
-    /// The main file has a form that this version does not read.
-    #[error("{} is in a form that this version does not read yet", .path.display())]
-    #[diagnostic(
-        code(hostsync::config::unsupported_form),
-        help("write a `config.ini`, and name it with `--config` if this file is to stay")
-    )]
-    UnsupportedForm {
-        /// The file.
-        path: PathBuf,
-    },
     /// The files say something that cannot be meant.
     #[error(
         "the configuration {} has {} error{}",
@@ -87,11 +77,11 @@ pub enum IssueCode {
     Unreadable,
     /// A file is not UTF-8.
     Encoding,
-    /// A file is not JSON or not an ini file.
+    /// A file is not JSON, not TOML or not an ini file.
     Syntax,
     /// A line of an ini file comes before any section.
     MissingSection,
-    /// A section of an ini file that nothing reads.
+    /// A section of an ini file, or a table of a TOML file, that nothing reads.
     UnknownSection,
     /// A key that nothing reads.
     UnknownKey,
@@ -109,6 +99,10 @@ pub enum IssueCode {
     NoHome,
     /// A host that is there twice.
     DuplicateHost,
+    /// A mapping for a host that there is not.
+    UnknownHost,
+    /// A mapping for a group that no host has.
+    UnknownGroup,
     /// More than one source of the same password.
     SeveralPasskeys,
     /// Two destinations of a host, one of which lies in the other.
@@ -132,6 +126,8 @@ impl IssueCode {
             Self::InvalidGlob => "hostsync::config::invalid_glob",
             Self::NoHome => "hostsync::config::no_home",
             Self::DuplicateHost => "hostsync::config::duplicate_host",
+            Self::UnknownHost => "hostsync::config::unknown_host",
+            Self::UnknownGroup => "hostsync::config::unknown_group",
             Self::SeveralPasskeys => "hostsync::config::several_passkeys",
             Self::OverlappingDestinations => "hostsync::config::overlapping_destinations",
         }
@@ -197,6 +193,14 @@ impl Issue {
     pub(super) fn order(&self) -> (usize, usize) {
         let first = self.labels.iter().map(LabeledSpan::offset).min();
         (self.rank, first.unwrap_or(0))
+    }
+
+    /// Whether it says nothing that `other` does not say: a mapping of several hosts is checked for each.
+    pub(super) fn repeats(&self, other: &Self) -> bool {
+        self.code == other.code
+            && self.rank == other.rank
+            && self.message == other.message
+            && self.labels == other.labels
     }
 
     /// What kind of issue it is.

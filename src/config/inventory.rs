@@ -19,7 +19,7 @@ use super::error::{Issue, IssueCode};
 use super::mask;
 
 /// Keys of a host whose values errors may show.
-const PLAIN_HOST_KEYS: [&str; 6] = [
+pub(super) const PLAIN_HOST_KEYS: [&str; 6] = [
     "ip_address",
     "user",
     "name",
@@ -120,7 +120,8 @@ fn read_mapper(file: &FileName, findings: &mut Findings) -> Result<RawMappings, 
     Ok(RawMappings { document, nodes })
 }
 
-fn remark_on_open_passkeys(path: &Path, hosts: &[RawHost], findings: &mut Findings) {
+/// Remarks on passkeys in the file at `path` when others may read it.
+pub(super) fn remark_on_open_passkeys(path: &Path, hosts: &[RawHost], findings: &mut Findings) {
     let has_passkey = hosts.iter().any(|raw| {
         raw.host
             .table

@@ -42,7 +42,10 @@ pub(super) fn values_of_secret_words(text: &str) -> Vec<Range<usize>> {
                 continue;
             }
             let value = skip(text, delimiter + 1, char::is_whitespace);
-            ranges.push(if text[value..].starts_with('"') {
+            let rest = &text[value..];
+            // Three quotes begin a text of TOML, which one quote does not end.
+            let is_quoted = rest.starts_with('"') && !rest.starts_with("\"\"\"");
+            ranges.push(if is_quoted {
                 value + 1..end_of_string(text, value + 1)
             } else {
                 value..skip(text, value, |c| c != '\n')
@@ -135,6 +138,7 @@ mod tests {
             "password = hunter2",
             "\"passkey\":\n  \"hunter2",
             r#""passkey": "hun\"ter2""#,
+            r#"# passkey = """hunter2""""#,
         ] {
             let shown = hide(text, &values_of_secret_words(text));
             assert!(!shown.contains("ter2"), "{shown}");

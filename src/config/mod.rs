@@ -1,12 +1,13 @@
 //! The configuration: what people write, checked and turned into one [`Config`].
 //!
-//! Two forms are meant: the old one (`config.ini`, `connection_info.json`, `[ip].json`; see `ini` and
-//! `inventory`) and the native `hostsync.toml`, which this version does not read yet.
+//! There are two forms: the old one (`config.ini`, `connection_info.json`, `[ip].json`; see `ini` and
+//! `inventory`) and `hostsync.toml` (see `native`).
 //!
 //! ```text
 //! config.ini ──────────► ini ───────┐
 //! connection_info.json ► inventory ─┼─► document (values with places) ─► check, settings ─► Config
-//! [ip].json ───────────► inventory ─┘
+//! [ip].json ───────────► inventory ─┤
+//! hostsync.toml ───────► native ────┘
 //! ```
 //!
 //! Readers know a syntax and nothing else; the checks know the rules and no file format. From
@@ -19,6 +20,7 @@ mod error;
 mod ini;
 mod inventory;
 mod mask;
+mod native;
 mod select;
 mod settings;
 mod types;
@@ -87,7 +89,8 @@ pub fn find(explicit: Option<&Path>, environment: &Environment) -> Result<PathBu
         })
 }
 
-/// Reads a configuration and checks all of it.
+/// Reads a configuration and checks all of it. A file whose name ends in `.toml` is a `hostsync.toml`,
+/// any other one a `config.ini`.
 ///
 /// A host whose mapper file or source is missing does not fail the configuration: its
 /// [`Host::problem`] says so.
@@ -96,60 +99,89 @@ pub fn find(explicit: Option<&Path>, environment: &Environment) -> Result<PathBu
 /// When the main file cannot be read, or with everything that is wrong in any of the files.
 pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, ConfigError> {
     let path: PathBuf = environment.current_dir.join(path).components().collect();
-    if path
+    let bytes = std::fs::read(&path).map_err(|error| ConfigError::Unreadable {
+        path: path.clone(),
+        reason: error.to_string(),
+    })?;
+    let file = FileName::new(path.clone(), &environment.current_dir, MAIN_RANK);
+    let is_native = path
         .extension()
-        .is_some_and(|extension| extension == "toml")
-    {
-        return Err(ConfigError::UnsupportedForm { path });
-    }
+        .is_some_and(|extension| extension == "toml");
     let mut findings = Findings::default();
-    let config = read_old_form(&path, environment, &mut findings)?
-        .map(|raw| check::check(raw, environment, &mut findings));
+    let raw = if is_native {
+        read_native_form(&file, bytes, &mut findings)
+    } else {
+        read_old_form(&file, bytes, environment, &mut findings)
+    };
+    let config = raw.map(|raw| check::check(raw, environment, &mut findings));
     let Findings {
         mut issues,
         remarks,
     } = findings;
     issues.sort_by_key(Issue::order);
+    let issues = without_repetitions(issues);
     match config {
         Some(config) if issues.is_empty() => Ok(Loaded { config, remarks }),
         _ => Err(ConfigError::Invalid { path, issues }),
     }
 }
 
+/// Sorted issues, each of them once.
+fn without_repetitions(sorted: Vec<Issue>) -> Vec<Issue> {
+    let mut kept: Vec<Issue> = Vec::new();
+    for issue in sorted {
+        let order = issue.order();
+        let mut at_its_place = kept.iter().rev().take_while(|kept| kept.order() == order);
+        if !at_its_place.any(|kept| issue.repeats(kept)) {
+            kept.push(issue);
+        }
+    }
+    kept
+}
+
+/// Reads a `hostsync.toml`. `None` when nothing is left to be checked, as with the old form.
+fn read_native_form(file: &FileName, bytes: Vec<u8>, findings: &mut Findings) -> Option<RawConfig> {
+    match decode(bytes) {
+        Ok(text) => native::read(file, &text, findings),
+        Err(error) => {
+            let hidden = native::hide_in_broken(&error.lossy);
+            findings.issue(error.issue(&Document::new(file, &hidden, 1)));
+            None
+        }
+    }
+}
+
 /// Reads `config.ini` and the files that it names. `None` when so little can be read that it has been
 /// reported already and nothing is left to be checked.
 fn read_old_form(
-    path: &Path,
+    file: &FileName,
+    bytes: Vec<u8>,
     environment: &Environment,
     findings: &mut Findings,
-) -> Result<Option<RawConfig>, ConfigError> {
-    let bytes = std::fs::read(path).map_err(|error| ConfigError::Unreadable {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    })?;
-    let file = FileName::new(path.to_owned(), &environment.current_dir, MAIN_RANK);
+) -> Option<RawConfig> {
     let hidden = |text: &str| mask::hide(text, &mask::values_of_secret_words(text));
     let text = match decode(bytes) {
         Ok(text) => text,
         Err(error) => {
-            findings.issue(error.issue(&Document::new(&file, &hidden(&error.lossy), 1)));
-            return Ok(None);
+            findings.issue(error.issue(&Document::new(file, &hidden(&error.lossy), 1)));
+            return None;
         }
     };
-    let document = Document::new(&file, &hidden(&text), 1);
+    let document = Document::new(file, &hidden(&text), 1);
     let settings = ini::read(&document, &text, findings);
     let places = check::Places {
-        base: check::folder_of(path),
+        base: check::folder_of(&file.path),
         home: environment.home.as_deref(),
     };
     let hosts = settings::inventory_paths(&settings, &places, findings)
         .map(|paths| inventory::read(&paths, &environment.current_dir, findings))
         .unwrap_or_default();
-    Ok(Some(RawConfig {
-        path: path.to_owned(),
+    Some(RawConfig {
+        path: file.path.clone(),
         settings,
         hosts,
-    }))
+        unassigned: None,
+    })
 }
 
 /// Text that is not UTF-8.

@@ -121,7 +121,7 @@ impl<'a> Reader<'a> {
             Value::Null => return None,
             Value::Text(text) | Value::Number(text) => text.clone(),
             Value::Bool(is_true) => is_true.to_string(),
-            Value::List(_) | Value::Table(_) => {
+            Value::Date | Value::List(_) | Value::Table(_) => {
                 self.wrong(key, node, "a single value");
                 return None;
             }

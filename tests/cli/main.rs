@@ -10,6 +10,7 @@ mod copied;
 mod hosts;
 mod logs;
 mod main_path;
+mod native_form;
 mod old_files;
 mod output;
 mod prompt;
