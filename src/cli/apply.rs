@@ -1,7 +1,6 @@
 //! `hostsync apply`
 
 use std::fmt::Write as _;
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,9 +26,8 @@ pub(super) fn run(
 ) -> Result<Exit, Stop> {
     let interrupts = Interrupts::listen();
     let mut context = Context::load(global, console)?;
-    if !settings.is_approved && !io::stdin().is_terminal() {
-        return Err(Stop::message(
-            "there is nobody to ask: standard input is not a terminal",
+    if !settings.is_approved && !Console::can_ask() {
+        return Err(Stop::nobody_to_ask(
             "review the output of `hostsync plan`, then run `hostsync apply --auto-approve`",
         ));
     }
@@ -57,7 +55,7 @@ pub(super) fn run(
     };
     // Recording what is right already changes nothing on any host.
     let touches_hosts = the_plan.hosts.iter().any(HostPlan::touches_host);
-    if touches_hosts && !settings.is_approved && !is_approved(the_plan, on_conflict) {
+    if touches_hosts && !settings.is_approved && !is_approved(the_plan, on_conflict, console) {
         console.note("Cancelled: nothing was changed.");
         return Ok(context.finish(Exit::Failed));
     }
@@ -107,7 +105,7 @@ pub(super) fn run(
 }
 
 /// Asks. Only `yes` is yes.
-fn is_approved(plan: &Plan, on_conflict: OnConflict) -> bool {
+fn is_approved(plan: &Plan, on_conflict: OnConflict, console: &Console) -> bool {
     let summary = plan.summary();
     let hosts = plan.hosts.iter().filter(|host| host.touches_host()).count();
     let mut text = format!(
@@ -127,10 +125,7 @@ fn is_approved(plan: &Plan, on_conflict: OnConflict) -> bool {
         let _ = writeln!(text, "  {conflicts} {fate}.");
     }
     text.push_str("  Only 'yes' is accepted: ");
-    let _ = io::stderr().write_all(text.as_bytes());
-    let mut answer = String::new();
-    let is_read = io::stdin().lock().read_line(&mut answer).is_ok();
-    is_read && answer.trim() == "yes"
+    console.confirms(&text)
 }
 
 fn exit_of(report: &Report) -> Exit {

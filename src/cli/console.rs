@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::env;
-use std::io::{self, IsTerminal, Write as _};
+use std::io::{self, BufRead as _, IsTerminal, Write as _};
 use std::os::fd::AsFd;
 
 use miette::{GraphicalReportHandler, GraphicalTheme, Report};
@@ -166,6 +166,23 @@ impl Console {
     )]
     pub(super) fn note(&self, line: &str) {
         let _ = writeln!(io::stderr(), "{line}");
+    }
+
+    /// Whether somebody is there to be asked.
+    pub(super) fn can_ask() -> bool {
+        io::stdin().is_terminal()
+    }
+
+    /// Asks, and waits for the answer. Only `yes` is yes.
+    #[expect(
+        clippy::unused_self,
+        reason = "what goes to the streams goes through the console"
+    )]
+    pub(super) fn confirms(&self, question: &str) -> bool {
+        let _ = io::stderr().write_all(question.as_bytes());
+        let mut answer = String::new();
+        let is_read = io::stdin().lock().read_line(&mut answer).is_ok();
+        is_read && answer.trim() == "yes"
     }
 
     /// An error with its place and its cure.

@@ -43,6 +43,14 @@ impl Stop {
             exit: Exit::Failed,
         }
     }
+
+    /// A question that has to be answered by a person, and none is there.
+    pub(super) fn nobody_to_ask(help: &str) -> Self {
+        Self::message(
+            "there is nobody to ask: standard input is not a terminal",
+            help,
+        )
+    }
 }
 
 impl From<config::ConfigError> for Stop {

@@ -1,7 +1,6 @@
 //! `hostsync trust`
 
 use std::fmt::Write as _;
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use super::args::{GlobalSettings, TrustSettings};
 use super::console::Console;
@@ -68,7 +67,7 @@ pub(super) fn run(
         console.data(b"Nothing to record.\n");
         return Ok(context.finish(exit));
     }
-    if !settings.is_approved && !ask(new.len())? {
+    if !settings.is_approved && !ask(new.len(), console)? {
         console.note("Cancelled: nothing was recorded.");
         return Ok(context.finish(Exit::Failed));
     }
@@ -81,10 +80,9 @@ pub(super) fn run(
     Ok(context.finish(exit))
 }
 
-fn ask(keys: usize) -> Result<bool, Stop> {
-    if !io::stdin().is_terminal() {
-        return Err(Stop::message(
-            "there is nobody to ask: standard input is not a terminal",
+fn ask(keys: usize, console: &Console) -> Result<bool, Stop> {
+    if !Console::can_ask() {
+        return Err(Stop::nobody_to_ask(
             "compare the fingerprints with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` says \
              on the hosts, then use --yes",
         ));
@@ -95,8 +93,5 @@ fn ask(keys: usize) -> Result<bool, Stop> {
          Record {}? Only 'yes' is accepted: ",
         count(keys, "key", "keys")
     );
-    let _ = io::stderr().write_all(text.as_bytes());
-    let mut answer = String::new();
-    let is_read = io::stdin().lock().read_line(&mut answer).is_ok();
-    Ok(is_read && answer.trim() == "yes")
+    Ok(console.confirms(&text))
 }

@@ -110,10 +110,9 @@ pub fn prepare(request: &Request<'_>) -> Result<Prepared, StateError> {
         .map(|host| Recorded::load(request.state, host))
         .collect::<Result<Vec<_>, _>>()?;
     let sources = Sources::read(request, &records);
-    let total_bytes = 0;
     request.observer.event(&Event::HostsStarted {
         hosts: request.hosts.len(),
-        total_bytes,
+        total_bytes: 0,
     });
     let work: Vec<(&Host, Recorded)> = request.hosts.iter().copied().zip(records).collect();
     let threads = request.config.settings.number_of_connections;
