@@ -173,6 +173,7 @@ impl Run<'_> {
             host,
             prepared,
             changes,
+            leaves_some: report.skipped > 0,
         };
         report.result = match worker.work(report) {
             Ok(()) if plan.change_set.is_none() => HostResult::Unchanged,

@@ -18,7 +18,7 @@ impl Worker<'_> {
     /// was listed before, and was neither looked at nor touched since, the lines are taken over: if it
     /// has moved meanwhile, the next plan sees it.
     pub(super) fn paths_to_list(&self) -> (Keep, Vec<u8>) {
-        if self.wanted_changes() != self.changes.len() {
+        if self.leaves_some {
             // Some entries are left as they are: the next plan has to look at everything.
             return (Keep::Nothing, Vec::new());
         }
@@ -59,12 +59,6 @@ impl Worker<'_> {
             }
         }
         (keep, bytes)
-    }
-
-    fn wanted_changes(&self) -> usize {
-        let plan = &self.run.request.prepared.plan;
-        let host = plan.hosts.iter().find(|plan| plan.host == self.host.id);
-        host.map_or(0, |host| host.changes().len())
     }
 
     /// By mapping, what will be recorded if all of `self.changes` is confirmed.

@@ -68,6 +68,8 @@ pub(super) struct Worker<'a> {
     pub(super) host: &'a Host,
     pub(super) prepared: &'a PreparedHost,
     pub(super) changes: Vec<&'a Change>,
+    /// Whether the plan has changes that are left alone.
+    pub(super) leaves_some: bool,
 }
 
 impl Worker<'_> {
