@@ -1,7 +1,5 @@
 //! Getting what is sent onto a host: into private folders, on the file systems of the destinations.
 
-use std::ops::ControlFlow;
-
 use crate::model::{Event, Node, Phase, RelPath, RemotePath};
 use crate::plan::prepare::{base_on_host, with_help};
 use crate::plan::staging::{StagingPlace, device_of};
@@ -10,7 +8,7 @@ use crate::scan::remote::Place;
 use crate::transport::scp::ScpUpload;
 use crate::transport::tar::TarUpload;
 use crate::transport::upload::{Content, UploadError, UploadRecord, UploadReport};
-use crate::transport::{Aborted, ExecIo, Input, Session, TransportError};
+use crate::transport::{Aborted, ExecIo, Flow, Input, Session, TransportError};
 
 use super::program::{self, Program, Staged, StagedTree};
 use super::worker::{Failure, Worker};
@@ -283,11 +281,11 @@ impl ExecIo for UploadIo<'_> {
         self.stream.io().next_input(buffer)
     }
 
-    fn output(&mut self, bytes: &[u8]) -> Result<ControlFlow<()>, Aborted> {
-        if self.early.output(bytes)?.is_break() {
+    fn output(&mut self, bytes: &[u8]) -> Result<Flow, Aborted> {
+        if self.early.output(bytes)? == Flow::Leave {
             // Either the end of the stream, which it wants to see, too, or the end of the script.
             let _ = self.stream.io().output(bytes)?;
-            return Ok(ControlFlow::Break(()));
+            return Ok(Flow::Leave);
         }
         self.stream.io().output(bytes)
     }

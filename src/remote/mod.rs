@@ -9,11 +9,10 @@
 
 use std::fmt;
 use std::fmt::Write as _;
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use crate::model::RemotePath;
-use crate::transport::{Aborted, ExecIo, Input};
+use crate::transport::{Aborted, ExecIo, Flow, Input};
 
 const COMMON: &str = include_str!("common.sh");
 const SCAN: &str = include_str!("scan.sh");
@@ -262,7 +261,7 @@ impl ExecIo for ScriptRun {
         Ok(Input::Ready)
     }
 
-    fn output(&mut self, bytes: &[u8]) -> Result<ControlFlow<()>, Aborted> {
+    fn output(&mut self, bytes: &[u8]) -> Result<Flow, Aborted> {
         self.output.extend_from_slice(bytes);
         if !self.has_begun {
             self.has_begun = find(&self.output, &self.marker).is_some();
@@ -281,9 +280,9 @@ impl ExecIo for ScriptRun {
         }
         self.look_for_the_end();
         Ok(if self.ended {
-            ControlFlow::Break(())
+            Flow::Leave
         } else {
-            ControlFlow::Continue(())
+            Flow::Continue
         })
     }
 }
@@ -368,7 +367,7 @@ mod tests {
         let mut run = ScriptRun::new(&script, b"");
         for (index, byte) in text.as_bytes().iter().enumerate() {
             let flow = run.output(&[*byte]).expect("no reason to stop");
-            assert_eq!(flow.is_break(), index + 1 == text.len(), "at {index}");
+            assert_eq!(flow == Flow::Leave, index + 1 == text.len(), "at {index}");
         }
         let sections = run.sections();
         assert_eq!(sections.len(), 3);

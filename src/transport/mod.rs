@@ -13,8 +13,6 @@ pub mod ssh;
 pub mod tar;
 pub mod upload;
 
-use std::ops::ControlFlow;
-
 pub use error::{Aborted, TransportError};
 
 use crate::config::Host;
@@ -28,15 +26,22 @@ pub trait Connector: Sync {
     fn connect(&self, host: &Host) -> Result<Box<dyn Session>, TransportError>;
 }
 
-/// A login on one host. Used by one thread.
-pub trait Session {
-    /// Runs one command and feeds it through `io` until it ends, or until `io` has seen enough.
+/// A login on one host. Used by one thread at a time.
+pub trait Session: Send {
+    /// Runs one command and feeds it through `io` until it ends, or until `io` has seen enough. A
+    /// command that was [paused](Flow::Pause) before is left first.
     ///
     /// Standard error is read all the while; its last 64 KiB are in the outcome.
     ///
     /// # Errors
     /// When the connection breaks, nothing moves for the stall time-out, or `io` gives up.
     fn exec(&mut self, command: &str, io: &mut dyn ExecIo) -> Result<ExecOutcome, TransportError>;
+
+    /// Goes on with the command that was [paused](Flow::Pause), with other ends.
+    ///
+    /// # Errors
+    /// As [`exec`](Self::exec); also when there is no such command.
+    fn resume(&mut self, io: &mut dyn ExecIo) -> Result<ExecOutcome, TransportError>;
 
     /// Logs out. Never blocks for longer than a second.
     fn close(self: Box<Self>);
@@ -62,6 +67,18 @@ pub enum Input {
     End,
 }
 
+/// How [`ExecIo::output`] wants to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// There is more to come.
+    Continue,
+    /// The command waits for input of which there is none yet. It is kept for
+    /// [`Session::resume`]. All input was taken, and no further output is to come before that.
+    Pause,
+    /// Nothing further is of interest: the command is left without waiting for its end.
+    Leave,
+}
+
 /// The two ends of a running command, as seen from here.
 pub trait ExecIo {
     /// Appends the next bytes of standard input to `buffer`, which is empty; 32 KiB to 256 KiB at
@@ -71,12 +88,11 @@ pub trait ExecIo {
     /// To end the command at once.
     fn next_input(&mut self, buffer: &mut Vec<u8>) -> Result<Input, Aborted>;
 
-    /// Takes bytes of standard output. `Break` when nothing further is of interest: the command is
-    /// then left without waiting for its end.
+    /// Takes bytes of standard output, and says how to go on.
     ///
     /// # Errors
     /// To end the command at once.
-    fn output(&mut self, bytes: &[u8]) -> Result<ControlFlow<()>, Aborted>;
+    fn output(&mut self, bytes: &[u8]) -> Result<Flow, Aborted>;
 
     /// Told how many bytes of input the host has taken since the last call.
     fn sent(&mut self, _bytes: usize) {}

@@ -5,13 +5,11 @@
 //! only into a fresh private folder: a sink that cannot open a file takes the bytes of that file for
 //! further records.
 
-use std::ops::ControlFlow;
-
 use super::upload::{
     CHUNK_BYTES, Replies, Sending, Source, UploadError, UploadRecord, UploadReport, check_name,
     clamped,
 };
-use super::{Aborted, ExecIo, Input};
+use super::{Aborted, ExecIo, Flow, Input};
 use crate::model::Mode;
 
 /// Answers that may be outstanding. A small file has two or three, and a line of 50 ms takes some
@@ -175,7 +173,7 @@ impl ExecIo for ScpUpload<'_> {
         })
     }
 
-    fn output(&mut self, bytes: &[u8]) -> Result<ControlFlow<()>, Aborted> {
+    fn output(&mut self, bytes: &[u8]) -> Result<Flow, Aborted> {
         Ok(self.replies.take_in(bytes))
     }
 }

@@ -19,7 +19,7 @@ use super::connection::{
     Algorithms, Connection, Deadline, Stop, Wire, plain_reason, reason_of, would_block,
 };
 use super::known_hosts::{self, HostKey, KnownHosts};
-use super::{Connector, ExecIo, ExecOutcome, Input, Session, TransportError, auth};
+use super::{Connector, ExecIo, ExecOutcome, Flow, Input, Session, TransportError, auth};
 use crate::config::Host;
 
 /// Ciphers in the order of their speed through libssh2.
@@ -198,6 +198,7 @@ impl Connector for SshConnector {
         auth::login(connection.wire(), host, &self.options, &deadline)?;
         Ok(Box::new(SshSession {
             retired: Vec::new(),
+            paused: None,
             connection,
             stall_timeout: self.options.stall_timeout,
         }))
@@ -208,6 +209,8 @@ impl Connector for SshConnector {
 struct SshSession {
     /// Channels that were left before the host closed them.
     retired: Vec<Channel>,
+    /// A command that waits for input.
+    paused: Option<Channel>,
     connection: Connection,
     stall_timeout: Duration,
 }
@@ -246,10 +249,37 @@ impl SshSession {
 
 impl Session for SshSession {
     fn exec(&mut self, command: &str, io: &mut dyn ExecIo) -> Result<ExecOutcome, TransportError> {
-        for channel in std::mem::take(&mut self.retired) {
+        let left = self.paused.take();
+        for channel in std::mem::take(&mut self.retired).into_iter().chain(left) {
             self.retire(channel);
         }
         let channel = self.start(command)?;
+        self.carry(channel, io)
+    }
+
+    fn resume(&mut self, io: &mut dyn ExecIo) -> Result<ExecOutcome, TransportError> {
+        let channel = self.paused.take().ok_or_else(|| TransportError::Broken {
+            during: "while a command was waiting".to_owned(),
+            reason: "it is gone".to_owned(),
+        })?;
+        self.carry(channel, io)
+    }
+
+    fn close(self: Box<Self>) {
+        let deadline = Deadline::after(FAREWELL, "stall_timeout");
+        let wire = self.connection.wire();
+        // A host that is gone does not need a farewell.
+        let _ = wire.drive(&deadline, || wire.session.disconnect(None, "done", None));
+    }
+}
+
+impl SshSession {
+    /// Moves bytes between a running command and `io`.
+    fn carry(
+        &mut self,
+        channel: Channel,
+        io: &mut dyn ExecIo,
+    ) -> Result<ExecOutcome, TransportError> {
         let mut exec = Exec {
             wire: self.connection.wire(),
             channel,
@@ -267,22 +297,18 @@ impl Session for SshSession {
         let Exec {
             channel, stderr, ..
         } = exec;
-        if is_left_in_order {
-            self.retire(channel);
-        } else {
-            self.connection.hang_up();
+        match &ended {
+            Ok(Ending::Paused) => self.paused = Some(channel),
+            _ if is_left_in_order => self.retire(channel),
+            _ => self.connection.hang_up(),
         }
         Ok(ExecOutcome {
-            exit_status: ended?,
+            exit_status: match ended? {
+                Ending::Ended(status) => status,
+                Ending::Paused => None,
+            },
             stderr: stderr.into_bytes(),
         })
-    }
-
-    fn close(self: Box<Self>) {
-        let deadline = Deadline::after(FAREWELL, "stall_timeout");
-        let wire = self.connection.wire();
-        // A host that is gone does not need a farewell.
-        let _ = wire.drive(&deadline, || wire.session.disconnect(None, "done", None));
     }
 }
 
@@ -306,6 +332,14 @@ enum Feed {
     Closed,
 }
 
+/// Why a command is no longer attended to.
+enum Ending {
+    /// It ended or was left; its exit status, where one came.
+    Ended(Option<i32>),
+    /// It waits for more input.
+    Paused,
+}
+
 /// A command while it runs.
 struct Exec<'a> {
     wire: &'a Wire,
@@ -322,18 +356,20 @@ struct Exec<'a> {
 }
 
 impl Exec<'_> {
-    /// Moves bytes until the command ends or is left; its exit status, where there is one.
-    fn run(&mut self, stall_timeout: Duration) -> Result<Option<i32>, TransportError> {
+    /// Moves bytes until the command ends, is paused or is left.
+    fn run(&mut self, stall_timeout: Duration) -> Result<Ending, TransportError> {
         let mut stall = Deadline::after(stall_timeout, "stall_timeout");
         let mut fruitless_wakeups = 0_u32;
         let mut looked_twice = false;
         loop {
             let fed = self.feed()?;
-            let ControlFlow::Continue(drained) = self.drain()? else {
-                return Ok(self.see_out());
+            let drained = match self.drain()? {
+                ControlFlow::Continue(drained) => drained,
+                ControlFlow::Break(Flow::Pause) => return Ok(Ending::Paused),
+                ControlFlow::Break(_) => return Ok(Ending::Ended(self.see_out())),
             };
             if self.has_ended()? {
-                return Ok(self.exit_status());
+                return Ok(Ending::Ended(self.exit_status()));
             }
             if fed || drained {
                 stall = Deadline::after(stall_timeout, "stall_timeout");
@@ -430,7 +466,7 @@ impl Exec<'_> {
     }
 
     /// Takes in what the command has written; says whether any byte moved.
-    fn drain(&mut self) -> Result<ControlFlow<(), bool>, TransportError> {
+    fn drain(&mut self) -> Result<ControlFlow<Flow, bool>, TransportError> {
         let mut moved = false;
         for _ in 0..READS_IN_A_ROW {
             let count = received(self.channel.read(&mut self.buffer))?;
@@ -441,8 +477,9 @@ impl Exec<'_> {
             if self.feed == Feed::Waiting {
                 self.feed = Feed::Open;
             }
-            if self.io.output(&self.buffer[..count])?.is_break() {
-                return Ok(ControlFlow::Break(()));
+            match self.io.output(&self.buffer[..count])? {
+                Flow::Continue => {}
+                flow => return Ok(ControlFlow::Break(flow)),
             }
         }
         let mut stderr = self.channel.stderr();

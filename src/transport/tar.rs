@@ -6,15 +6,13 @@
 //!
 //! The command is `tar -xpof -`, with an empty umask and standard error merged into standard output.
 
-use std::ops::ControlFlow;
-
 use tar::{EntryType, Header};
 
 use super::upload::{
     CHUNK_BYTES, Replies, Sending, Source, UploadError, UploadRecord, UploadReport, check_name,
     clamped,
 };
-use super::{Aborted, ExecIo, Input};
+use super::{Aborted, ExecIo, Flow, Input};
 use crate::model::Mode;
 
 /// Everything in an archive is padded to whole blocks.
@@ -193,7 +191,7 @@ impl ExecIo for TarUpload<'_> {
         Ok(Input::Ready)
     }
 
-    fn output(&mut self, bytes: &[u8]) -> Result<ControlFlow<()>, Aborted> {
+    fn output(&mut self, bytes: &[u8]) -> Result<Flow, Aborted> {
         Ok(self.replies.take_in(bytes))
     }
 }

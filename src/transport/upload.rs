@@ -7,7 +7,6 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{Cursor, Read as _};
-use std::ops::ControlFlow;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -15,8 +14,8 @@ use miette::Diagnostic;
 use rustix::fs::OFlags;
 use thiserror::Error;
 
-use super::Aborted;
 use super::connection::plain_reason;
+use super::{Aborted, Flow};
 use crate::model::Mode;
 
 /// How much is encoded at once.
@@ -399,8 +398,8 @@ impl Replies {
         }
     }
 
-    /// Takes in bytes; `Break` with the end marker.
-    pub(super) fn take_in(&mut self, bytes: &[u8]) -> ControlFlow<()> {
+    /// Takes in bytes, up to the end marker.
+    pub(super) fn take_in(&mut self, bytes: &[u8]) -> Flow {
         for &byte in bytes {
             match &mut self.state {
                 ReplyState::Noise(tail) => {
@@ -430,8 +429,8 @@ impl Replies {
             }
         }
         match self.state {
-            ReplyState::Ended(_) => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
+            ReplyState::Ended(_) => Flow::Leave,
+            _ => Flow::Continue,
         }
     }
 

@@ -1,11 +1,11 @@
 //! Running commands.
 
 use std::io;
-use std::ops::ControlFlow;
+
 use std::time::{Duration, Instant};
 
 use hostsync::transport::ssh::SshOptions;
-use hostsync::transport::{Aborted, ExecIo, Input, TransportError};
+use hostsync::transport::{Aborted, ExecIo, Flow, Input, TransportError};
 
 use crate::harness::{Fixed, connect, options_for, output_of, session};
 use crate::support::{Dropbear, Host, Sshd};
@@ -170,7 +170,7 @@ impl ExecIo for GivesUp {
         Ok(Input::Wait)
     }
 
-    fn output(&mut self, _bytes: &[u8]) -> Result<ControlFlow<()>, Aborted> {
+    fn output(&mut self, _bytes: &[u8]) -> Result<Flow, Aborted> {
         Err(Aborted(Box::new(io::Error::other("not understood"))))
     }
 }

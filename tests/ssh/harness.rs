@@ -1,14 +1,14 @@
 //! Small things that the tests share.
 
 use std::fs;
-use std::ops::ControlFlow;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use hostsync::config::Host as ConfigHost;
 use hostsync::transport::ssh::{SshConnector, SshOptions};
 use hostsync::transport::{
-    Aborted, Connector as _, ExecIo, ExecOutcome, Input, Session, TransportError,
+    Aborted, Connector as _, ExecIo, ExecOutcome, Flow, Input, Session, TransportError,
 };
 
 use crate::support::Host;
@@ -53,7 +53,7 @@ pub(crate) struct Fixed {
     pub(crate) taken: usize,
     pub(crate) sent: usize,
     pub(crate) output: Vec<u8>,
-    /// `Break` as soon as so many bytes have come.
+    /// `Leave` as soon as so many bytes have come.
     pub(crate) enough: Option<usize>,
     /// Input is asked for but none given before so many bytes have come.
     pub(crate) hold_back_until: usize,
@@ -71,11 +71,11 @@ impl ExecIo for Fixed {
         Ok(if count == 0 { Input::End } else { Input::Ready })
     }
 
-    fn output(&mut self, bytes: &[u8]) -> Result<ControlFlow<()>, Aborted> {
+    fn output(&mut self, bytes: &[u8]) -> Result<Flow, Aborted> {
         self.output.extend_from_slice(bytes);
         Ok(match self.enough {
-            Some(enough) if self.output.len() >= enough => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
+            Some(enough) if self.output.len() >= enough => Flow::Leave,
+            _ => Flow::Continue,
         })
     }
 

@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Write as _};
-use std::ops::ControlFlow;
+
 use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hostsync::config::Host;
-use hostsync::transport::{Connector, ExecIo, ExecOutcome, Input, Session, TransportError};
+use hostsync::transport::{Connector, ExecIo, ExecOutcome, Flow, Input, Session, TransportError};
 use tempfile::TempDir;
 
 /// User and group that commands run as when the tests run as root.
@@ -180,6 +180,7 @@ impl LocalHost {
         ShellSession {
             host: Arc::clone(self),
             commands: 0,
+            paused: None,
         }
     }
 
@@ -226,6 +227,14 @@ impl Drop for LocalHost {
 pub(crate) struct ShellSession {
     host: Arc<LocalHost>,
     commands: usize,
+    paused: Option<Running>,
+}
+
+/// A command and what is known of it.
+struct Running {
+    child: Child,
+    input: Option<Sender<Vec<u8>>>,
+    happened: Receiver<Happened>,
 }
 
 enum Happened {
@@ -242,6 +251,7 @@ impl Session for ShellSession {
             hook(self.commands);
         }
         self.commands += 1;
+        self.paused = None;
         let mut child = self.host.spawn(command);
         let (sender, happened) = mpsc::channel();
         let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
@@ -258,9 +268,45 @@ impl Session for ShellSession {
             Happened::ComplaintsEnded,
         );
         let input = write(child.stdin.take().unwrap(), sender, self.host.piece_bytes);
+        self.drive(
+            Running {
+                child,
+                input: Some(input),
+                happened,
+            },
+            io,
+        )
+    }
 
+    fn resume(&mut self, io: &mut dyn ExecIo) -> Result<ExecOutcome, TransportError> {
+        let running = self.paused.take().expect("a command was paused");
+        self.drive(running, io)
+    }
+
+    fn close(self: Box<Self>) {}
+}
+
+impl ShellSession {
+    fn drive(
+        &mut self,
+        mut running: Running,
+        io: &mut dyn ExecIo,
+    ) -> Result<ExecOutcome, TransportError> {
         let mut outcome = ExecOutcome::default();
-        let result = drive(io, input, &happened, &mut outcome.stderr);
+        let Running {
+            input, happened, ..
+        } = &mut running;
+        let result = drive(io, input, happened, &mut outcome.stderr);
+        if matches!(result, Ok(Flow::Pause)) {
+            self.paused = Some(running);
+            return Ok(outcome);
+        }
+        let Running {
+            mut child,
+            input,
+            happened,
+        } = running;
+        drop(input);
         outcome.exit_status = end_of(&mut child);
         while let Ok(happened) = happened.recv_timeout(Duration::from_secs(1)) {
             match happened {
@@ -269,29 +315,26 @@ impl Session for ShellSession {
                 _ => {}
             }
         }
-        result.map(|()| outcome)
+        result.map(|_| outcome)
     }
-
-    fn close(self: Box<Self>) {}
 }
 
 /// Passes bytes on in both directions until the command ends or enough has been seen.
 fn drive(
     io: &mut dyn ExecIo,
-    input: Sender<Vec<u8>>,
+    input: &mut Option<Sender<Vec<u8>>>,
     happened: &Receiver<Happened>,
     stderr: &mut Vec<u8>,
-) -> Result<(), TransportError> {
-    let mut input = Some(input);
+) -> Result<Flow, TransportError> {
     let mut may_ask = true;
     loop {
-        if may_ask && let Some(sender) = &input {
+        if may_ask && let Some(sender) = &*input {
             let mut buffer = Vec::new();
             match io.next_input(&mut buffer)? {
                 // A command that reads no more is seen by the end of its output.
                 Input::Ready => _ = sender.send(buffer),
                 Input::Wait => {}
-                Input::End => input = None,
+                Input::End => *input = None,
             }
             may_ask = false;
         }
@@ -300,18 +343,16 @@ fn drive(
             reason: reason.to_owned(),
         };
         match happened.recv_timeout(STALL) {
-            Ok(Happened::Output(bytes)) => {
-                if io.output(&bytes)?.is_break() {
-                    return Ok(());
-                }
-                may_ask = true;
-            }
+            Ok(Happened::Output(bytes)) => match io.output(&bytes)? {
+                Flow::Continue => may_ask = true,
+                flow => return Ok(flow),
+            },
             Ok(Happened::Taken(bytes)) => {
                 io.sent(bytes);
                 may_ask = true;
             }
             Ok(Happened::Complaint(bytes)) => stderr.extend(bytes),
-            Ok(Happened::OutputEnded) => return Ok(()),
+            Ok(Happened::OutputEnded) => return Ok(Flow::Leave),
             Ok(Happened::ComplaintsEnded) => {}
             Err(_) => return Err(broken("nothing moves")),
         }
@@ -382,9 +423,9 @@ impl ExecIo for Everything {
         Ok(Input::Ready)
     }
 
-    fn output(&mut self, bytes: &[u8]) -> Result<ControlFlow<()>, hostsync::transport::Aborted> {
+    fn output(&mut self, bytes: &[u8]) -> Result<Flow, hostsync::transport::Aborted> {
         self.output.extend_from_slice(bytes);
-        Ok(ControlFlow::Continue(()))
+        Ok(Flow::Continue)
     }
 }
 
