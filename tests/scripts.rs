@@ -25,6 +25,7 @@ use hostsync::apply::{HostReport, HostResult, OnConflict};
 use hostsync::config::{Exact, Excludes};
 use hostsync::model::{Kind, Node, RelPath, RemotePath};
 use hostsync::plan::{Action, HostStatus};
+use hostsync::remote::Login;
 use hostsync::scan::remote::{HostScan, Listing, Question, ScanError, scan};
 use hostsync::transport::Session as _;
 use sha2::{Digest as _, Sha256};
@@ -67,7 +68,7 @@ fn look(
         paths: &paths,
         stall_timeout: Duration::from_mins(1),
     };
-    scan(&mut host.session(), &question)
+    scan(&mut Login::new(Box::new(host.session())), &question)
 }
 
 fn node<'a>(scan: &'a HostScan, name: &[u8]) -> Option<&'a Node> {

@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::remote::{Program as RemoteProgram, Script, ScriptRun, Section, last_line};
+use crate::remote::{Login, Program as RemoteProgram, Script, ScriptRun, Section, last_line};
 use crate::scan::remote::{Listing, StatTuple, seconds_of};
-use crate::transport::Session;
 
 use super::program::{self, Program};
 use super::stage::Staging;
@@ -68,7 +67,7 @@ pub(super) struct Answer {
 impl Worker<'_> {
     pub(super) fn commit(
         &self,
-        session: &mut dyn Session,
+        login: &mut Login,
         staging: &Staging,
         program: &Program,
         names: &[u8],
@@ -107,8 +106,8 @@ impl Worker<'_> {
         {
             script.number(name, part.len() as u64);
         }
-        let mut run = ScriptRun::new(&script, &parts.concat());
-        let outcome = session.exec(&script.command(), &mut run)?;
+        let mut run = ScriptRun::new(&script, parts.concat());
+        let outcome = login.run(&script, &mut run)?;
         if !run.has_ended() {
             let said = last_line(&outcome.stderr);
             return Err(Failure::Failed(format!(

@@ -3,12 +3,12 @@
 use crate::model::{Event, Node, Phase, RelPath, RemotePath};
 use crate::plan::prepare::{base_on_host, with_help};
 use crate::plan::staging::{StagingPlace, device_of};
-use crate::remote::{Program as RemoteProgram, Script, ScriptRun, last_line};
+use crate::remote::{Login, Program as RemoteProgram, Script, ScriptRun, last_line};
 use crate::scan::remote::Place;
 use crate::transport::scp::ScpUpload;
 use crate::transport::tar::TarUpload;
 use crate::transport::upload::{Content, UploadError, UploadRecord, UploadReport};
-use crate::transport::{Aborted, ExecIo, Flow, Input, Session, TransportError};
+use crate::transport::{Aborted, ExecIo, Flow, Input, TransportError};
 
 use super::program::{self, Program, Staged, StagedTree};
 use super::worker::{Failure, Worker};
@@ -88,6 +88,9 @@ impl Worker<'_> {
         if program.staged.iter().all(StagedTree::is_empty) {
             return Ok(None);
         }
+        if facts.has_agent {
+            return Ok(Some(Receiver::Agent));
+        }
         if facts.has_scp {
             return Ok(Some(Receiver::Scp));
         }
@@ -104,7 +107,7 @@ impl Worker<'_> {
     /// of content that arrived.
     pub(super) fn upload_all(
         &self,
-        session: &mut dyn Session,
+        login: &mut Login,
         staging: &mut Staging,
         program: &Program,
         receiver: Receiver,
@@ -115,14 +118,14 @@ impl Worker<'_> {
                 continue;
             }
             self.begin(Phase::Uploading, program::content_bytes(tree));
-            match self.upload(session, base, &staging.run_name, tree, receiver)? {
+            match self.upload(login, base, &staging.run_name, tree, receiver)? {
                 Ok(report) => sent_bytes += report.content_bytes,
                 Err(error @ UploadError::Unavailable { .. })
                     if receiver == Receiver::Scp && self.prepared.scan.facts.has_tar =>
                 {
                     tracing::warn!("{error}: sending through tar");
                     staging.run_name = new_run_name();
-                    return self.upload_all(session, staging, program, Receiver::Tar);
+                    return self.upload_all(login, staging, program, Receiver::Tar);
                 }
                 Err(error) => return Err(Failure::Failed(with_help(&error))),
             }
@@ -133,7 +136,7 @@ impl Worker<'_> {
     /// Uploads into one staging folder. What came of the stream itself is the inner result.
     fn upload(
         &self,
-        session: &mut dyn Session,
+        login: &mut Login,
         base: &RemotePath,
         run_name: &str,
         tree: &StagedTree,
@@ -146,11 +149,10 @@ impl Worker<'_> {
             .text("hs_with", receiver.as_str().as_bytes());
         let mut io = UploadIo {
             worker: self,
-            script: script.to_bytes(),
             stream: Stream::new(receiver, script.nonce().as_str(), records(tree)),
-            early: ScriptRun::new(&script, b""),
+            early: ScriptRun::new(&script, Vec::new()),
         };
-        let outcome = session.exec(&script.command(), &mut io);
+        let outcome = login.run(&script, &mut io);
         if self.is_interrupted() {
             return Err(Failure::Interrupted);
         }
@@ -217,6 +219,8 @@ fn new_run_name() -> String {
 /// The program of the host that receives an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Receiver {
+    /// The agent, which takes what `scp` takes.
+    Agent,
     Scp,
     Tar,
 }
@@ -225,7 +229,7 @@ impl Receiver {
     /// As the upload script knows it.
     fn as_str(self) -> &'static str {
         match self {
-            Self::Scp => "scp",
+            Self::Agent | Self::Scp => "scp",
             Self::Tar => "tar",
         }
     }
@@ -240,6 +244,7 @@ enum Stream<'a> {
 impl<'a> Stream<'a> {
     fn new(receiver: Receiver, nonce: &str, records: Vec<UploadRecord>) -> Self {
         match receiver {
+            Receiver::Agent => Self::Scp(ScpUpload::new(nonce, records).with_open_end()),
             Receiver::Scp => Self::Scp(ScpUpload::new(nonce, records)),
             Receiver::Tar => Self::Tar(TarUpload::new(nonce, records)),
         }
@@ -260,10 +265,9 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// The upload script, then the stream. Stops when the run is interrupted.
+/// The stream. Stops when the run is interrupted.
 struct UploadIo<'a> {
     worker: &'a Worker<'a>,
-    script: Vec<u8>,
     stream: Stream<'a>,
     /// Reads along, for the case that the script gives up before the stream begins.
     early: ScriptRun,
@@ -274,20 +278,14 @@ impl ExecIo for UploadIo<'_> {
         if self.worker.is_interrupted() {
             return Err(Aborted("interrupted".into()));
         }
-        if !self.script.is_empty() {
-            buffer.append(&mut self.script);
-            return Ok(Input::Ready);
-        }
         self.stream.io().next_input(buffer)
     }
 
     fn output(&mut self, bytes: &[u8]) -> Result<Flow, Aborted> {
-        if self.early.output(bytes)? == Flow::Leave {
-            // Either the end of the stream, which it wants to see, too, or the end of the script.
-            let _ = self.stream.io().output(bytes)?;
-            return Ok(Flow::Leave);
-        }
-        self.stream.io().output(bytes)
+        // Both look for the end: of the stream, or of a script that never came to it.
+        let flow = self.early.output(bytes)?;
+        self.stream.io().output(bytes)?;
+        Ok(flow)
     }
 
     fn sent(&mut self, bytes: usize) {

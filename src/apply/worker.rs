@@ -7,6 +7,7 @@ use crate::config::Host;
 use crate::model::{Event, Kind, Node, Observer, Phase};
 use crate::plan::Change;
 use crate::plan::prepare::{PreparedHost, with_help};
+use crate::remote::Login;
 use crate::scan::remote::Algorithm;
 use crate::state::StateError;
 use crate::transport::TransportError;
@@ -94,25 +95,25 @@ impl Worker<'_> {
         let receiver = self.choose_receiver(&program)?;
 
         self.begin(Phase::Connecting, 0);
-        let mut session = self
+        let session = self
             .run
             .request
             .connector
             .connect(self.host)
             .map_err(|error| Failure::Unreachable(with_help(&error)))?;
+        let mut login = Login::new(session);
         if let Some(receiver) = receiver {
-            report.sent_bytes +=
-                self.upload_all(session.as_mut(), &mut staging, &program, receiver)?;
+            report.sent_bytes += self.upload_all(&mut login, &mut staging, &program, receiver)?;
         }
         tracing::debug!(elapsed_ms = started.elapsed().as_millis(), "uploaded");
         if self.is_interrupted() {
-            session.close();
+            login.close();
             return Err(Failure::Interrupted);
         }
         self.begin(Phase::Committing, 0);
         self.record_start()?;
-        let answer = self.commit(session.as_mut(), &staging, &program, &names, &sums);
-        session.close();
+        let answer = self.commit(&mut login, &staging, &program, &names, &sums);
+        login.close();
         let answer = answer?;
         tracing::debug!(elapsed_ms = started.elapsed().as_millis(), "committed");
         self.record_end(&program, &answer, report)?;

@@ -9,6 +9,7 @@ use crate::model::{
     Entry, Event, HostId, HostOutcome, Kind, Node, Observer, Phase, RelPath, RemotePath, Tree,
     map_parallel,
 };
+use crate::remote::Login;
 use crate::scan::local::{self, SourceError, SourceSpec, SourceTree};
 use crate::scan::remote::{self, Algorithm, HostScan, Listing, Question, ScanError};
 use crate::state::{HostRecord, Identity, Progress, StateError, StateStore};
@@ -466,7 +467,7 @@ fn ask_host(
         });
     };
     phase(Phase::Connecting);
-    let mut session = request.connector.connect(host)?;
+    let mut login = Login::new(request.connector.connect(host)?);
     phase(Phase::Scanning);
     let roots: Vec<RemotePath> = host.mappings.iter().map(|m| m.dest.clone()).collect();
     let mirrors: Vec<usize> = (0..host.mappings.len())
@@ -487,7 +488,7 @@ fn ask_host(
             paths: &paths,
             stall_timeout: request.config.settings.stall_timeout,
         };
-        remote::scan(session.as_mut(), &question)
+        remote::scan(&mut login, &question)
     };
     let mut answer = ask(listing);
     if let Ok(scan) = &answer {
@@ -499,7 +500,7 @@ fn ask_host(
             answer = ask(None);
         }
     }
-    session.close();
+    login.close();
     Ok(answer?)
 }
 

@@ -11,7 +11,6 @@
 #   hs_keep       what the paths are: all of the new listing, a part (the rest is as in the kept one),
 #                 or nothing (no listing is kept)
 #   hs_listing    digest that the kept listing must have (part)
-#   hs_steps_pl   steps.pl, which takes the steps where there is perl
 #   hs_patience   seconds that all of this may take at the very most
 #   hs_wait       seconds to wait for another run on this host
 #   hs_intent, hs_staged, hs_sums, hs_paths   lengths in bytes of the four parts of standard input
@@ -175,8 +174,6 @@ done
 
 hs_mark steps
 hs_error=$hs_work/error
-hs_has_perl=
-if perl -MTime::HiRes=lstat -MFcntl -MErrno -e 1 2>/dev/null; then hs_has_perl=yes; fi
 
 hs_current=
 
@@ -297,7 +294,7 @@ hs_begin() {
   printf 'begun - %s\n' "$(stat -c %z -- "$hs_work/begun")"
 }
 
-# Without perl: some processes for each step.
+# Some processes for each step.
 hs_take_steps() {
   hs_steps_done=
   hs_begun=
@@ -402,18 +399,7 @@ hs_take_steps() {
   done <"$hs_work/intent"
 }
 
-if [ -n "$hs_has_perl" ]; then
-  set -- "$hs_work" "$hs_run" "$hs_kept"
-  hs_i=0
-  while [ "$hs_i" -lt "$hs_mappings" ]; do
-    hs_locate "$hs_i" ''
-    set -- "$@" "$hs_root" "$hs_base"
-    hs_i=$((hs_i + 1))
-  done
-  perl -e "$hs_steps_pl" -- "$@" 2>"$hs_error" || hs_fail "the commit ended early: $(sed -n 1p "$hs_error")"
-else
-  hs_take_steps
-fi
+hs_take_steps
 
 # --- what is there now -------------------------------------------------------------------------------
 

@@ -51,7 +51,7 @@ hs_paths_of_type() { sed -n "/^$1/p" | hs_paths; }
 
 cd || hs_fail 'the login folder does not exist'
 
-for hs_tool in awk cat cut dd diff find mkdir mv rm rmdir sed sort stat tr wc xargs; do
+for hs_tool in awk cat cut dd diff find head mkdir mv rm rmdir sed sort stat tr wc xargs; do
   command -v "$hs_tool" >/dev/null 2>&1 || hs_fail "this host has no $hs_tool command"
 done
 

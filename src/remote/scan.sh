@@ -8,6 +8,7 @@
 #   hs_roots      how many mappings there are; hs_root_0, hs_root_1 ... are their destinations
 #   hs_mirrors    numbers of the mappings of which everything below is looked at
 #   hs_staging    the folder that is proposed for staging
+#   hs_paths      length in bytes of what is on standard input
 # Standard input: the paths to look at, each ended by a NUL.
 
 # The nearest folder that exists at or above a path.
@@ -140,7 +141,7 @@ fi
 hs_asked=$(
   {
     # Where no destination is there yet, there is nothing below any of them.
-    if [ -n "$hs_any_root" ]; then cat; else cat >/dev/null; fi
+    if [ -n "$hs_any_root" ]; then head -c "$hs_paths"; else head -c "$hs_paths" >/dev/null; fi
     if [ "$hs_mode" = full ]; then
       for hs_i in $hs_mirrors; do
         eval "hs_dest=\$hs_root_$hs_i"

@@ -7,8 +7,8 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 use crate::model::{ContentDigest, Mode, Node, RemotePath, Sha256};
-use crate::remote::{Program, Script, ScriptRun, Section, last_line};
-use crate::transport::{Session, TransportError};
+use crate::remote::{Login, Program, Script, ScriptRun, Section, last_line};
+use crate::transport::TransportError;
 
 /// A host could not be looked at.
 #[derive(Debug, Error, Diagnostic)]
@@ -109,6 +109,8 @@ pub struct HostFacts {
     pub has_scp: bool,
     /// Whether it has `tar`.
     pub has_tar: bool,
+    /// Whether an agent answered, and not the script of `sh`.
+    pub has_agent: bool,
 }
 
 /// A folder, or the nearest thing above it that exists.
@@ -233,7 +235,7 @@ impl StatTuple {
 pub fn seconds_of(text: &str) -> Option<f64> {
     let mut words = text.split(' ');
     let (date, time) = (words.next()?, words.next());
-    let Some(time) = time else {
+    let Some(time) = time.filter(|time| *time != "-") else {
         return date.parse().ok();
     };
     let moment: jiff::civil::DateTime = format!("{date}T{time}").parse().ok()?;
@@ -304,7 +306,7 @@ pub struct Question<'a> {
 ///
 /// # Errors
 /// When the host cannot be asked, cannot answer, or may not see what it is asked about.
-pub fn scan(session: &mut dyn Session, question: &Question<'_>) -> Result<HostScan, ScanError> {
+pub fn scan(login: &mut Login, question: &Question<'_>) -> Result<HostScan, ScanError> {
     let mut script = Script::new(Program::Scan, question.stall_timeout);
     script.path("hs_base", question.base);
     script.path("hs_staging", question.base);
@@ -332,8 +334,9 @@ pub fn scan(session: &mut dyn Session, question: &Question<'_>) -> Result<HostSc
         data.extend_from_slice(path.as_bytes());
         data.push(0);
     }
-    let mut run = ScriptRun::new(&script, &data);
-    let outcome = session.exec(&script.command(), &mut run)?;
+    script.number("hs_paths", data.len() as u64);
+    let mut run = ScriptRun::new(&script, data);
+    let outcome = login.run(&script, &mut run)?;
     if !run.has_ended() {
         let noise = [run.noise(), last_line(&outcome.stderr)];
         return Err(ScanError::NoAnswer {
@@ -341,7 +344,8 @@ pub fn scan(session: &mut dyn Session, question: &Question<'_>) -> Result<HostSc
         });
     }
     let scan = read_answer(&run.sections(), question.roots.len())?;
-    complaint(&outcome.stderr).map_or(Ok(scan), |complaint| {
+    let complaint = complaint(&outcome.stderr).or_else(|| complaint_of_agent(&run.sections()));
+    complaint.map_or(Ok(scan), |complaint| {
         Err(ScanError::NotAllowed { complaint })
     })
 }
@@ -350,6 +354,15 @@ pub fn scan(session: &mut dyn Session, question: &Question<'_>) -> Result<HostSc
 fn complaint(stderr: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(stderr);
     let line = text.lines().find_map(|line| line.split_once("stat: "))?.1;
+    Some(line.chars().filter(|c| !c.is_control()).take(300).collect())
+}
+
+/// The first thing that an agent may not look at.
+fn complaint_of_agent(sections: &[Section<'_>]) -> Option<String> {
+    let section = sections
+        .iter()
+        .find(|section| section.name == "complaints")?;
+    let line = String::from_utf8_lossy(section.lines().next()?).into_owned();
     Some(line.chars().filter(|c| !c.is_control()).take(300).collect())
 }
 
@@ -443,6 +456,7 @@ fn read_facts(section: &Section<'_>) -> Option<HostFacts> {
         has_perl: *facts.get("perl")? == "yes",
         has_scp: *facts.get("scp")? == "yes",
         has_tar: *facts.get("tar")? == "yes",
+        has_agent: facts.contains_key("agent"),
     })
 }
 

@@ -22,6 +22,8 @@ pub struct ScpUpload<'a> {
     source: Source<'a>,
     sending: Option<Sending>,
     is_all_encoded: bool,
+    /// Whether input stays open, and a last `E` ends the stream.
+    has_open_end: bool,
     /// Answers that are due for what was encoded so far.
     expected: u64,
     replies: Replies,
@@ -34,10 +36,18 @@ impl<'a> ScpUpload<'a> {
             source: Source::new(records),
             sending: None,
             is_all_encoded: false,
+            has_open_end: false,
             // The sink announces itself.
             expected: 1,
             replies: Replies::new(nonce, "scp", &[]),
         }
+    }
+
+    /// Ends the stream with one `E` more than there are folders, and leaves input open.
+    #[must_use]
+    pub fn with_open_end(mut self) -> Self {
+        self.has_open_end = true;
+        self
     }
 
     /// Calls `progress` with every number of content bytes that is handed to the connection.
@@ -131,6 +141,14 @@ impl<'a> ScpUpload<'a> {
         self.expected += 1;
     }
 
+    fn at_end(&self) -> Input {
+        if self.has_open_end {
+            Input::Wait
+        } else {
+            Input::End
+        }
+    }
+
     fn fill(&mut self, buffer: &mut Vec<u8>) -> Result<(), UploadError> {
         while buffer.len() < CHUNK_BYTES {
             if let Some(mut sending) = self.sending.take() {
@@ -148,6 +166,10 @@ impl<'a> ScpUpload<'a> {
             }
             let Some(record) = self.source.next() else {
                 self.is_all_encoded = true;
+                if self.has_open_end {
+                    buffer.extend_from_slice(b"E\n");
+                    self.expected += 1;
+                }
                 break;
             };
             self.encode(record, buffer)?;
@@ -160,7 +182,7 @@ impl ExecIo for ScpUpload<'_> {
     fn next_input(&mut self, buffer: &mut Vec<u8>) -> Result<Input, Aborted> {
         // After a complaint nothing that is sent is sure to be taken for what it is.
         if !self.replies.complaints().is_empty() || self.is_all_encoded {
-            return Ok(Input::End);
+            return Ok(self.at_end());
         }
         if let Err(error) = self.fill(buffer) {
             self.source.failure = Some(error.clone());
@@ -168,7 +190,7 @@ impl ExecIo for ScpUpload<'_> {
         }
         Ok(match (buffer.is_empty(), self.is_all_encoded) {
             (false, _) => Input::Ready,
-            (true, true) => Input::End,
+            (true, true) => self.at_end(),
             (true, false) => Input::Wait,
         })
     }

@@ -438,6 +438,7 @@ impl Replies {
     fn end_of(&mut self, line: &[u8]) -> ReplyState {
         if let Some(status) = line.strip_prefix(self.end_marker.as_slice()) {
             let status = std::str::from_utf8(status).ok();
+            let status = status.map(|status| status.trim_end_matches(" waits"));
             // A status that is no number is a failure all the same.
             let status = status.and_then(|status| status.trim().parse().ok());
             return ReplyState::Ended(status.unwrap_or(-1));

@@ -26,21 +26,25 @@ const NOBODY: u32 = 65534;
 /// Longest time without a byte in either direction.
 const STALL: Duration = Duration::from_secs(30);
 
-/// What stands for `/bin/sh`.
+/// What stands for `/bin/sh`, and whether there is perl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shell {
+    /// dash and perl: an agent runs.
+    Perl,
+    /// dash without perl.
     Dash,
+    /// bash without perl.
     Bash,
     /// With the applets of busybox and scp, and nothing else.
     Busybox,
 }
 
 impl Shell {
-    pub(crate) const ALL: [Self; 3] = [Self::Dash, Self::Bash, Self::Busybox];
+    pub(crate) const ALL: [Self; 4] = [Self::Perl, Self::Dash, Self::Bash, Self::Busybox];
 
     fn program(self) -> PathBuf {
         match self {
-            Self::Dash => required("dash", "dash"),
+            Self::Perl | Self::Dash => required("dash", "dash"),
             Self::Bash => required("bash", "bash"),
             Self::Busybox => required("busybox", "busybox-static"),
         }
@@ -118,6 +122,11 @@ impl LocalHost {
             before_exec: Mutex::new(None),
         };
         own(&host.home);
+        match shell {
+            Shell::Perl => _ = required("perl", "perl"),
+            Shell::Dash | Shell::Bash => host.replace_program("perl", "exit 1"),
+            Shell::Busybox => {}
+        }
         host
     }
 
@@ -146,7 +155,7 @@ impl LocalHost {
         own(&path);
     }
 
-    /// Has `hook` called before every command, with how many the session had before.
+    /// Has `hook` called before every command and every resumed one, with how many the session had before.
     pub(crate) fn before_exec(&self, hook: impl Fn(usize) + Send + Sync + 'static) {
         *self.before_exec.lock().unwrap() = Some(Box::new(hook));
     }
@@ -279,6 +288,10 @@ impl Session for ShellSession {
     }
 
     fn resume(&mut self, io: &mut dyn ExecIo) -> Result<ExecOutcome, TransportError> {
+        if let Some(hook) = &*self.host.before_exec.lock().unwrap() {
+            hook(self.commands);
+        }
+        self.commands += 1;
         let running = self.paused.take().expect("a command was paused");
         self.drive(running, io)
     }

@@ -1,0 +1,413 @@
+# The agent: what a host with perl does for one session, task after task. This file has what all tasks
+# need and the loop that takes them; scan.pl, upload.pl and commit.pl have the tasks. The scripts of
+# the same names are for hosts without perl. Both answer the same.
+#
+# Only perl 5.10 and what every installation of it has is used. A task is a line with its name and how
+# many bytes to skip behind it, a line for each variable, and an empty line. Answers are sections on
+# standard output. A section begins with a line of the marker, the nonce of the task and its name, so that
+# nothing a login shell prints can be mistaken for it. Standard error carries a heartbeat, so that the
+# controller can tell slow from dead.
+use strict;
+use warnings;
+
+# The variables of the task.
+our %in;
+# Bytes of standard input that were read and not used, and of standard output that were not written.
+our ($input, $output) = (q(), q());
+# The tool that computes digests: its algorithm and its command.
+our ($algorithm, @hash_command);
+# What the upload tasks of this session have received: by staging folder, the paths below it.
+our %received;
+# What has to be undone however this process ends.
+our @at_end;
+
+# --- input and output ----------------------------------------------------------------------------
+
+# Reads more input; false at its end.
+sub more {
+    while (1) {
+        my $count = sysread STDIN, $input, 262144, length $input;
+        return $count if defined $count;
+        quit() unless $!{EINTR};
+    }
+}
+
+# Exactly so many bytes of input.
+sub take {
+    my ($count) = @_;
+    while (length $input < $count) { more() or quit() }
+    return substr $input, 0, $count, q();
+}
+
+# The next line of input, without its end.
+sub take_line {
+    my ($end, $from) = (-1, 0);
+    while (($end = index $input, "\n", $from) < 0) {
+        $from = length $input;
+        more() or quit();
+    }
+    my $line = substr $input, 0, $end + 1, q();
+    chomp $line;
+    return $line;
+}
+
+sub say_text { $output .= join q(), @_; flush() if length $output > 65536 }
+
+sub flush {
+    my $at = 0;
+    while ($at < length $output) {
+        my $count = syswrite STDOUT, $output, length($output) - $at, $at;
+        if (defined $count) { $at += $count }
+        # Nobody listens any more: what is under way comes to its end.
+        elsif (!$!{EINTR}) { last }
+    }
+    $output = q();
+}
+
+sub mark { say_text("HOSTSYNC $in{nonce} @_\n") }
+
+# Ends this process. Whatever the reason, sh has nothing left to do.
+sub quit {
+    clean_up();
+    flush();
+    exit 0;
+}
+
+sub clean_up { while (my $work = pop @at_end) { $work->() } }
+
+# Says why it cannot go on, and ends.
+sub fail {
+    my ($text) = @_;
+    clean_up();
+    mark('fail');
+    say_text("$text\n");
+    mark('end failed');
+    quit();
+}
+
+# Gives signs of life from now on, for so many seconds: work that takes longer than anything of its kind
+# can is taken for dead.
+sub beat {
+    my ($seconds) = @_;
+    my $until = time + $seconds;
+    $SIG{ALRM} = sub {
+        syswrite STDERR, q(.);
+        alarm $in{pulse} if time < $until;
+    };
+    alarm $in{pulse};
+}
+
+sub rest { alarm 0 }
+
+# --- running commands ----------------------------------------------------------------------------
+
+# Where a command is.
+sub find_command {
+    my ($name) = @_;
+    for my $folder (split /:/, $ENV{PATH} || q(/usr/bin:/bin)) {
+        return "$folder/$name" if -f "$folder/$name" && -x _;
+    }
+    return;
+}
+
+# Runs commands at the same time, without input and without their complaints; what each of them wrote.
+sub outputs_of {
+    my @commands = @_;
+    my (@pipes, @outputs);
+    for my $command (@commands) {
+        pipe my $reader, my $writer or fail("cannot make a pipe: $!");
+        my $child = fork;
+        defined $child or fail("cannot start a process: $!");
+        if (!$child) {
+            # The child has nothing of ours to undo.
+            @at_end = ();
+            open STDIN, q(<), q(/dev/null);
+            open STDERR, q(>), q(/dev/null);
+            open STDOUT, q(>&), $writer;
+            { no warnings; exec { $command->[0] } @$command; }
+            # Without the farewells of perl.
+            kill 9, $$;
+        }
+        close $writer;
+        push @pipes, [$reader, $child];
+        push @outputs, q();
+    }
+    my $open = @pipes;
+    while ($open) {
+        my $waiting = q();
+        vec($waiting, fileno $_->[0], 1) = 1 for grep { $_->[0] } @pipes;
+        next if select(my $ready = $waiting, undef, undef, undef) < 0;
+        for my $index (0 .. $#pipes) {
+            my $pipe = $pipes[$index][0] or next;
+            next unless vec $ready, fileno $pipe, 1;
+            my $count = sysread $pipe, $outputs[$index], 65536, length $outputs[$index];
+            next if !defined $count && $!{EINTR};
+            next if $count;
+            close $pipe;
+            $pipes[$index][0] = undef;
+            $open--;
+        }
+    }
+    for my $pipe (@pipes) {
+        1 while waitpid($pipe->[1], 0) < 0 && $!{EINTR};
+    }
+    return @outputs;
+}
+
+# --- digests -------------------------------------------------------------------------------------
+
+# Picks the fastest tool that gives the right answer for a known text.
+sub find_hash {
+    return 1 if @hash_command;
+    my @tools = (
+        ['blake3', '6437b3ac38465133', 'b3sum'],
+        ['sha256', 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad', 'openssl', 'dgst', '-sha256', '-r'],
+        ['sha256', 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad', 'sha256sum'],
+        ['sha256', 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad', 'shasum', '-a', '256'],
+    );
+    for my $tool (@tools) {
+        my ($kind, $right, @command) = @$tool;
+        find_command($command[0]) or next;
+        my ($answer) = outputs_of(['sh', '-c', 'printf abc | "$@"', 'sh', @command]);
+        next if index $answer, $right;
+        ($algorithm, @hash_command) = ($kind, @command);
+        return 1;
+    }
+    return 0;
+}
+
+# What the tool says of files: a line with digest and path for each that can be read. Many files at a
+# time, and half of them beside the other half.
+sub sums_of {
+    my ($paths) = @_;
+    my @batches;
+    my $length = 131072;
+    for my $path (@$paths) {
+        if ($length + length $path > 120000) {
+            push @batches, [@hash_command];
+            $length = 0;
+        }
+        push @{$batches[-1]}, $path;
+        $length += 9 + length $path;
+    }
+    if (@batches == 1 && @$paths > 1) {
+        my @all = splice @{$batches[0]}, scalar @hash_command;
+        my $half = @all / 2;
+        @batches = ([@hash_command, @all[0 .. $half - 1]], [@hash_command, @all[$half .. $#all]]);
+    }
+    my $sums = q();
+    while (my @now = splice @batches, 0, 2) { $sums .= join q(), outputs_of(@now) }
+    return $sums;
+}
+
+# Digest of some bytes, with the name of its algorithm. undef where it cannot be computed.
+sub digest_of {
+    my ($bytes) = @_;
+    return 'sha256:' . Digest::SHA::sha256_hex($bytes) if eval { require Digest::SHA };
+    find_hash() or return;
+    pipe my $reader, my $writer or return;
+    my $child = fork;
+    defined $child or return;
+    if (!$child) {
+        close $reader;
+        while (length $bytes) {
+            my $count = syswrite $writer, $bytes;
+            defined $count or last;
+            substr $bytes, 0, $count, q();
+        }
+        kill 9, $$;
+    }
+    close $writer;
+    open my $kept, q(<&), \*STDIN or return;
+    open STDIN, q(<&), $reader or return;
+    my $answer = qx(@hash_command 2>/dev/null);
+    open STDIN, q(<&), $kept;
+    waitpid $child, 0;
+    return $answer =~ /^([0-9a-f]{64})/ ? "$algorithm:$1" : undef;
+}
+
+# --- entries -------------------------------------------------------------------------------------
+
+# What tells an entry from what it was: type and permission bits, size, mtime, ctime, inode, owner,
+# group, device. Times are exact to some hundred nanoseconds. Empty where nothing is.
+sub tuple_of { return (Time::HiRes::lstat($_[0]))[2, 7, 9, 10, 1, 4, 5, 0] }
+
+# One line for it. A time is three words, of which the controller takes what it needs.
+sub line_of {
+    my ($tuple, $path) = @_;
+    return sprintf "%x %d %.7f - - %.7f - - %d %d %d %d %s\n", @$tuple, $path;
+}
+
+# The listing that is kept on the host: a line with its format and the tool for digests, one with the
+# number of entries and the length of their paths, the paths, each ended by a NUL, and their tuples.
+our ($TUPLE, $TUPLE_BYTES) = ('d8', 64);
+
+sub read_listing {
+    my ($base, $digest) = @_;
+    my $bytes = read_file("$base/listing.agent");
+    return unless defined $bytes && (digest_of($bytes) || q()) eq $digest;
+    $bytes =~ s/^1 (\S+) ([^\n]+)\n(\d+) (\d+)\n// or return;
+    my ($kind, $command, $count, $length) = ($1, $2, $3, $4);
+    return unless length $bytes == $length + $count * $TUPLE_BYTES;
+    my @paths = split /\0/, substr $bytes, 0, $length, q();
+    return unless @paths == $count;
+    return ($kind, $command, \@paths, \$bytes);
+}
+
+sub read_file {
+    my ($path) = @_;
+    open my $file, q(<), $path or return;
+    my $bytes = q();
+    while (1) {
+        my $count = sysread $file, $bytes, 1048576, length $bytes;
+        if (!defined $count) { next if $!{EINTR}; return }
+        return $bytes unless $count;
+    }
+}
+
+sub write_file {
+    my ($path, $bytes) = @_;
+    open my $file, q(>), $path or return 0;
+    my $at = 0;
+    while ($at < length $bytes) {
+        my $count = syswrite $file, $bytes, length($bytes) - $at, $at;
+        if (defined $count) { $at += $count }
+        elsif (!$!{EINTR}) { return 0 }
+    }
+    return close $file;
+}
+
+sub folder_of {
+    my ($path) = @_;
+    return $path =~ m{^(.*)/[^/]*$}s ? (length $1 ? $1 : q(/)) : q(.);
+}
+
+sub below {
+    my ($folder, $path) = @_;
+    return $folder unless length $path;
+    return $folder =~ m{/$} ? "$folder$path" : "$folder/$path";
+}
+
+# --- folders of ours -----------------------------------------------------------------------------
+
+# Removes a file or folder of ours. Only folders are made writable: a file may have another name
+# outside.
+sub remove_tree {
+    my ($path) = @_;
+    if (-l $path || !-d _) { unlink $path; return }
+    chmod 0700, $path;
+    if (opendir my $folder, $path) {
+        for my $name (readdir $folder) { remove_tree("$path/$name") unless $name =~ /^\.\.?$/ }
+    }
+    rmdir $path;
+}
+
+# Makes a folder and those above it that are missing.
+sub make_folders {
+    my ($folder) = @_;
+    return 1 if -d $folder;
+    if ($folder =~ m{^(.+)/[^/]+$}s) { make_folders($1) or return 0 }
+    return mkdir($folder) || -d $folder;
+}
+
+# Makes a folder of ours and those above it, from the one named .hostsync or the configured one on. They
+# must be ours alone: what is staged in them becomes what hosts run.
+sub make_ours {
+    my ($at) = @_;
+    make_folders($at) or fail("cannot make the folder $at ($!)");
+    for my $level (qw(host lineage top)) {
+        my @is = lstat $at;
+        fail("$at is not a folder; move it away") if !@is || -l _ || !-d _;
+        my ($mode, $uid) = @is[2, 4];
+        # The topmost one may be a place for all logins, as long as nobody can rename what is in it.
+        my $is_shared = $level eq 'top' && ($uid == 0 || $uid == $>) && $mode & 01000;
+        if (!$is_shared) {
+            fail("$at can be written by others; take that permission away") if $mode & 022;
+            fail("$at belongs to another login; set staging_path to another place")
+                unless $uid == $> || ($level eq 'top' && $uid == 0);
+        }
+        $at = folder_of($at);
+    }
+}
+
+# A process is known by its pid, its start time (0 where the system does not say) and the boot it
+# belongs to.
+sub boot {
+    my $boot = read_file('/proc/sys/kernel/random/boot_id');
+    return 'unknown' unless defined $boot && length $boot;
+    chomp $boot;
+    return $boot;
+}
+
+sub started {
+    my ($pid) = @_;
+    my $stat = read_file("/proc/$pid/stat");
+    return 0 unless defined $stat && $stat =~ s/^.*\) //s;
+    return (split / /, $stat)[19] || 0;
+}
+
+# Writes down which process something belongs to: this one.
+sub sign {
+    my ($path) = @_;
+    return write_file($path, join(q( ), $$, started($$), boot()) . "\n");
+}
+
+# Whether the process that signed is gone, and which it is. When in doubt, it is not.
+sub is_gone {
+    my ($path) = @_;
+    my $text = read_file($path);
+    return (0, 'unknown') unless defined $text && $text =~ /^(\d+) (\d+) (\S+)$/;
+    my ($pid, $start, $where) = ($1, $2, $3);
+    return (1, $pid) if $where ne boot();
+    return (started($pid) ne $start, $pid) if -r '/proc/self/stat' && $start;
+    return (!kill(0, $pid) && $!{ESRCH}, $pid);
+}
+
+# Removes what runs that are gone have left in a folder of ours. One that never signed is given an hour.
+sub remove_dead_runs {
+    my ($base) = @_;
+    opendir my $folder, $base or return;
+    for my $run (grep { /^run-/ } readdir $folder) {
+        my $path = "$base/$run";
+        next if -l $path || !-d _;
+        if (-e "$path/owner") { (is_gone("$path/owner"))[0] or next }
+        else { time - (lstat $path)[9] > 3600 or next }
+        remove_tree($path);
+    }
+}
+
+# The lock that commits are made under: one for each login and machine, since several hosts of a
+# configuration, and several configurations, may lead to the same place.
+sub lock_of { return folder_of(folder_of($_[0])) . '/lock-' . boot() }
+
+# --- the loop ------------------------------------------------------------------------------------
+
+sub serve {
+    my %tasks = (scan => \&scan, upload => \&upload, commit => \&commit);
+    # A child that is killed by a signal of ours must not take us along; one that we write to may be gone.
+    $SIG{PIPE} = 'IGNORE';
+    binmode STDIN;
+    binmode STDOUT;
+    while (1) {
+        my ($task, $skipped) = split / /, take_line();
+        %in = ();
+        while (length(my $line = take_line())) {
+            my ($name, $value) = split /=/, $line, 2;
+            $name =~ s/^hs_//;
+            $value =~ s/%([0-9a-f]{2})/chr hex $1/ge;
+            $in{$name} = $value;
+        }
+        take($skipped);
+        my $work = $tasks{$task} or quit();
+        chdir or fail('the login folder does not exist');
+        my $result = eval { $work->() };
+        if (!defined $result) {
+            my $why = $@ || 'no reason given';
+            chomp $why;
+            fail($why);
+        }
+        rest();
+        mark("end $result waits");
+        flush();
+    }
+}

@@ -1,0 +1,424 @@
+# Verifies what was uploaded and moves it into place. Its variables and what it reads are those of
+# commit.sh.
+
+# What the steps share: answers of those that were taken, folders that are known to be there, and why the
+# last attempt did not work.
+our (%is_done, %made, $why);
+# A file of ours whose times tell those of its file system.
+our $clock;
+
+sub commit {
+    umask 077;
+    %is_done = %made = ();
+    my @bases = map { $in{"base_$_"} } 0 .. $in{bases} - 1;
+    my @places = map { [$in{"root_$_"}, $bases[$in{"at_$_"}]] } 0 .. $in{mappings} - 1;
+    my ($home, $run) = @in{qw(home run)};
+    beat($in{patience} + $in{wait});
+    my ($intent, $staged, $sums, $paths) = map { take($in{$_}) } qw(intent staged sums paths);
+    find_hash() or fail('this host has no tool for sha256 or blake3 any more');
+    make_ours($_) for $home, @bases;
+
+    my $work = "$home/$run";
+    if (!-d $work) {
+        mkdir $work or fail("cannot make a folder in $home ($!)");
+        sign("$work/owner") or fail("cannot write in $home ($!)");
+    }
+    push @at_end, sub { remove_tree($_) for $work, map { "$_/$run" } @bases };
+    write_file("$work/intent", $intent) or fail("cannot write in $work ($!)");
+
+    # One run at a time.
+    my $lock = lock_of($home);
+    if (defined(my $holder = lock_out($lock, $work))) {
+        clean_up();
+        mark('locked');
+        say_text("$holder\n");
+        mark('end locked');
+        quit();
+    }
+    push @at_end, sub { unlink "$lock/owner"; rmdir $lock };
+
+    my @wrong = differences(\@bases, $staged, $sums);
+    if (@wrong) {
+        clean_up();
+        mark('unverified');
+        say_text("$_\n") for grep { defined } @wrong[0 .. 4];
+        mark('end unverified');
+        quit();
+    }
+
+    # Everything that the steps need is on the disk before the first of them.
+    sync_all(@bases);
+    # A connection that breaks now no longer stops it.
+    local $SIG{HUP} = 'IGNORE';
+    # A serial comes twice when an older state was brought back. Its backups are kept apart.
+    my $kept = $in{serial};
+    for (my $n = 2; grep { -e "$_/backup/$kept" } @bases; $n++) { $kept = "$in{serial}-$n" }
+    mark('steps');
+    take_steps($work, $run, $kept, $intent, @places);
+    sync_all(@bases);
+
+    keep_listing($home, $work, $paths);
+    $work = pop @at_end;
+    clean_up();
+    push @at_end, $work;
+    clean_up();
+    for my $base (@bases) {
+        remove_dead_runs($base);
+        remove_old_backups("$base/backup", $kept);
+    }
+    return 'ok';
+}
+
+# Takes the lock: the pid of the one who has it when it is not to be had in time, else undef.
+sub lock_out {
+    my ($lock, $work) = @_;
+    # Signed before it is in place: a lock without an owner would never be given up. A folder is moved
+    # onto another one only while that is empty.
+    mkdir "$work/lock" or fail("cannot make a folder in $work ($!)");
+    sign("$work/lock/owner") or fail("cannot write in $work ($!)");
+    my $waited = 0;
+    until (rename "$work/lock", $lock) {
+        my $reason = "$!";
+        -d $lock or fail("cannot make the lock $lock ($reason)");
+        my ($is_gone, $holder) = is_gone("$lock/owner");
+        if ($is_gone) {
+            # Of those that see this at once, the one that can move it away has it; unless it was another
+            # one's by then, who gets it back.
+            my $dead = "$work/lock.dead";
+            if (rename $lock, $dead) {
+                if ((is_gone("$dead/owner"))[0]) {
+                    remove_tree($dead);
+                    next;
+                }
+                rename $dead, $lock;
+            }
+        }
+        return $holder if $waited >= $in{wait};
+        $waited++;
+        sleep 1;
+    }
+    return;
+}
+
+# The staged files that are not what they are to be.
+sub differences {
+    my ($bases, $staged, $sums) = @_;
+    my (@wrong, %names);
+    my @sums = split /\n/, $sums;
+    for my $line (split /\n/, $staged) {
+        my ($base, $name) = split / /, $line, 2;
+        $names{$base}{$name} = shift @sums;
+    }
+    for my $number (sort keys %names) {
+        my $base = $bases->[$number];
+        my $wanted = $names{$number};
+        my $received = delete $received{$base} || {};
+        push @wrong, grep { !exists $wanted->{$_} } sort keys %$received;
+        my @names = sort keys %$wanted;
+        chdir "$base/$in{run}/up" or fail("cannot open the staging folder in $base ($!)");
+        my %got;
+        for my $line (split /\n/, sums_of(\@names)) {
+            my $is_escaped = $line =~ s/^\\//;
+            my ($sum, $name) = $line =~ /^([0-9a-f]{64})(?:  | \*)(.*)$/ or next;
+            $name =~ s/\\\\/\\/g if $is_escaped;
+            $got{$name} = $sum;
+        }
+        chdir;
+        for my $name (@names) {
+            push @wrong, $name if !$received->{$name} || ($got{$name} || q()) ne $wanted->{$name};
+        }
+    }
+    return @wrong;
+}
+
+# Makes durable what was written, once for each file system that is written to.
+sub sync_all {
+    my %seen;
+    for my $base (@_) {
+        my $device = (stat $base)[0];
+        next if !defined $device || $seen{$device}++;
+        system('sh', '-c', 'sync -f "$1" 2>/dev/null || sync', 'sh', $base);
+    }
+}
+
+# Waits until whatever changes from now on gets a later time than all that has changed by now. Clocks of
+# file systems tick a few milliseconds apart, some by the second.
+sub tick {
+    my ($after) = @_;
+    open my $file, q(>), $clock or die "cannot write $clock: $!\n";
+    my $time = (Time::HiRes::lstat($clock))[10];
+    $after = $time unless defined $after;
+    while ($time <= $after) {
+        Time::HiRes::sleep(0.001);
+        utime undef, undef, $file;
+        $time = (Time::HiRes::lstat($clock))[10];
+    }
+    return $time;
+}
+
+# Makes the listing that the next plan trusts, and answers what is in it.
+sub keep_listing {
+    my ($home, $work, $paths) = @_;
+    my $keep = $in{keep};
+    unlink "$home/listing";
+    my ($old_paths, $old_tuples);
+    if ($keep eq 'part') {
+        (undef, undef, $old_paths, $old_tuples) = read_listing($home, $in{listing});
+        # It is not the one that the plan was made with.
+        $keep = 'nothing' unless $old_paths;
+    }
+    if ($keep eq 'nothing') {
+        unlink "$home/listing.agent";
+        return;
+    }
+    # Whatever changes after the listing was made must get a later time than what is in it.
+    tick();
+    my @fresh = split /\n/, $paths;
+    my (@names, $tuples) = ();
+    $tuples = q();
+    if ($keep eq 'part') {
+        my %fresh = map { $_ => 1 } @fresh;
+        for my $index (0 .. $#$old_paths) {
+            next if $fresh{$old_paths->[$index]};
+            push @names, $old_paths->[$index];
+            $tuples .= substr $$old_tuples, $index * $TUPLE_BYTES, $TUPLE_BYTES;
+        }
+    }
+    mark("listing $keep");
+    for my $path (@fresh) {
+        my @tuple = tuple_of($path) or next;
+        push @names, $path;
+        $tuples .= pack $TUPLE, @tuple;
+        say_text(line_of(\@tuple, $path));
+    }
+    my $all = join q(), map { "$_\0" } @names;
+    my $listing = "1 $algorithm $hash_command[0]\n" . @names . q( ) . length($all) . "\n$all$tuples";
+    my $digest = digest_of($listing);
+    write_file("$work/listing", $listing) && rename "$work/listing", "$home/listing.agent"
+        or die "cannot write the listing: $!\n";
+    mark('digest');
+    say_text(defined $digest ? "$digest\n" : q());
+}
+
+# Keeps the backups that were just made, then the newest: not by serial, since an older state may come
+# back.
+sub remove_old_backups {
+    my ($folder, $kept) = @_;
+    opendir my $all, $folder or return;
+    my %time = map { $_ => (Time::HiRes::lstat("$folder/$_"))[9] } grep { !/^\.\.?$/ } readdir $all;
+    my $left = $in{backups};
+    $left-- if $left && delete $time{$kept};
+    for my $name (sort { $time{$b} <=> $time{$a} } keys %time) {
+        remove_tree("$folder/$name") if $left-- <= 0;
+    }
+}
+
+# --- the steps -----------------------------------------------------------------------------------
+
+# Whether the host still has what it had when it was looked at. Of a folder, type, permission bits and
+# inode count.
+sub is_as_expected {
+    my ($dest, $expected, $is_folder) = @_;
+    my @is = tuple_of($dest);
+    return !@is if $expected eq q(-);
+    return 0 unless @is;
+    return sprintf('%x %d', @is[0, 4]) eq $expected if $is_folder;
+    return line_of(\@is, q()) eq "$expected \n";
+}
+
+# Whether the folders between the root of a mapping and an entry are folders, and no links to some.
+sub is_reached {
+    my ($root, $path) = @_;
+    return 1 unless length $path;
+    my @names = split m{/}, $path;
+    pop @names;
+    my $at = $root;
+    for my $name (q(), @names) {
+        $at = below($at, $name);
+        return 0 if -l $at || !-d _;
+    }
+    return 1;
+}
+
+# Sets permission bits, but never through a link that appeared meanwhile.
+sub set_mode {
+    my ($mode, $path) = @_;
+    if (sysopen my $file, $path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK) {
+        return chmod($mode, $file) || failed();
+    }
+    # What we may not read we may still own.
+    return failed() if $!{ELOOP} || -l $path;
+    return chmod($mode, $path) || failed();
+}
+
+# Says that a step was taken, and when that changed the entry, so that any later change can be told.
+sub done {
+    my ($step, $dest) = @_;
+    $is_done{$step} = 1;
+    my @is = tuple_of($dest);
+    say_text("done $step ", @is ? sprintf('%.7f', $is[3]) : q(), "\n");
+}
+
+# Remembers why something did not work.
+sub failed {
+    $why = "$!";
+    return 0;
+}
+
+sub make_backup_folder {
+    my ($folder) = @_;
+    return 1 if $made{$folder};
+    return $made{$folder} = make_folders($folder) || failed();
+}
+
+sub move_to_backup {
+    my ($dest, $old) = @_;
+    return make_backup_folder(folder_of($old)) && (rename($dest, $old) || failed());
+}
+
+sub keep_in_backup {
+    my ($dest, $old) = @_;
+    make_backup_folder(folder_of($old)) or return 0;
+    if (-l $dest) {
+        my $target = readlink $dest;
+        return defined $target && symlink($target, $old) || failed();
+    }
+    return 1 if link $dest, $old;
+    # Where links to files of others are forbidden.
+    return 1 if system('cp', '-p', '--', $dest, $old) == 0;
+    $why = 'neither a link nor a copy can be made';
+    return 0;
+}
+
+# Puts what is staged where nothing is: whatever appeared there meanwhile stays.
+sub place {
+    my ($new, $dest) = @_;
+    if (-l $new) {
+        my $target = readlink $new;
+        defined $target && symlink($target, $dest) or return failed();
+        return unlink $new;
+    }
+    return rename($new, $dest) || failed() if -d $new;
+    if (link $new, $dest) {
+        return unlink $new;
+    }
+    failed();
+    # File systems without hard links.
+    return 0 if $!{EEXIST} || $!{ENOENT} || $!{EACCES} || -e $dest || -l $dest;
+    return rename($new, $dest) || failed();
+}
+
+# Gives a tree to a group, as far as the login user may.
+sub give_group {
+    my ($gid, $path) = @_;
+    return if -l $path;
+    chown -1, $gid, $path;
+    -d $path or return;
+    opendir my $folder, $path or return;
+    for my $name (readdir $folder) { give_group($gid, "$path/$name") unless $name =~ /^\.\.?$/ }
+}
+
+sub take_steps {
+    my ($work, $run, $kept, $intent, @places) = @_;
+    $clock = "$work/begun";
+    my $has_begun = 0;
+    my @lines = split /\n/, $intent, -1;
+    while (@lines >= 3) {
+        my ($head, $path, $expected) = splice @lines, 0, 3;
+        my ($what, $step, $mapping, $arg, $arg2) = split / /, $head;
+        my ($root, $base) = @{$places[$mapping]};
+        my ($dest, $new, $old) =
+            map { below($_, $path) } $root, "$base/$run/up/$mapping", "$base/backup/$kept/$mapping";
+        $why = q();
+
+        if ($what eq 'link') {
+            symlink $expected, $new or die "cannot make a symbolic link in $base: $!\n";
+            next;
+        }
+        if ($what eq 'touch') { utime $arg, $arg, $new; next }
+        if ($what eq 'bits')  { chmod oct $arg, $new;   next }
+        if (!$has_begun) {
+            # The moment after which whatever changes is visible: what was staged is older.
+            $has_begun = 1;
+            say_text(sprintf "begun - %.7f\n", tick());
+        }
+        if ($what eq 'relock') {
+            # Only what the step that is named second has put there, or has opened.
+            set_mode(oct $arg, $dest) if $is_done{$arg2} && -d $dest;
+            next;
+        }
+        if ($what eq 'parents') {
+            my $mask = umask 022;
+            make_folders(folder_of($dest));
+            umask $mask;
+            next;
+        }
+
+        my $is_folder = $what =~ /^(?:clear|rmdir|unlock)$/
+            || ($what eq 'chmod' && defined $arg2 && $arg2 eq 'folder');
+        if (!is_reached($root, $path) || !is_as_expected($dest, $expected, $is_folder)) {
+            say_text("moved $step\n");
+            next;
+        }
+        my $problem;
+        if ($what eq 'new') {
+            if ($arg ne q(=)) {
+                # The group that a folder gives to what is made in it.
+                give_group($arg, $new);
+                chmod oct $arg2, $new unless -l $new;
+            }
+            place($new, $dest) or $problem = 'cannot put it in place';
+        }
+        elsif ($what eq 'replace') {
+            if ($arg ne q(=) && !-l $new) {
+                # The owner and group of what is replaced, as far as the login user may set them.
+                my ($uid, $gid) = split /:/, $arg;
+                chown $uid, $gid, $new or chown -1, $gid, $new;
+                chmod oct $arg2, $new;
+            }
+            if (!keep_in_backup($dest, $old)) { $problem = 'cannot keep a backup of it' }
+            elsif (!rename $new, $dest) { failed(); $problem = 'cannot put it in place' }
+        }
+        elsif ($what eq 'retype') {
+            if (!move_to_backup($dest, $old)) { $problem = 'cannot keep a backup of it' }
+            elsif (!place($new, $dest)) {
+                my $cause = $why;
+                rename $old, $dest unless -e $dest || -l $dest;
+                ($problem, $why) = ('cannot put it in place', $cause);
+            }
+        }
+        elsif ($what eq 'clear') {
+            # A folder that makes room: only while it is empty.
+            if (!rmdir $dest) { failed(); $problem = 'the folder is not empty' }
+            elsif (!place($new, $dest)) { $problem = 'cannot put it in place' }
+        }
+        elsif ($what eq 'delete') {
+            move_to_backup($dest, $old) or $problem = 'cannot move it to the backups';
+        }
+        elsif ($what eq 'rmdir') {
+            if (!rmdir $dest) {
+                if (defined $arg && $arg eq 'spare' && ($!{ENOTEMPTY} || $!{EEXIST})) {
+                    # Somebody else keeps something in it.
+                    say_text("spared $step\n");
+                    next;
+                }
+                failed();
+                $problem = 'cannot remove the folder';
+            }
+        }
+        elsif ($what eq 'chmod') {
+            set_mode(oct $arg, $dest) or $problem = 'cannot set the permission bits';
+        }
+        elsif ($what eq 'unlock') {
+            # A folder of ours that may not be written, while its entries change.
+            my @is = lstat $dest;
+            set_mode(($is[2] & 07777) | 0700, $dest) or $problem = 'cannot open the folder';
+        }
+        if (defined $problem) {
+            say_text("refused $step $problem", length $why ? ": $why" : q(), "\n");
+        }
+        else {
+            done($step, $dest);
+        }
+    }
+}

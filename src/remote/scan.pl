@@ -1,0 +1,144 @@
+# Looks at a host and answers what is there. Writes nothing. Its variables are those of scan.sh.
+
+# The nearest folder that exists at or above a path.
+sub anchor_of {
+    my ($at) = @_;
+    until (-e $at || -l $at) { $at = folder_of($at) }
+    return $at;
+}
+
+# Where a path lies: device, type, whether it may be written, and what exists of it.
+sub place_of {
+    my ($path, $what) = @_;
+    use filetest q(access);
+    my $at = anchor_of($path);
+    my @is = stat $at;
+    my ($device, $mode) = @is ? @is[0, 2] : (0, 0);
+    return sprintf "%s %s %d %x %s\n", $what, -w $at ? 'rw' : 'ro', $device, $mode, $at;
+}
+
+sub scan {
+    beat(600);
+    my $data = take($in{paths});
+    my ($answer, @lines, @gone, %seen) = ('full');
+    my ($kind, $command);
+    my @complaints;
+
+    # What another run is in the middle of is waited for.
+    my $lock = lock_of($in{base});
+    for (1 .. 10) {
+        last if !-d $lock || (is_gone("$lock/owner"))[0];
+        sleep 1;
+    }
+
+    # What moved since the listing was made.
+    if ($in{mode} eq 'quick') {
+        $answer = 'lost';
+        my ($paths, $tuples);
+        ($kind, $command, $paths, $tuples) = read_listing($in{base}, $in{listing});
+        if ($paths) {
+            my ($now, $nothing) = (q(), pack $TUPLE, (-1) x 8);
+            for (@$paths) {
+                my @tuple = (Time::HiRes::lstat($_))[2, 7, 9, 10, 1, 4, 5, 0];
+                $now .= @tuple ? pack $TUPLE, @tuple : $nothing;
+            }
+            $answer = 'same';
+            if ($now ne $$tuples) {
+                $answer = 'moved';
+                for my $index (0 .. $#$paths) {
+                    my $at = $index * $TUPLE_BYTES;
+                    my $is = substr $now, $at, $TUPLE_BYTES;
+                    my $was = substr $$tuples, $at, $TUPLE_BYTES;
+                    next if $is eq $was;
+                    push @gone, line_of([unpack $TUPLE, $was], $paths->[$index]);
+                    push @lines, [[unpack $TUPLE, $is], $paths->[$index]] if $is ne $nothing;
+                    $seen{$paths->[$index]} = 1;
+                }
+            }
+        }
+    }
+
+    # Places, and whether any destination is there.
+    my ($places, $has_root, @roots) = (q(), 0);
+    for my $index (0 .. $in{roots} - 1) {
+        my $root = $in{"root_$index"};
+        push @roots, $root;
+        $has_root = 1 if -e $root || -l $root;
+        $places .= place_of(folder_of($root), "parent $index");
+        $places .= place_of($root, "inside $index") if -d $root && !-l $root;
+    }
+    $places .= place_of($in{staging}, 'staging 0');
+
+    # All paths that were asked for, and all below the mirrored destinations. Where no destination is
+    # there yet, there is nothing below any of them.
+    my @closed;
+    if ($answer ne 'lost') {
+        my @asked = $has_root ? split /\0/, $data : ();
+        if ($in{mode} eq 'full') {
+            for my $index (split / /, $in{mirrors}) {
+                # A name with a newline cannot be told from two names. What is ours is not theirs.
+                my ($found) = outputs_of(
+                    ['find', $roots[$index], '-name', '.hostsync', '-prune', '-o', '-name', "*\n*", '-prune', '-o', '-print0']
+                );
+                push @asked, split /\0/, $found;
+            }
+        }
+        for my $path (@asked) {
+            next if $seen{$path}++;
+            my @tuple = tuple_of($path);
+            if (@tuple) { push @lines, [\@tuple, $path] }
+            elsif (!$!{ENOENT} && !$!{ENOTDIR}) { push @complaints, "cannot look at $path: $!\n" }
+        }
+        # What is in these, a mirror does not see.
+        if ($in{mode} eq 'full' && length $in{mirrors}) {
+            use filetest q(access);
+            @closed = grep { !-r $_ || !-x $_ } map { $_->[1] } grep { $_->[0][0] >> 12 == 4 } @lines;
+        }
+    }
+
+    my @files = map { $_->[1] } grep { $_->[0][0] >> 12 == 8 } @lines;
+    # Which tool there is, the listing knows; it is looked for where it has something to do.
+    if (!defined $command || @files) {
+        find_hash() or fail('this host has no tool for sha256 or blake3 (sha256sum, openssl, shasum, b3sum)');
+        ($kind, $command) = ($algorithm, $hash_command[0]);
+    }
+
+    mark('facts');
+    say_text(
+        "algorithm=$kind\ntool=$command\nuid=$>\ngid=", $) + 0, "\nperl=yes\n",
+        'scp=', find_command('scp') && !-e '/etc/ssh/disable_scp' ? 'yes' : q(), "\n",
+        'tar=', find_command('tar') ? 'yes' : q(), "\nagent=yes\n"
+    );
+    mark('places');
+    say_text($places);
+    mark("listing $answer");
+    return 'ok' if $answer eq 'lost';
+    if (@gone) {
+        mark('gone');
+        say_text(@gone);
+    }
+    if (@complaints) {
+        mark('complaints');
+        say_text(@complaints);
+    }
+    if (@closed) {
+        mark('closed');
+        say_text("$_\n") for @closed;
+    }
+    mark('stat');
+    say_text(line_of(@$_)) for @lines;
+    mark('links');
+    for my $path (map { $_->[1] } grep { $_->[0][0] >> 12 == 10 } @lines) {
+        my $target = readlink $path;
+        say_text("$path\0$target\0") if defined $target;
+    }
+    if (@files) {
+        # Two megabytes a second is slow for any disk.
+        my $bytes = 0;
+        $bytes += $_->[0][1] for grep { $_->[0][0] >> 12 == 8 } @lines;
+        beat(600 + int($bytes / 2_000_000));
+        mark('sums');
+        say_text(sums_of(\@files));
+    }
+    return 'ok';
+}

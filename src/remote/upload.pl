@@ -1,0 +1,103 @@
+# Takes an upload into a fresh private folder: the sink of an SCP stream. It reads whole buffers and
+# answers many records at a time, where `scp -t` reads the header of every file byte by byte and writes
+# every answer alone.
+#
+# Its variables are those of upload.sh. What follows on standard input is the stream; a last `E` ends it.
+
+sub upload {
+    umask 077;
+    my ($base, $run) = @in{qw(base run)};
+    make_ours($base);
+    remove_dead_runs($base);
+    my $top = "$base/$run";
+    mkdir $top and mkdir "$top/up" or fail("cannot make a folder in $base ($!)");
+    sign("$top/owner") or fail("cannot write in $base ($!)");
+    # Half an upload is of no use.
+    push @at_end, sub { remove_tree($top) };
+    mark('scp');
+    my $complaint = eval { receive("$top/up"); q() };
+    if (!defined $complaint) {
+        chomp(my $why = $@);
+        say_text("\1scp: $why\n");
+        chdir;
+        clean_up();
+        mark('end 1');
+        quit();
+    }
+    chdir;
+    pop @at_end;
+    return 0;
+}
+
+# Takes the stream into a folder. Dies with what a person has to know.
+sub receive {
+    my ($folder) = @_;
+    chdir $folder or die "$folder: $!\n";
+    my (@times, @open);
+    my $path = q();
+    my $names = $received{$in{base}} = {};
+    # The names say exactly which permission bits they want.
+    umask 0;
+    $output .= "\0";
+    while (1) {
+        my $end;
+        while (($end = index $input, "\n") < 0) { need_more() }
+        my $header = substr $input, 0, $end + 1, q();
+        if ($header =~ /^T(\d+) \d+ (\d+) \d+$/) {
+            @times = ($2, $1);
+        }
+        elsif ($header =~ m{^C([0-7]+) (\d+) ([^/]+)$}) {
+            my ($mode, $left, $name) = (oct $1, $2, $3);
+            chomp $name;
+            $output .= "\0";
+            sysopen my $file, $name, O_WRONLY | O_CREAT | O_EXCL, $mode & 0777 or die "$path$name: $!\n";
+            while ($left) {
+                need_more() unless length $input;
+                my $wanted = $left < length $input ? $left : length $input;
+                my $count = syswrite $file, $input, $wanted;
+                defined $count or $!{EINTR} ? next : die "$path$name: $!\n";
+                substr $input, 0, $count, q();
+                $left -= $count;
+            }
+            need_more() unless length $input;
+            substr($input, 0, 1, q()) eq "\0" or die "$path$name: its end is missing\n";
+            utime @times, $file if @times;
+            # Writing has taken these bits away.
+            chmod $mode, $file if $mode & 07000;
+            close $file or die "$path$name: $!\n";
+            $names->{"$path$name"} = 1;
+            @times = ();
+        }
+        elsif ($header =~ m{^D([0-7]+) \d+ ([^/]+)$}) {
+            my ($mode, $name) = (oct $1, $2);
+            chomp $name;
+            die "$path$name: is no name\n" if $name eq q(.) || $name eq q(..);
+            mkdir $name, 0700 or -d $name or die "$path$name: $!\n";
+            chdir $name or die "$path$name: $!\n";
+            push @open, [$path, $name, $mode, @times];
+            $path .= "$name/";
+            @times = ();
+        }
+        elsif ($header eq "E\n") {
+            if (!@open) {
+                $output .= "\0";
+                flush();
+                return;
+            }
+            my ($name, $mode);
+            ($path, $name, $mode, @times) = @{pop @open};
+            chdir q(..) or die "$path: $!\n";
+            chmod $mode, $name or die "$path$name: $!\n";
+            utime @times, $name if @times;
+            @times = ();
+        }
+        else { die "protocol error: unexpected <newline>\n" }
+        $output .= "\0";
+    }
+}
+
+# Reads more of the stream. Before it waits, it gives the answers that are due.
+sub need_more {
+    flush() if length $output;
+    more() or die "lost connection\n";
+}
