@@ -327,9 +327,44 @@ const MOMENTS: [(&str, &str); 3] = [
     ),
 ];
 
+/// The same moments in an agent, which runs no program then: what it calls, and when.
+const MOMENTS_IN_PERL: [(&str, &str); 2] = [
+    (
+        "sleep",
+        "my $sleep = \\&Time::HiRes::sleep;
+        *Time::HiRes::sleep = sub { meddle() if $pauses++; $sleep->(@_) };",
+    ),
+    (
+        "stat",
+        "my $lstat = \\&Time::HiRes::lstat;
+        *Time::HiRes::lstat = sub {
+            my @is = $lstat->(@_);
+            meddle() if $_[0] =~ m{d/file} && $checks++ > 1;
+            @is
+        };",
+    ),
+];
+
 /// Has a host run `commands` in the middle of a commit, once.
-fn meddle(site: &Site, moment: (&str, &str), commands: &str) {
+fn meddle(way: Way, site: &Site, moment: (&str, &str), commands: &str) {
     let (program, script) = moment;
+    let in_perl = MOMENTS_IN_PERL.iter().find(|(name, _)| *name == program);
+    if way == Way::DashAndPerl
+        && let Some((_, code)) = in_perl
+    {
+        let commands = commands.replace('\'', "'\\''");
+        site.host().load_in_perl(&format!(
+            "package Meddler; use Time::HiRes; no warnings; our ($pauses, $checks);
+            sub meddle {{
+                return if -e \"$ENV{{HOME}}/meddled\";
+                open my $done, '>', \"$ENV{{HOME}}/meddled\";
+                system('sh', '-c', 'cd \"$HOME/d\" && {{ {commands}; }}');
+            }}
+            {code}
+            1;"
+        ));
+        return;
+    }
     let meddle = format!(
         "meddle() {{ [ -e \"$HOME/meddled\" ] || {{ : >\"$HOME/meddled\"; cd \"$HOME/d\" && {commands}; }}; }}"
     );
@@ -354,7 +389,7 @@ fn seen_after_meddling(way: Way, exact: Exact, commands: &str) {
         fs::remove_file(site.source("link")).unwrap();
         symlink("sub", site.source("link")).unwrap();
 
-        meddle(&site, moment, commands);
+        meddle(way, &site, moment, commands);
         let report = site.apply();
         assert_eq!(report.result, HostResult::Done);
         assert!(
@@ -784,7 +819,7 @@ fn mirror_of_the_login_folder_leaves_what_is_ours() {
             assert_eq!(paths(plan.hosts[0].changes()), ["theirs"], "{refresh:?}");
         }
         apply_all(&site);
-        assert!(site.base("a").join("listing").exists());
+        assert!(site.listing("a").exists());
         assert_eq!(site.remaining(), []);
     });
 }

@@ -16,7 +16,8 @@ our %in;
 our ($input, $output) = (q(), q());
 # The tool that computes digests: its algorithm and its command.
 our ($algorithm, @hash_command);
-# What the upload tasks of this session have received: by staging folder, the paths below it.
+# What the upload tasks of this session have received: by staging folder, the paths of the files, and by
+# folder how many entries it has.
 our %received;
 # What has to be undone however this process ends.
 our @at_end;
@@ -288,6 +289,13 @@ sub below {
     return $folder =~ m{/$} ? "$folder$path" : "$folder/$path";
 }
 
+# The names in a folder; none where it cannot be listed.
+sub names_in {
+    my ($path) = @_;
+    opendir my $folder, $path or return;
+    return grep { !/^\.\.?$/ } readdir $folder;
+}
+
 # --- folders of ours -----------------------------------------------------------------------------
 
 # Removes a file or folder of ours. Only folders are made writable: a file may have another name
@@ -296,9 +304,7 @@ sub remove_tree {
     my ($path) = @_;
     if (-l $path || !-d _) { unlink $path; return }
     chmod 0700, $path;
-    if (opendir my $folder, $path) {
-        for my $name (readdir $folder) { remove_tree("$path/$name") unless $name =~ /^\.\.?$/ }
-    }
+    remove_tree("$path/$_") for names_in($path);
     rmdir $path;
 }
 
@@ -366,8 +372,7 @@ sub is_gone {
 # Removes what runs that are gone have left in a folder of ours. One that never signed is given an hour.
 sub remove_dead_runs {
     my ($base) = @_;
-    opendir my $folder, $base or return;
-    for my $run (grep { /^run-/ } readdir $folder) {
+    for my $run (grep { /^run-/ } names_in($base)) {
         my $path = "$base/$run";
         next if -l $path || !-d _;
         if (-e "$path/owner") { (is_gone("$path/owner"))[0] or next }

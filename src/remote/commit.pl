@@ -112,10 +112,15 @@ sub differences {
     for my $number (sort keys %names) {
         my $base = $bases->[$number];
         my $wanted = $names{$number};
-        my $received = delete $received{$base} || {};
+        my ($received, $counts) = @{delete $received{$base} || [{}, {}]};
         push @wrong, grep { !exists $wanted->{$_} } sort keys %$received;
         my @names = sort keys %$wanted;
         chdir "$base/$in{run}/up" or fail("cannot open the staging folder in $base ($!)");
+        # What nobody sent is not moved into place.
+        for my $folder (keys %$counts) {
+            my $entries = names_in($folder || q(.));
+            push @wrong, $folder || q(.) if $entries != $counts->{$folder};
+        }
         my %got;
         for my $line (split /\n/, sums_of(\@names)) {
             my $is_escaped = $line =~ s/^\\//;
@@ -204,8 +209,7 @@ sub keep_listing {
 # back.
 sub remove_old_backups {
     my ($folder, $kept) = @_;
-    opendir my $all, $folder or return;
-    my %time = map { $_ => (Time::HiRes::lstat("$folder/$_"))[9] } grep { !/^\.\.?$/ } readdir $all;
+    my %time = map { $_ => (Time::HiRes::lstat("$folder/$_"))[9] } names_in($folder);
     my $left = $in{backups};
     $left-- if $left && delete $time{$kept};
     for my $name (sort { $time{$b} <=> $time{$a} } keys %time) {
@@ -314,8 +318,7 @@ sub give_group {
     return if -l $path;
     chown -1, $gid, $path;
     -d $path or return;
-    opendir my $folder, $path or return;
-    for my $name (readdir $folder) { give_group($gid, "$path/$name") unless $name =~ /^\.\.?$/ }
+    give_group($gid, "$path/$_") for names_in($path);
 }
 
 sub take_steps {

@@ -109,7 +109,7 @@ impl Script {
         format!(
             "exec /bin/sh -c 'LC_ALL=C TZ=UTC0; export LC_ALL TZ; \
              perl -MTime::HiRes -MFcntl -MErrno -e \"$;=q();1while length($;)<{agent}&&sysread STDIN,$;,\
-             {agent}-length$;,length$;;eval$;\"; \
+             {agent}-length$;,length$;;eval$;;warn\"; \
              case $? in 0|129|1[3-9]?|2[0-4]?) exit;; esac; \
              take() {{ s=; while [ ${{#s}} -lt $1 ]; do \
              p=$(dd bs=$(($1-${{#s}})) count=1 2>/dev/null; echo x); \
@@ -194,6 +194,16 @@ mod tests {
         assert!(!command.contains(['\n', '!', '\\']));
         assert!(command.len() < 1000);
         assert_eq!(command.matches('\'').count(), 2);
+    }
+
+    #[test]
+    fn agent_compiles() {
+        let output = std::process::Command::new("perl")
+            .args(["-MTime::HiRes", "-MFcntl", "-MErrno", "-ce", agent_text()])
+            .output()
+            .expect("there is perl");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(said, "-e syntax OK\n");
     }
 
     #[test]

@@ -35,7 +35,8 @@ sub receive {
     chdir $folder or die "$folder: $!\n";
     my (@times, @open);
     my $path = q();
-    my $names = $received{$in{base}} = {};
+    my ($names, $counts) = ({}, {});
+    $received{$in{base}} = [$names, $counts];
     # The names say exactly which permission bits they want.
     umask 0;
     $output .= "\0";
@@ -66,16 +67,19 @@ sub receive {
             chmod $mode, $file if $mode & 07000;
             close $file or die "$path$name: $!\n";
             $names->{"$path$name"} = 1;
+            $counts->{$path}++;
             @times = ();
         }
         elsif ($header =~ m{^D([0-7]+) \d+ ([^/]+)$}) {
             my ($mode, $name) = (oct $1, $2);
             chomp $name;
             die "$path$name: is no name\n" if $name eq q(.) || $name eq q(..);
-            mkdir $name, 0700 or -d $name or die "$path$name: $!\n";
+            if (mkdir $name, 0700) { $counts->{$path}++ }
+            elsif (!-d $name) { die "$path$name: $!\n" }
             chdir $name or die "$path$name: $!\n";
             push @open, [$path, $name, $mode, @times];
             $path .= "$name/";
+            $counts->{$path} ||= 0;
             @times = ();
         }
         elsif ($header eq "E\n") {

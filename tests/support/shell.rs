@@ -11,6 +11,7 @@ use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -88,6 +89,7 @@ pub(crate) struct LocalHost {
     /// Commands run as root, when the tests do.
     pub(crate) is_login_of_root: bool,
     before_exec: Mutex<Option<Hook>>,
+    has_perl_module: AtomicBool,
 }
 
 impl LocalHost {
@@ -120,6 +122,7 @@ impl LocalHost {
             piece_bytes: usize::MAX,
             is_login_of_root: false,
             before_exec: Mutex::new(None),
+            has_perl_module: AtomicBool::new(false),
         };
         own(&host.home);
         match shell {
@@ -171,6 +174,13 @@ impl LocalHost {
         fs::rename(draft, path).unwrap();
     }
 
+    /// Has every perl load this module first, from now on.
+    pub(crate) fn load_in_perl(&self, module: &str) {
+        let path = self.folder.path().join("bin/Meddler.pm");
+        fs::write(path, module).unwrap();
+        self.has_perl_module.store(true, Ordering::Relaxed);
+    }
+
     /// Has no such program from now on.
     pub(crate) fn remove_program(&self, name: &str) {
         let bin = self.folder.path().join("bin");
@@ -215,6 +225,10 @@ impl LocalHost {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
+        if self.has_perl_module.load(Ordering::Relaxed) {
+            let bin = self.folder.path().join("bin");
+            process.env("PERL5OPT", format!("-I{} -MMeddler", bin.display()));
+        }
         if rustix::process::geteuid().is_root() && !self.is_login_of_root {
             process.uid(NOBODY).gid(NOBODY);
         }

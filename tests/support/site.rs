@@ -188,4 +188,13 @@ impl Site {
             .1;
         home.home().join(".hostsync").join(lineage).join(host)
     }
+
+    /// The listing that a host keeps, made by its agent or by its `sh`.
+    pub(crate) fn listing(&self, host: &str) -> PathBuf {
+        let of_agent = self.base(host).join("listing.agent");
+        if of_agent.exists() {
+            return of_agent;
+        }
+        self.base(host).join("listing")
+    }
 }
