@@ -99,11 +99,12 @@ impl Worker<'_> {
         let listing = self.trusted_listing().unwrap_or_default();
         script.text("hs_keep", keep.as_str().as_bytes());
         script.text("hs_listing", listing.as_bytes());
-        let parts = [program.intent.as_slice(), names, sums, &paths];
-        for (name, part) in ["hs_intent", "hs_staged", "hs_sums", "hs_paths"]
-            .iter()
-            .zip(parts)
-        {
+        let large = program::large_files(&program.staged);
+        let block_bytes = self.run.request.large.block_bytes;
+        script.number("hs_block", block_bytes);
+        let parts = [program.intent.as_slice(), names, sums, &paths, &large];
+        let lengths = ["hs_intent", "hs_staged", "hs_sums", "hs_paths", "hs_large"];
+        for (name, part) in lengths.iter().zip(parts) {
             script.number(name, part.len() as u64);
         }
         let mut run = ScriptRun::new(&script, parts.concat());

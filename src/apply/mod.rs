@@ -1,10 +1,12 @@
 //! Executing a plan: upload, verify, commit, record.
 //!
 //! Each host is worked on by one thread over one session: an upload per file system that is written
-//! to, and one commit. Nothing becomes visible before the host has verified it, and the state learns
+//! to, and one commit. Large files are sent before that, as blocks, and may take further sessions. Nothing becomes visible before the host has verified it, and the state learns
 //! of nothing that the host has not confirmed.
 
+mod blocks;
 mod commit;
+mod large;
 mod program;
 mod record;
 mod report;
@@ -15,7 +17,10 @@ mod worker;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+pub use blocks::LargeFiles;
 pub use report::{HostReport, HostResult, Refused, Report};
+
+use large::{SourceBlocks, SpareLogins};
 
 use crate::config::{Config, Host};
 use crate::model::{Blake3, Event, HostOutcome, Observer, map_parallel};
@@ -50,6 +55,8 @@ pub struct Request<'a> {
     pub on_conflict: OnConflict,
     /// How long to wait on a host for another run that is committing there.
     pub wait_for_host: Duration,
+    /// How large files are sent.
+    pub large: LargeFiles,
     /// Told to stop when somebody sets it: hosts that are not begun are left, those that are
     /// committing come to their end.
     pub interrupted: &'a AtomicBool,
@@ -65,6 +72,8 @@ struct Run<'a> {
     state: &'a StateStore,
     identity: Identity,
     plan_digest: Blake3,
+    source_blocks: SourceBlocks,
+    spare_logins: SpareLogins,
 }
 
 /// Applies a plan and records what every host confirmed.
@@ -82,6 +91,11 @@ pub fn apply(request: &Request<'_>, state: &mut StateStore) -> Result<Report, St
         state,
         identity,
         plan_digest: saved::digest(plan),
+        source_blocks: SourceBlocks::default(),
+        spare_logins: SpareLogins::new(
+            request.config.settings.number_of_connections,
+            plan.hosts.len(),
+        ),
     };
 
     let total_bytes = plan.summary().bytes_to_send;
@@ -99,7 +113,9 @@ pub fn apply(request: &Request<'_>, state: &mut StateStore) -> Result<Report, St
     let hosts = map_parallel(&work, threads, |(host_plan, prepared)| {
         let span = tracing::info_span!("apply", host = %host_plan.host);
         let _entered = span.enter();
-        run.host(host_plan, prepared.as_ref())
+        let report = run.host(host_plan, prepared.as_ref());
+        run.spare_logins.release();
+        report
     });
     request.observer.event(&Event::HostsFinished);
     Ok(Report {

@@ -13,6 +13,7 @@ use crate::model::{ContentDigest, Kind, LocalPath, Mode, Node, RelPath, RemotePa
 use crate::plan::prepare::PreparedHost;
 use crate::plan::{Action, Change, Reason};
 use crate::scan::remote::StatTuple;
+use crate::transport::upload::clamped;
 
 /// The type of a folder in `st_mode`.
 const FOLDER: u32 = 0o40_000;
@@ -28,6 +29,8 @@ pub(crate) struct Job<'a> {
     pub(crate) base_of: &'a [usize],
     /// Device numbers of the staging folders.
     pub(crate) devices: &'a [u64],
+    /// Files from this size on are sent as blocks.
+    pub(crate) large_from_bytes: u64,
 }
 
 /// Something to be staged.
@@ -42,6 +45,8 @@ pub(crate) enum Staged {
         size_bytes: u64,
         source: LocalPath,
         digest: ContentDigest,
+        /// Whether it is sent as blocks.
+        is_large: bool,
     },
 }
 
@@ -233,7 +238,8 @@ impl<'a> Compiler<'a> {
     }
 
     fn stage(&mut self) {
-        let mut linked = BTreeSet::new();
+        // Folders in which something is put after they came.
+        let mut finished = BTreeSet::new();
         for index in self.indices() {
             let change = self.change(index);
             if self.done[index] || !matches!(change.action, Action::Create | Action::Update) {
@@ -264,12 +270,20 @@ impl<'a> Compiler<'a> {
                     digest,
                 } => {
                     let source = source.root.join(&change.path);
+                    // Their content names them.
+                    let is_large =
+                        *size_bytes >= self.job.large_from_bytes && digest.blake3.is_some();
+                    if is_large {
+                        finished
+                            .extend(change.path.parent().map(|parent| (change.mapping, parent)));
+                    }
                     let staged = Staged::File {
                         mode: *mode,
                         mtime,
                         size_bytes: *size_bytes,
                         source,
                         digest: *digest,
+                        is_large,
                     };
                     tree.insert(components, staged);
                     if mode.bits() & 0o7000 != 0 {
@@ -296,17 +310,18 @@ impl<'a> Compiler<'a> {
                 }
                 Node::Symlink { target } => {
                     self.silent("link", change.mapping, "", &change.path, target);
-                    linked.extend(change.path.parent().map(|parent| (change.mapping, parent)));
+                    finished.extend(change.path.parent().map(|parent| (change.mapping, parent)));
                 }
                 Node::Other { .. } => {}
             }
         }
-        for (mapping, folder) in linked {
+        for (mapping, folder) in finished {
             self.keep_mtime(mapping, &folder);
         }
     }
 
-    /// A link that is made in a staged folder must not change when that folder was modified.
+    /// A link that is made in a staged folder, and a large file that is put there, must not change when
+    /// that folder was modified.
     fn keep_mtime(&mut self, mapping: usize, folder: &RelPath) {
         let base = self.job.base_of[mapping];
         let components = components_of(mapping, folder);
@@ -626,7 +641,41 @@ pub(crate) fn verification(staged: &[StagedTree], is_blake3: bool) -> Option<(Ve
     Some((names, sums.into_bytes()))
 }
 
-/// Bytes of content that an upload has.
+/// The staged files that come in blocks, as the commit script reads them.
+pub(crate) fn large_files(staged: &[StagedTree]) -> Vec<u8> {
+    let mut text = Vec::new();
+    for (base, tree) in staged.iter().enumerate() {
+        let mut taken = BTreeSet::new();
+        let mut lines = Vec::new();
+        // From the last one: of those that share a partial, it is the one that gets it.
+        for (components, staged) in tree.iter().rev() {
+            if let Staged::File {
+                is_large: true,
+                mode,
+                mtime,
+                size_bytes,
+                digest,
+                ..
+            } = staged
+                && let Some(id) = digest.blake3
+            {
+                let how = if taken.insert(id.to_string()) {
+                    "move"
+                } else {
+                    "copy"
+                };
+                let mtime = clamped(*mtime);
+                let head = format!("{base} {id} {size_bytes} {mode} {mtime} {how}\n");
+                lines.push([head.as_bytes(), &components.join(&b'/'), b"\n"].concat());
+            }
+        }
+        lines.reverse();
+        text.extend(lines.concat());
+    }
+    text
+}
+
+/// Bytes of content that the staged files have.
 pub(crate) fn content_bytes(staged: &StagedTree) -> u64 {
     staged
         .values()
@@ -635,6 +684,19 @@ pub(crate) fn content_bytes(staged: &StagedTree) -> u64 {
             Staged::Dir { .. } => 0,
         })
         .sum()
+}
+
+/// Bytes of content that an upload of all but the large files has.
+pub(crate) fn small_bytes(staged: &StagedTree) -> u64 {
+    let small = staged.values().map(|staged| match staged {
+        Staged::File {
+            is_large: false,
+            size_bytes,
+            ..
+        } => *size_bytes,
+        _ => 0,
+    });
+    small.sum()
 }
 
 /// The destination of a change, for people.

@@ -1,5 +1,8 @@
 //! Getting what is sent onto a host: into private folders, on the file systems of the destinations.
 
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::model::{Event, Node, Phase, RelPath, RemotePath};
 use crate::plan::prepare::{base_on_host, with_help};
 use crate::plan::staging::{StagingPlace, device_of};
@@ -10,6 +13,7 @@ use crate::transport::tar::TarUpload;
 use crate::transport::upload::{Content, UploadError, UploadRecord, UploadReport};
 use crate::transport::{Aborted, ExecIo, Flow, Input, TransportError};
 
+use super::large;
 use super::program::{self, Program, Staged, StagedTree};
 use super::worker::{Failure, Worker};
 
@@ -104,7 +108,7 @@ impl Worker<'_> {
     }
 
     /// Uploads into every staging folder, through `tar` where `scp` turns out not to work. The bytes
-    /// of content that arrived.
+    /// of content that were sent.
     pub(super) fn upload_all(
         &self,
         login: &mut Login,
@@ -112,49 +116,73 @@ impl Worker<'_> {
         program: &Program,
         receiver: Receiver,
     ) -> Result<u64, Failure> {
-        let mut sent_bytes = 0;
-        for (base, tree) in staging.bases.iter().zip(&program.staged) {
-            if tree.is_empty() {
-                continue;
-            }
-            self.begin(Phase::Uploading, program::content_bytes(tree));
-            match self.upload(login, base, &staging.run_name, tree, receiver)? {
-                Ok(report) => sent_bytes += report.content_bytes,
-                Err(error @ UploadError::Unavailable { .. })
+        let sent_bytes = AtomicU64::new(0);
+        let mut receiver = receiver;
+        let mut at = 0;
+        while let (Some(base), Some(tree)) = (staging.bases.get(at), program.staged.get(at)) {
+            let to = Destination {
+                base,
+                run_name: &staging.run_name,
+                into: "up",
+            };
+            match self.upload_tree(login, &to, tree, receiver, &sent_bytes) {
+                Ok(()) => at += 1,
+                Err(Trouble::Upload(error @ UploadError::Unavailable { .. }))
                     if receiver == Receiver::Scp && self.prepared.scan.facts.has_tar =>
                 {
                     tracing::warn!("{error}: sending through tar");
-                    staging.run_name = new_run_name();
-                    return self.upload_all(login, staging, program, Receiver::Tar);
+                    receiver = Receiver::Tar;
                 }
-                Err(error) => return Err(Failure::Failed(with_help(&error))),
+                Err(trouble) => return Err(trouble.into()),
             }
         }
-        Ok(sent_bytes)
+        Ok(sent_bytes.into_inner())
     }
 
-    /// Uploads into one staging folder. What came of the stream itself is the inner result.
-    fn upload(
+    /// Uploads into one staging folder: the large files, then all else.
+    fn upload_tree(
         &self,
         login: &mut Login,
-        base: &RemotePath,
-        run_name: &str,
+        to: &Destination<'_>,
         tree: &StagedTree,
         receiver: Receiver,
-    ) -> Result<Result<UploadReport, UploadError>, Failure> {
+        sent_bytes: &AtomicU64,
+    ) -> Result<(), Trouble> {
+        if tree.is_empty() {
+            return Ok(());
+        }
+        let large = large::large_files(self.host, tree);
+        if !large.is_empty() {
+            self.send_large(login, to, &large, receiver, sent_bytes)?;
+        }
+        self.begin(Phase::Uploading, program::small_bytes(tree));
+        self.upload(login, to, records(tree), receiver, sent_bytes)
+    }
+
+    /// Uploads some records.
+    pub(super) fn upload(
+        &self,
+        login: &mut Login,
+        to: &Destination<'_>,
+        records: Vec<UploadRecord>,
+        receiver: Receiver,
+        sent_bytes: &AtomicU64,
+    ) -> Result<(), Trouble> {
         let mut script = Script::new(RemoteProgram::Upload, self.stall_timeout());
         script
-            .path("hs_base", base)
-            .text("hs_run", run_name.as_bytes())
+            .path("hs_base", to.base)
+            .text("hs_run", to.run_name.as_bytes())
+            .text("hs_into", to.into.as_bytes())
+            .number("hs_block", self.run.request.large.block_bytes)
             .text("hs_with", receiver.as_str().as_bytes());
         let mut io = UploadIo {
             worker: self,
-            stream: Stream::new(receiver, script.nonce().as_str(), records(tree)),
+            stream: Stream::new(receiver, script.nonce().as_str(), records, sent_bytes),
             early: ScriptRun::new(&script, Vec::new()),
         };
         let outcome = login.run(&script, &mut io);
         if self.is_interrupted() {
-            return Err(Failure::Interrupted);
+            return Err(Trouble::Other(Failure::Interrupted));
         }
         let refused = io
             .early
@@ -162,13 +190,92 @@ impl Worker<'_> {
             .into_iter()
             .find(|section| section.name == "fail");
         if let Some(fail) = refused {
-            return Err(Failure::Failed(last_line(fail.body)));
+            return Err(Trouble::Other(Failure::Failed(last_line(fail.body))));
         }
         match (io.stream.finish(), outcome) {
             // Its own account of what went wrong says more than that it gave up.
-            (Err(error), Ok(_) | Err(TransportError::Aborted(_))) => Ok(Err(error)),
+            (Err(error), Ok(_) | Err(TransportError::Aborted(_))) => Err(error.into()),
             (_, Err(error)) => Err(error.into()),
-            (Ok(report), Ok(_)) => Ok(Ok(report)),
+            (Ok(_), Ok(_)) => Ok(()),
+        }
+    }
+}
+
+/// Where on a host an upload goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Destination<'a> {
+    /// The staging folder.
+    pub(super) base: &'a RemotePath,
+    /// The folder of this run in it.
+    pub(super) run_name: &'a str,
+    /// The folder in that one, as the upload script knows it.
+    into: &'static str,
+}
+
+impl Destination<'_> {
+    /// Beside it, where extents of large files go.
+    pub(super) fn for_extents(&self) -> Self {
+        Self {
+            into: "large",
+            ..*self
+        }
+    }
+}
+
+/// Why an upload did not come to its end.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The connection.
+    Transport(TransportError),
+    /// The stream.
+    Upload(UploadError),
+    /// Anything else.
+    Other(Failure),
+}
+
+impl Trouble {
+    /// Whether another attempt may do better.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Transport(
+                TransportError::Broken { .. }
+                    | TransportError::Timeout { .. }
+                    | TransportError::Unreachable { .. }
+            ) | Self::Upload(UploadError::Incomplete { .. })
+        )
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Transport(error) => error.fmt(f),
+            Self::Upload(error) => error.fmt(f),
+            Self::Other(Failure::Unreachable(error) | Failure::Failed(error)) => f.write_str(error),
+            Self::Other(Failure::Interrupted) => f.write_str("interrupted"),
+        }
+    }
+}
+
+impl From<TransportError> for Trouble {
+    fn from(error: TransportError) -> Self {
+        Self::Transport(error)
+    }
+}
+
+impl From<UploadError> for Trouble {
+    fn from(error: UploadError) -> Self {
+        Self::Upload(error)
+    }
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Transport(error) => error.into(),
+            Trouble::Upload(error) => Self::Failed(with_help(&error)),
+            Trouble::Other(failure) => failure,
         }
     }
 }
@@ -192,6 +299,8 @@ fn records(tree: &StagedTree) -> Vec<UploadRecord> {
                 });
                 open = components;
             }
+            // They came before.
+            Staged::File { is_large: true, .. } => {}
             Staged::File {
                 mode,
                 mtime,
@@ -242,11 +351,18 @@ enum Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    fn new(receiver: Receiver, nonce: &str, records: Vec<UploadRecord>) -> Self {
+    fn new(
+        receiver: Receiver,
+        nonce: &str,
+        records: Vec<UploadRecord>,
+        sent_bytes: &'a AtomicU64,
+    ) -> Self {
+        let count = |bytes| _ = sent_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let scp = |records| ScpUpload::new(nonce, records).on_progress(count);
         match receiver {
-            Receiver::Agent => Self::Scp(ScpUpload::new(nonce, records).with_open_end()),
-            Receiver::Scp => Self::Scp(ScpUpload::new(nonce, records)),
-            Receiver::Tar => Self::Tar(TarUpload::new(nonce, records)),
+            Receiver::Agent => Self::Scp(scp(records).with_open_end()),
+            Receiver::Scp => Self::Scp(scp(records)),
+            Receiver::Tar => Self::Tar(TarUpload::new(nonce, records).on_progress(count)),
         }
     }
 

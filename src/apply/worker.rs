@@ -34,6 +34,7 @@ pub(super) fn without_conflicts(changes: &[Change]) -> Vec<&Change> {
 }
 
 /// Why a host is not done.
+#[derive(Debug)]
 pub(super) enum Failure {
     Unreachable(String),
     Failed(String),
@@ -84,6 +85,7 @@ impl Worker<'_> {
             changes: &self.changes,
             base_of: &staging.base_of,
             devices: &staging.devices,
+            large_from_bytes: self.run.request.large.from_bytes,
         };
         let program = program::compile(&job);
         let is_blake3 = self.prepared.scan.facts.algorithm == Algorithm::Blake3;

@@ -68,6 +68,7 @@ pub(super) fn run(
             prepared: &prepared,
             lock: &lock,
             connector: &connector,
+            large: apply::LargeFiles::default(),
             on_conflict,
             wait_for_host: WAIT_FOR_HOST,
             interrupted: interrupts.begin_changes(&progress),

@@ -1,5 +1,5 @@
 # The agent: what a host with perl does for one session, task after task. This file has what all tasks
-# need and the loop that takes them; scan.pl, upload.pl and commit.pl have the tasks. The scripts of
+# need and the loop that takes them; scan.pl, blocks.pl, upload.pl and commit.pl have the tasks. The scripts of
 # the same names are for hosts without perl. Both answer the same.
 #
 # Only perl 5.10 and what every installation of it has is used. A task is a line with its name and how
@@ -388,7 +388,7 @@ sub lock_of { return folder_of(folder_of($_[0])) . '/lock-' . boot() }
 # --- the loop ------------------------------------------------------------------------------------
 
 sub serve {
-    my %tasks = (scan => \&scan, upload => \&upload, commit => \&commit);
+    my %tasks = (scan => \&scan, blocks => \&blocks, upload => \&upload, commit => \&commit);
     # A child that is killed by a signal of ours must not take us along; one that we write to may be gone.
     $SIG{PIPE} = 'IGNORE';
     binmode STDIN;

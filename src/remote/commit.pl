@@ -14,7 +14,7 @@ sub commit {
     my @places = map { [$in{"root_$_"}, $bases[$in{"at_$_"}]] } 0 .. $in{mappings} - 1;
     my ($home, $run) = @in{qw(home run)};
     beat($in{patience} + $in{wait});
-    my ($intent, $staged, $sums, $paths) = map { take($in{$_}) } qw(intent staged sums paths);
+    my ($intent, $staged, $sums, $paths, $large) = map { take($in{$_}) } qw(intent staged sums paths large);
     find_hash() or fail('this host has no tool for sha256 or blake3 any more');
     make_ours($_) for $home, @bases;
 
@@ -37,6 +37,7 @@ sub commit {
     }
     push @at_end, sub { unlink "$lock/owner"; rmdir $lock };
 
+    place_large(\@bases, $large);
     my @wrong = differences(\@bases, $staged, $sums);
     if (@wrong) {
         clean_up();
@@ -98,6 +99,28 @@ sub lock_out {
         sleep 1;
     }
     return;
+}
+
+# Puts the large files, which came in blocks, among the other staged ones. What is missing or wrong is
+# found there.
+sub place_large {
+    my ($bases, $large) = @_;
+    my @lines = split /\n/, $large;
+    while (@lines >= 2) {
+        my ($head, $path) = splice @lines, 0, 2;
+        my ($number, $id, $size, $mode, $mtime, $how) = split / /, $head;
+        my $base = $bases->[$number];
+        my ($folder, $new) = ("$base/$in{run}/large", "$base/$in{run}/up/$path");
+        my $partial = "$folder/$id";
+        merge_extents($folder, $id);
+        truncate $partial, $size if -e $partial && -s _ > $size;
+        next unless $how eq 'move' ? rename $partial, $new : copy_to($partial, $new);
+        utime $mtime, $mtime, $new;
+        chmod oct $mode, $new;
+        my ($received, $counts) = @{$received{$base} ||= [{}, {}]};
+        $received->{$path} = 1;
+        $counts->{$path =~ m{^(.*/)}s ? $1 : q()}++;
+    }
 }
 
 # The staged files that are not what they are to be.

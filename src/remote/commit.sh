@@ -13,13 +13,17 @@
 #   hs_listing    digest that the kept listing must have (part)
 #   hs_patience   seconds that all of this may take at the very most
 #   hs_wait       seconds to wait for another run on this host
-#   hs_intent, hs_staged, hs_sums, hs_paths   lengths in bytes of the four parts of standard input
+#   hs_block      size of a block of a large file in bytes
+#   hs_intent, hs_staged, hs_sums, hs_paths, hs_large   lengths in bytes of the five parts of standard
+#                 input
 # Standard input, one after the other:
 #   intent   what to do, three lines for each step: the step with its number, mapping and arguments;
 #            the path below the mapping; what must be there before (or, for "link", the target)
 #   staged   the paths of all staged files below the staging folder, one a line, by staging folder
 #   sums     their digests, in the same order
 #   paths    what is to be looked at for the new listing, one path a line
+#   large    the staged files that came in blocks, two lines for each: number of the staging folder, id,
+#            size, permission bits, mtime, and whether to move or to copy its partial; its path
 
 umask 077
 hs_beat "$((hs_patience + hs_wait))"
@@ -55,6 +59,7 @@ hs_take "$hs_intent" "$hs_work/intent"
 hs_take "$hs_staged" "$hs_work/staged"
 hs_take "$hs_sums" "$hs_work/sums"
 hs_take "$hs_paths" "$hs_work/paths"
+hs_take "$hs_large" "$hs_work/partials"
 
 # --- one run at a time -------------------------------------------------------------------------------
 
@@ -95,6 +100,26 @@ until mv -T -- "$hs_work/lock" "$hs_lock" 2>"$hs_work/error"; do
 done
 trap 'hs_unlock; kill "$hs_heart" 2>/dev/null' EXIT
 trap 'exit 1' HUP INT TERM
+
+# --- large files -------------------------------------------------------------------------------------
+
+# Among the others they are staged files like all: what is missing or wrong is found there.
+while read -r hs_i hs_id hs_size hs_mode hs_mtime hs_how; do
+  IFS= read -r hs_path
+  eval "hs_base=\$hs_base_$hs_i"
+  hs_partial=$hs_base/$hs_run/large/$hs_id
+  hs_new=$hs_base/$hs_run/up/$hs_path
+  [ -e "$hs_partial" ] || continue
+  hs_merge_extents "$hs_base/$hs_run/large" "$hs_id"
+  hs_cut "$hs_partial" "$hs_size"
+  if [ "$hs_how" = move ]; then
+    mv -T -- "$hs_partial" "$hs_new"
+  else
+    cp --reflink=auto -- "$hs_partial" "$hs_new" 2>/dev/null || cp -- "$hs_partial" "$hs_new"
+  fi
+  touch -d "@$hs_mtime" "$hs_new"
+  chmod "$hs_mode" "$hs_new"
+done <"$hs_work/partials" 2>"$hs_work/error"
 
 # --- verify ------------------------------------------------------------------------------------------
 

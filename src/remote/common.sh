@@ -146,3 +146,22 @@ hs_remove_dead_runs() {
 # The lock that commits are made under: one for each login and machine, since several hosts of a
 # configuration, and several configurations, may lead to the same place.
 hs_lock_of() { printf '%s/lock-%s\n' "${1%/*/*}" "$hs_boot"; }
+
+# Puts extents, which scp and tar have received as files of their own, into the partial of a file.
+hs_merge_extents() {
+  for hs_extent in "$1/$2".*; do
+    [ -e "$hs_extent" ] || continue
+    hs_start=${hs_extent##*.}
+    if [ "$hs_start" -eq 0 ] && [ "$(wc -c <"$hs_extent")" -ge "$(wc -c <"$1/$2")" ]; then
+      mv -fT -- "$hs_extent" "$1/$2"
+    else
+      dd if="$hs_extent" of="$1/$2" bs="$hs_block" seek="$hs_start" conv=notrunc 2>/dev/null
+      rm -f -- "$hs_extent"
+    fi
+  done
+}
+
+# Makes a file at most so many bytes long.
+hs_cut() {
+  if [ "$(wc -c <"$1")" -gt "$2" ]; then dd if=/dev/null of="$1" bs=1 seek="$2" 2>/dev/null; fi
+}

@@ -9,13 +9,15 @@ use crate::model::RemotePath;
 
 const COMMON: &str = include_str!("common.sh");
 const SCAN: &str = include_str!("scan.sh");
+const BLOCKS: &str = include_str!("blocks.sh");
 const UPLOAD: &str = include_str!("upload.sh");
 const COMMIT: &str = include_str!("commit.sh");
 
 /// The agent: all that it can do.
-const AGENT: [&str; 4] = [
+const AGENT: [&str; 5] = [
     include_str!("agent.pl"),
     include_str!("scan.pl"),
+    include_str!("blocks.pl"),
     include_str!("upload.pl"),
     include_str!("commit.pl"),
 ];
@@ -25,6 +27,8 @@ const AGENT: [&str; 4] = [
 pub enum Program {
     /// Look, change nothing.
     Scan,
+    /// Prepare large files, and look at their blocks.
+    Blocks,
     /// Receive into staging.
     Upload,
     /// Verify and move into place.
@@ -35,6 +39,7 @@ impl Program {
     fn name(self) -> &'static str {
         match self {
             Self::Scan => "scan",
+            Self::Blocks => "blocks",
             Self::Upload => "upload",
             Self::Commit => "commit",
         }
@@ -43,6 +48,7 @@ impl Program {
     fn script(self) -> &'static str {
         match self {
             Self::Scan => SCAN,
+            Self::Blocks => BLOCKS,
             Self::Upload => UPLOAD,
             Self::Commit => COMMIT,
         }
@@ -208,7 +214,12 @@ mod tests {
 
     #[test]
     fn programs_are_ascii_whatever_the_paths_are() {
-        for program in [Program::Scan, Program::Upload, Program::Commit] {
+        for program in [
+            Program::Scan,
+            Program::Blocks,
+            Program::Upload,
+            Program::Commit,
+        ] {
             let mut script = Script::new(program, Duration::from_mins(1));
             script.text("hs_a", b"it's \xff\xc3\xa9");
             assert!(script.to_bytes().is_ascii(), "{program:?}");

@@ -1,21 +1,24 @@
-# Takes an upload into a fresh private folder: the sink of an SCP stream. It reads whole buffers and
-# answers many records at a time, where `scp -t` reads the header of every file byte by byte and writes
-# every answer alone.
+# Takes an upload into a private folder: the sink of an SCP stream. It reads whole buffers and answers
+# many records at a time, where `scp -t` reads the header of every file byte by byte and writes every
+# answer alone. Extents of large files it writes straight into their partials.
 #
 # Its variables are those of upload.sh. What follows on standard input is the stream; a last `E` ends it.
 
 sub upload {
     umask 077;
-    my ($base, $run) = @in{qw(base run)};
+    my ($base, $run, $into) = @in{qw(base run into)};
     make_ours($base);
-    remove_dead_runs($base);
     my $top = "$base/$run";
-    mkdir $top and mkdir "$top/up" or fail("cannot make a folder in $base ($!)");
-    sign("$top/owner") or fail("cannot write in $base ($!)");
-    # Half an upload is of no use.
-    push @at_end, sub { remove_tree($top) };
+    if ($into eq 'up') {
+        remove_dead_runs($base);
+        remove_tree("$top/up");
+        make_folders("$top/up") or fail("cannot make a folder in $base ($!)");
+        sign("$top/owner") or fail("cannot write in $base ($!)");
+    }
+    # Half an upload is of no use, except for large files: the next attempt takes up what they have.
+    push @at_end, sub { remove_tree(-d "$top/large" ? "$top/up" : $top) if $into eq 'up' };
     mark('scp');
-    my $complaint = eval { receive("$top/up"); q() };
+    my $complaint = eval { receive("$top/$into"); q() };
     if (!defined $complaint) {
         chomp(my $why = $@);
         say_text("\1scp: $why\n");
@@ -36,7 +39,8 @@ sub receive {
     my (@times, @open);
     my $path = q();
     my ($names, $counts) = ({}, {});
-    $received{$in{base}} = [$names, $counts];
+    my $is_large = $in{into} eq 'large';
+    $received{$in{base}} = [$names, $counts] unless $is_large;
     # The names say exactly which permission bits they want.
     umask 0;
     $output .= "\0";
@@ -51,7 +55,15 @@ sub receive {
             my ($mode, $left, $name) = (oct $1, $2, $3);
             chomp $name;
             $output .= "\0";
-            sysopen my $file, $name, O_WRONLY | O_CREAT | O_EXCL, $mode & 0777 or die "$path$name: $!\n";
+            my $file;
+            if ($is_large) {
+                my ($id, $start) = $name =~ /^([0-9a-f]{64})\.([0-9]+)$/ or die "$path$name: is no extent\n";
+                sysopen $file, $id, O_WRONLY or die "$id: $!\n";
+                sysseek $file, $start * $in{block}, 0 or die "$id: $!\n";
+            }
+            else {
+                sysopen $file, $name, O_WRONLY | O_CREAT | O_EXCL, $mode & 0777 or die "$path$name: $!\n";
+            }
             while ($left) {
                 need_more() unless length $input;
                 my $wanted = $left < length $input ? $left : length $input;

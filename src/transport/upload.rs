@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{Cursor, Read as _};
+use std::io::{Cursor, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +36,15 @@ const LATEST_MTIME: i64 = u32::MAX as i64;
 pub enum Content {
     /// A local file, read while it is sent.
     Path(PathBuf),
+    /// A part of a local file, read while it is sent.
+    Range {
+        /// The file.
+        path: PathBuf,
+        /// Where the part begins.
+        offset_bytes: u64,
+        /// The size that the whole file must have.
+        whole_bytes: u64,
+    },
     /// These.
     Bytes(Vec<u8>),
 }
@@ -179,7 +188,7 @@ pub(super) fn check_name(name: &[u8]) -> Result<(), UploadError> {
 }
 
 /// The nearest time that can be sent.
-pub(super) fn clamped(mtime: i64) -> u64 {
+pub(crate) fn clamped(mtime: i64) -> u64 {
     mtime.clamp(0, LATEST_MTIME).unsigned_abs()
 }
 
@@ -255,10 +264,23 @@ impl Sending {
         content: Content,
         size_bytes: u64,
     ) -> Result<Self, UploadError> {
+        let mut wanted_bytes = size_bytes;
         let (path, bytes, found_bytes) = match content {
             Content::Path(path) => {
                 let (file, found_bytes) = open_file(&path)?;
                 (path.display().to_string(), Bytes::OfFile(file), found_bytes)
+            }
+            Content::Range {
+                path,
+                offset_bytes,
+                whole_bytes,
+            } => {
+                let (mut file, found_bytes) = open_file(&path)?;
+                let path = path.display().to_string();
+                file.seek(SeekFrom::Start(offset_bytes))
+                    .map_err(|error| UploadError::changed(&path, plain_reason(&error)))?;
+                wanted_bytes = whole_bytes;
+                (path, Bytes::OfFile(file), found_bytes)
             }
             Content::Bytes(bytes) => {
                 let found_bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
@@ -266,8 +288,8 @@ impl Sending {
                 (name, Bytes::OfMemory(Cursor::new(bytes)), found_bytes)
             }
         };
-        if found_bytes != size_bytes {
-            let reason = format!("it has {found_bytes} bytes and had {size_bytes}");
+        if found_bytes != wanted_bytes {
+            let reason = format!("it has {found_bytes} bytes and had {wanted_bytes}");
             return Err(UploadError::changed(&path, reason));
         }
         Ok(Self {

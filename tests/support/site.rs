@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use hostsync::apply::{self, HostReport, OnConflict, Report};
+use hostsync::apply::{self, HostReport, LargeFiles, OnConflict, Report};
 use hostsync::config::{
     Auth, Config, Exact, Excludes, Host, Mapping, MaxDelete, Modes, Settings, SymlinkPolicy,
 };
@@ -24,6 +24,7 @@ pub(crate) struct Site {
     pub(crate) config: Config,
     pub(crate) hosts: LocalHosts,
     pub(crate) on_conflict: OnConflict,
+    pub(crate) large: LargeFiles,
     pub(crate) wait_for_host: Duration,
 }
 
@@ -63,6 +64,7 @@ impl Site {
             folder,
             hosts: LocalHosts::default(),
             on_conflict: OnConflict::Fail,
+            large: LargeFiles::default(),
             wait_for_host: Duration::ZERO,
         }
     }
@@ -155,6 +157,7 @@ impl Site {
             prepared,
             lock: &lock,
             connector: &self.hosts,
+            large: self.large,
             on_conflict: self.on_conflict,
             wait_for_host: self.wait_for_host,
             interrupted: &AtomicBool::new(false),

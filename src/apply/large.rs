@@ -1,0 +1,504 @@
+//! Getting large files onto a host.
+//!
+//! The host prepares a *partial* of each: what an earlier attempt has left of it, else a copy of what
+//! is in its place, else nothing. It answers the digests of the partial's blocks, and the blocks that
+//! differ are sent as *extents*. So delta, and going on after a cut, are one thing. Nothing of it has
+//! to be believed: the commit verifies the whole file as it does any other.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rayon::prelude::*;
+use sha2::Digest as _;
+
+use crate::config::Host;
+use crate::model::{Blake3, LocalPath, Mode, Phase, RelPath, RemotePath, Sha256};
+use crate::remote::{Login, Program as RemoteProgram, Script, ScriptRun, last_line};
+use crate::scan::remote::Algorithm;
+use crate::transport::upload::{Content, UploadRecord};
+use crate::transport::{Aborted, ExecIo, Flow, Input};
+
+use super::blocks::{Attempts, LargeFiles, missing, split};
+use super::program::{Staged, StagedTree};
+use super::stage::{Destination, Receiver, Trouble};
+use super::worker::{Failure, Worker};
+
+/// Round trips until a command has said its first word, where it has to be started first: its
+/// channel, its start, its input.
+const TRIPS_OF_A_START: u32 = 3;
+
+/// A large file that a host is to have, once however often it is staged.
+pub(super) struct LargeFile<'a> {
+    id: Blake3,
+    size_bytes: u64,
+    source: &'a LocalPath,
+    /// Where it goes; something of it may be there.
+    in_place: RemotePath,
+}
+
+/// The large files of a staging folder.
+pub(super) fn large_files<'a>(host: &Host, tree: &'a StagedTree) -> Vec<LargeFile<'a>> {
+    let mut files: Vec<LargeFile<'a>> = Vec::new();
+    for (components, staged) in tree {
+        if let Staged::File {
+            is_large: true,
+            size_bytes,
+            source,
+            digest,
+            ..
+        } = staged
+            && let Some(id) = digest.blake3
+            && let Some(in_place) = dest_of(host, components)
+            && files.iter().all(|file| file.id != id)
+        {
+            files.push(LargeFile {
+                id,
+                size_bytes: *size_bytes,
+                source,
+                in_place,
+            });
+        }
+    }
+    files
+}
+
+/// Where something goes that is staged: the number of the mapping, then the path below it.
+fn dest_of(host: &Host, components: &[Vec<u8>]) -> Option<RemotePath> {
+    let (mapping, path) = components.split_first()?;
+    let mapping: usize = std::str::from_utf8(mapping).ok()?.parse().ok()?;
+    let path = RelPath::new(path.join(&b'/')).ok()?;
+    Some(host.mappings.get(mapping)?.dest.join(&path))
+}
+
+/// A run of blocks, and the index of its file.
+type Piece = (usize, Range<u64>);
+
+impl Worker<'_> {
+    /// Brings the partials of these files to where they should be. As often as it brings something, it
+    /// logs in again and goes on after the connection broke.
+    pub(super) fn send_large(
+        &self,
+        login: &mut Login,
+        to: &Destination<'_>,
+        files: &[LargeFile<'_>],
+        receiver: Receiver,
+        sent_bytes: &AtomicU64,
+    ) -> Result<(), Trouble> {
+        let mut sending = LargeUpload {
+            worker: self,
+            large: self.run.request.large,
+            to,
+            files,
+            receiver,
+            sent_bytes,
+            attempts: Attempts::new(),
+            is_alone: false,
+        };
+        let mut is_connected = true;
+        loop {
+            let tried = if is_connected {
+                sending.attempt(login)
+            } else {
+                self.log_in_again(login)
+                    .and_then(|()| sending.attempt(login))
+            };
+            let trouble = match tried {
+                Ok(true) => return Ok(()),
+                Ok(false) => {
+                    is_connected = true;
+                    continue;
+                }
+                Err(trouble) => trouble,
+            };
+            if self.is_interrupted() {
+                return Err(Trouble::Other(Failure::Interrupted));
+            }
+            if !trouble.may_pass() {
+                return Err(trouble);
+            }
+            let Some(pause) = sending.attempts.fail() else {
+                return Err(trouble);
+            };
+            tracing::warn!("{trouble}: logging in again to send what is missing");
+            is_connected = false;
+            self.pause(pause);
+        }
+    }
+
+    fn log_in_again(&self, login: &mut Login) -> Result<(), Trouble> {
+        let session = self.run.request.connector.connect(self.host)?;
+        *login = Login::new(session);
+        Ok(())
+    }
+
+    /// Waits, but not for what was interrupted.
+    fn pause(&self, pause: Duration) {
+        let started = Instant::now();
+        while started.elapsed() < pause && !self.is_interrupted() {
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// Large files on their way into one staging folder.
+struct LargeUpload<'a> {
+    worker: &'a Worker<'a>,
+    large: LargeFiles,
+    to: &'a Destination<'a>,
+    files: &'a [LargeFile<'a>],
+    receiver: Receiver,
+    sent_bytes: &'a AtomicU64,
+    attempts: Attempts,
+    /// Whether further sessions did not work.
+    is_alone: bool,
+}
+
+impl LargeUpload<'_> {
+    /// Sends what is missing; false when there still is something.
+    fn attempt(&mut self, login: &mut Login) -> Result<bool, Trouble> {
+        let (on_host, round_trip) = self.ask(login)?;
+        let mut pieces: Vec<Piece> = Vec::new();
+        for (index, (file, on_host)) in self.files.iter().zip(&on_host).enumerate() {
+            let here = if on_host.is_empty() {
+                None
+            } else {
+                self.digests_of(file)
+            };
+            let here = here.as_deref().map_or(&[][..], Vec::as_slice);
+            let is_there = |block: u64| {
+                let block = usize::try_from(block).unwrap_or(usize::MAX);
+                here.get(block).is_some() && here.get(block) == on_host.get(block)
+            };
+            let runs = missing(self.large.count(file.size_bytes), is_there);
+            pieces.extend(runs.into_iter().map(|run| (index, run)));
+        }
+        let blocks = pieces.iter().map(|(_, run)| run.end - run.start).sum();
+        self.attempts.miss(blocks);
+        if pieces.is_empty() {
+            return Ok(true);
+        }
+        let bytes = pieces
+            .iter()
+            .map(|piece| self.bytes_of(piece))
+            .map(|bytes| bytes.end - bytes.start);
+        let bytes = bytes.sum();
+        self.worker.begin(Phase::Uploading, bytes);
+        let sessions = if self.is_alone {
+            1
+        } else {
+            let cores = thread::available_parallelism().map_or(1, usize::from);
+            self.large.sessions(bytes, round_trip, cores)
+        };
+        let spare = &self.worker.run.spare_logins;
+        let extra: Vec<SpareLogin<'_>> = (1..sessions).map_while(|_| spare.take()).collect();
+        let parts = split(&pieces, 1 + extra.len());
+        tracing::debug!(
+            blocks,
+            bytes,
+            sessions = parts.len(),
+            ?round_trip,
+            "sending blocks"
+        );
+        let span = tracing::Span::current();
+        let (first, others) = parts.split_first().expect("split makes one part at least");
+        let this = &*self;
+        let (sent, is_all) = thread::scope(|scope| {
+            let others: Vec<_> = others
+                .iter()
+                .zip(extra)
+                .map(|(part, place)| {
+                    let span = span.clone();
+                    scope.spawn(move || span.in_scope(|| this.send_beside(part, place)))
+                })
+                .collect();
+            let sent = this.send(login, first);
+            let others = others
+                .into_iter()
+                .map(|other| other.join().unwrap_or(false));
+            (sent, others.fold(true, |all, is_sent| all && is_sent))
+        });
+        sent?;
+        self.is_alone = !is_all;
+        Ok(is_all)
+    }
+
+    /// Sends a part over a session of its own. What does not arrive is found missing later.
+    fn send_beside(&self, part: &[Piece], place: SpareLogin<'_>) -> bool {
+        let connected = self.worker.run.request.connector.connect(self.worker.host);
+        let sent = connected.map_err(Trouble::from).and_then(|session| {
+            let mut login = Login::new(session);
+            let sent = self.send(&mut login, part);
+            login.close();
+            sent
+        });
+        drop(place);
+        sent.inspect_err(|trouble| tracing::warn!("one of several sessions failed: {trouble}"))
+            .is_ok()
+    }
+
+    fn send(&self, login: &mut Login, pieces: &[Piece]) -> Result<(), Trouble> {
+        let records = pieces.iter().map(|piece| {
+            let (index, blocks) = piece;
+            let file = &self.files[*index];
+            let bytes = self.bytes_of(piece);
+            UploadRecord::File {
+                name: format!("{}.{}", file.id, blocks.start).into_bytes(),
+                mode: Mode::new(0o600),
+                mtime: None,
+                size_bytes: bytes.end - bytes.start,
+                content: Content::Range {
+                    path: file.source.as_path().to_owned(),
+                    offset_bytes: bytes.start,
+                    whole_bytes: file.size_bytes,
+                },
+            }
+        });
+        let to = self.to.for_extents();
+        self.worker.upload(
+            login,
+            &to,
+            records.collect(),
+            self.receiver,
+            self.sent_bytes,
+        )
+    }
+
+    fn bytes_of(&self, piece: &Piece) -> Range<u64> {
+        let (index, blocks) = piece;
+        self.large.bytes_of(blocks, self.files[*index].size_bytes)
+    }
+
+    /// Has the host prepare its partials. By file, the digests of their blocks; and how long a round
+    /// trip takes.
+    fn ask(&self, login: &mut Login) -> Result<(Vec<Vec<String>>, Duration), Trouble> {
+        let mut data = Vec::new();
+        let mut total_bytes = 0;
+        for file in self.files {
+            data.extend_from_slice(format!("{} {}\n", file.id, file.size_bytes).as_bytes());
+            data.extend_from_slice(file.in_place.as_bytes());
+            data.push(b'\n');
+            total_bytes += file.size_bytes;
+        }
+        let mut script = Script::new(RemoteProgram::Blocks, self.worker.stall_timeout());
+        script
+            .path("hs_base", self.to.base)
+            .text("hs_run", self.to.run_name.as_bytes())
+            .number("hs_block", self.large.block_bytes)
+            // Two megabytes a second is slow for any disk.
+            .number("hs_patience", 600 + total_bytes / 2_000_000)
+            .number("hs_files", data.len() as u64);
+        let trips = if login.has_agent() {
+            1
+        } else {
+            TRIPS_OF_A_START
+        };
+        let mut io = Asking {
+            worker: self.worker,
+            run: ScriptRun::new(&script, data),
+            started: Instant::now(),
+            first_word: None,
+        };
+        let outcome = login.run(&script, &mut io)?;
+        let round_trip = io.first_word.unwrap_or_default() / trips;
+        let sections = io.run.sections();
+        let section = |name: &str| sections.iter().find(|section| section.name == name);
+        if let Some(fail) = section("fail") {
+            return Err(Trouble::Other(Failure::Failed(last_line(fail.body))));
+        }
+        if section("end").map(|end| end.argument) != Some("ok") {
+            return Err(Trouble::Other(Failure::Failed(format!(
+                "the host did not say what it has of large files: {}",
+                last_line(&outcome.stderr)
+            ))));
+        }
+        let mut digests = vec![Vec::new(); self.files.len()];
+        for section in sections.iter().filter(|section| section.name == "blocks") {
+            let index: Option<usize> = section.argument.parse().ok();
+            if let Some(digests) = index.and_then(|index| digests.get_mut(index)) {
+                let lines = section.lines();
+                *digests = lines
+                    .map(|line| String::from_utf8_lossy(line).into_owned())
+                    .collect();
+            }
+        }
+        Ok((digests, round_trip))
+    }
+
+    fn digests_of(&self, file: &LargeFile<'_>) -> Option<Arc<Vec<String>>> {
+        let algorithm = self.worker.prepared.scan.facts.algorithm;
+        let blocks = &self.worker.run.source_blocks;
+        blocks.digests(
+            file.source.as_path(),
+            file.size_bytes,
+            algorithm,
+            self.large,
+        )
+    }
+}
+
+/// The ends of the task that asks; stops when the run is interrupted.
+struct Asking<'a> {
+    worker: &'a Worker<'a>,
+    run: ScriptRun,
+    started: Instant,
+    /// When the host said something first.
+    first_word: Option<Duration>,
+}
+
+impl ExecIo for Asking<'_> {
+    fn next_input(&mut self, buffer: &mut Vec<u8>) -> Result<Input, Aborted> {
+        self.run.next_input(buffer)
+    }
+
+    fn output(&mut self, bytes: &[u8]) -> Result<Flow, Aborted> {
+        if self.worker.is_interrupted() {
+            return Err(Aborted("interrupted".into()));
+        }
+        self.first_word
+            .get_or_insert_with(|| self.started.elapsed());
+        self.run.output(bytes)
+    }
+}
+
+/// Digests of the blocks of sources: computed once, however many hosts need them.
+#[derive(Default)]
+pub(super) struct SourceBlocks {
+    known: Mutex<HashMap<(PathBuf, &'static str), Digests>>,
+}
+
+/// `None` inside for a file that cannot be read.
+type Digests = Arc<OnceLock<Option<Arc<Vec<String>>>>>;
+
+impl SourceBlocks {
+    /// The digests in hexadecimal; `None` when the file cannot be read or is shorter than it was. All
+    /// cores work on it.
+    fn digests(
+        &self,
+        path: &Path,
+        size_bytes: u64,
+        algorithm: Algorithm,
+        large: LargeFiles,
+    ) -> Option<Arc<Vec<String>>> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (path.to_owned(), algorithm.as_str());
+        let digests = Arc::clone(known.entry(key).or_default());
+        drop(known);
+        let compute = || {
+            let file = File::open(path).ok()?;
+            let digest = |buffer: &mut Vec<u8>, block: u64| {
+                let bytes = large.bytes_of(&(block..block + 1), size_bytes);
+                buffer.resize(usize::try_from(bytes.end - bytes.start).ok()?, 0);
+                file.read_exact_at(buffer, bytes.start).ok()?;
+                Some(match algorithm {
+                    Algorithm::Blake3 => Blake3::of(buffer).to_string(),
+                    Algorithm::Sha256 => {
+                        Sha256::from_bytes(sha2::Sha256::digest(buffer).into()).to_string()
+                    }
+                })
+            };
+            let blocks = (0..large.count(size_bytes)).into_par_iter();
+            let digests: Option<Vec<String>> = blocks.map_init(Vec::new, digest).collect();
+            digests.map(Arc::new)
+        };
+        digests.get_or_init(compute).clone()
+    }
+}
+
+/// Logins that the configuration allows and no host needs: as many as there are more connections than
+/// hosts that are not done.
+#[derive(Debug)]
+pub(super) struct SpareLogins(AtomicIsize);
+
+impl SpareLogins {
+    pub(super) fn new(connections: usize, hosts: usize) -> Self {
+        let signed = |count: usize| isize::try_from(count).unwrap_or(isize::MAX);
+        Self(AtomicIsize::new(signed(connections) - signed(hosts)))
+    }
+
+    /// Told that a host is done.
+    pub(super) fn release(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One of them until it is dropped, if there is one.
+    fn take(&self) -> Option<SpareLogin<'_>> {
+        let take = |spare: isize| (spare > 0).then(|| spare - 1);
+        let taken = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        taken.ok().map(|_| SpareLogin(self))
+    }
+}
+
+/// One login more.
+struct SpareLogin<'a>(&'a SpareLogins);
+
+impl Drop for SpareLogin<'_> {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+    use super::*;
+
+    #[test]
+    fn logins_are_spare_only_beyond_what_hosts_may_need() {
+        let spare = SpareLogins::new(4, 5);
+        assert!(spare.take().is_none());
+        for _ in 0..3 {
+            spare.release();
+        }
+        let first = spare.take();
+        assert!(first.is_some() && spare.take().is_some());
+        let second = spare.take();
+        assert!(second.is_some() && spare.take().is_none());
+        drop(first);
+        assert!(spare.take().is_some());
+    }
+
+    #[test]
+    fn digests_of_a_source_are_those_of_its_blocks() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let bytes: Vec<u8> = (0..1000_u32).map(|n| (n % 251) as u8).collect();
+        std::fs::write(file.path(), &bytes).unwrap();
+        let large = LargeFiles {
+            block_bytes: 300,
+            ..LargeFiles::default()
+        };
+        let blocks = SourceBlocks::default();
+        let digests =
+            |size_bytes, algorithm| blocks.digests(file.path(), size_bytes, algorithm, large);
+        let expected: Vec<String> = bytes
+            .chunks(300)
+            .map(|block| Blake3::of(block).to_string())
+            .collect();
+        assert_eq!(*digests(1000, Algorithm::Blake3).unwrap(), expected);
+        assert_eq!(digests(1000, Algorithm::Sha256).unwrap().len(), 4);
+        // Known by now.
+        std::fs::remove_file(file.path()).unwrap();
+        assert_eq!(*digests(1000, Algorithm::Blake3).unwrap(), expected);
+    }
+
+    #[test]
+    fn source_that_became_shorter_has_no_digests() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "short").unwrap();
+        let large = LargeFiles::default();
+        let blocks = SourceBlocks::default();
+        assert_eq!(
+            blocks.digests(file.path(), 6, Algorithm::Sha256, large),
+            None
+        );
+    }
+}

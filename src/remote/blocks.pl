@@ -1,0 +1,134 @@
+# Prepares the partials of large files, and answers the digests of their blocks. A partial is what this
+# host has of a file so far; an upload of the blocks that are wrong or missing completes it. Its
+# variables and what it reads are those of blocks.sh.
+
+sub blocks {
+    umask 077;
+    beat($in{patience});
+    mark('begun');
+    flush();
+    my ($base, $run) = @in{qw(base run)};
+    my @lines = split /\n/, take($in{files}), -1;
+    find_hash() or fail('this host has no tool for sha256 or blake3 any more');
+    make_ours($base);
+    my $folder = "$base/$run/large";
+    make_folders($folder) or fail("cannot make a folder in $base ($!)");
+    # Also where an earlier session of this run did: it may be gone.
+    sign("$base/$run/owner") or fail("cannot write in $base ($!)");
+    my @wanted;
+    while (@lines >= 2) {
+        my ($head, $in_place) = splice @lines, 0, 2;
+        push @wanted, [split(/ /, $head), $in_place];
+    }
+    adopt($base, $folder, map { $_->[0] } @wanted);
+    remove_dead_runs($base);
+    for my $index (0 .. $#wanted) {
+        my ($id, $size, $in_place) = @{$wanted[$index]};
+        my $partial = "$folder/$id";
+        -e $partial or copy_to($in_place, $partial) or write_file($partial, q()) or fail("cannot write in $base ($!)");
+        merge_extents($folder, $id);
+        truncate $partial, $size if -s $partial > $size;
+        mark('blocks', $index);
+        say_text("$_\n") for block_sums($folder, $id);
+    }
+    return 'ok';
+}
+
+# Takes over what runs that are gone have left of these files.
+sub adopt {
+    my ($base, $folder, @ids) = @_;
+    my %is_wanted = map { $_ => 1 } @ids;
+    for my $run (grep { /^run-/ } names_in($base)) {
+        my $left = "$base/$run/large";
+        next unless -d $left && -e "$base/$run/owner" && (is_gone("$base/$run/owner"))[0];
+        for my $name (names_in($left)) {
+            my ($id) = split /\./, $name;
+            rename "$left/$name", "$folder/$name" if $is_wanted{$id} && !-e "$folder/$name";
+        }
+    }
+}
+
+# Copies a file, if it is one. Never a link: what is written into the copy must not change the file.
+sub copy_to {
+    my ($from, $to) = @_;
+    lstat $from;
+    return 0 unless -f _;
+    my $copy = folder_of($to) . "/copy-$$";
+    for my $how (['--reflink=auto'], []) {
+        outputs_of(['cp', @$how, '--', $from, $copy]);
+        return 1 if $? == 0 && chmod(0600, $copy) && rename $copy, $to;
+        unlink $copy;
+    }
+    return 0;
+}
+
+# Puts extents, which scp and tar have received as files of their own, into the partial of a file.
+sub merge_extents {
+    my ($folder, $id) = @_;
+    for my $name (grep { /^\Q$id\E\.[0-9]+$/ } names_in($folder)) {
+        my ($extent, $partial) = ("$folder/$name", "$folder/$id");
+        my ($start) = $name =~ /([0-9]+)$/;
+        next if $start == 0 && -s $extent >= -s $partial && rename $extent, $partial;
+        outputs_of(['dd', "if=$extent", "of=$partial", "bs=$in{block}", "seek=$start", 'conv=notrunc']);
+        unlink $extent;
+    }
+}
+
+# Digests of the blocks of a file. Two processes compute them, each those of one half: a tool is
+# given two pipes in turns as its files, and each opening waits for the other end. None if it does not
+# work.
+sub block_sums {
+    my ($folder, $name) = @_;
+    my $count = int(((-s "$folder/$name") + $in{block} - 1) / $in{block});
+    chdir $folder or return;
+    my @sums;
+    # So many names are well below what the system takes as arguments.
+    for (my $from = 0; $from < $count; $from += 4000) {
+        my $to = $from + 4000 < $count ? $from + 4000 : $count;
+        my $middle = int(($from + $to + 1) / 2);
+        my (@commands, @writers);
+        for my $half ([$from, $middle], [$middle, $to]) {
+            my @blocks = $half->[0] .. $half->[1] - 1 or next;
+            my @pipes = map { "pipe-$$-" . @commands . "-$_" } 0, 1;
+            outputs_of(['mkfifo', @pipes]);
+            push @commands, [@hash_command, map { $pipes[$_ % 2] } @blocks];
+            push @writers, writer_of($name, \@pipes, @blocks);
+        }
+        push @sums, map { /^\\?([0-9a-f]{64})/ ? $1 : () } map { split /\n/ } outputs_of(@commands);
+        # A tool that gave up leaves its writer waiting.
+        kill 9, @writers;
+        waitpid $_, 0 for @writers;
+        unlink grep { /^pipe-$$-/ } names_in(q(.));
+    }
+    chdir;
+    return @sums == $count ? @sums : ();
+}
+
+# A process that writes these blocks of a file into pipes, each into the one that is its turn.
+sub writer_of {
+    my ($name, $pipes, @blocks) = @_;
+    my $child = fork;
+    defined $child or fail("cannot start a process: $!");
+    return $child if $child;
+    @at_end = ();
+    if (open my $file, q(<), $name) {
+        sysseek $file, $blocks[0] * $in{block}, 0;
+        for my $block (@blocks) {
+            sysopen my $pipe, $pipes->[$block % 2], O_WRONLY or last;
+            my $left = $in{block};
+            while ($left > 0) {
+                my $count = sysread $file, my $bytes, $left < 65536 ? $left : 65536;
+                last unless $count;
+                $left -= $count;
+                while (length $bytes) {
+                    my $written = syswrite $pipe, $bytes;
+                    defined $written or kill 9, $$;
+                    substr $bytes, 0, $written, q();
+                }
+            }
+            close $pipe;
+        }
+    }
+    # Without the farewells of perl.
+    kill 9, $$;
+}
