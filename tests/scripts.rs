@@ -12,6 +12,9 @@ mod shell;
 #[path = "support/site.rs"]
 mod site;
 
+#[path = "scripts/large.rs"]
+mod large;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;

@@ -3,6 +3,7 @@
 //! Each has a home folder, and a shell that stands for its `/bin/sh`. As root, commands run as
 //! `nobody`, so that permission bits mean what they mean to an ordinary login.
 
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Write as _};
@@ -90,6 +91,9 @@ pub(crate) struct LocalHost {
     pub(crate) is_login_of_root: bool,
     before_exec: Mutex<Option<Hook>>,
     has_perl_module: AtomicBool,
+    /// After how many bytes of input the next sessions break, one after the other; all further ones
+    /// last.
+    pub(crate) cuts: Mutex<VecDeque<usize>>,
 }
 
 impl LocalHost {
@@ -123,6 +127,7 @@ impl LocalHost {
             is_login_of_root: false,
             before_exec: Mutex::new(None),
             has_perl_module: AtomicBool::new(false),
+            cuts: Mutex::default(),
         };
         own(&host.home);
         match shell {
@@ -196,10 +201,12 @@ impl LocalHost {
     }
 
     pub(crate) fn session(self: &Arc<Self>) -> ShellSession {
+        let cut = self.cuts.lock().unwrap().pop_front();
         ShellSession {
             host: Arc::clone(self),
             commands: 0,
             paused: None,
+            left_bytes: cut.unwrap_or(usize::MAX),
         }
     }
 
@@ -251,6 +258,8 @@ pub(crate) struct ShellSession {
     host: Arc<LocalHost>,
     commands: usize,
     paused: Option<Running>,
+    /// How much input it takes until it breaks.
+    left_bytes: usize,
 }
 
 /// A command and what is known of it.
@@ -323,7 +332,8 @@ impl ShellSession {
         let Running {
             input, happened, ..
         } = &mut running;
-        let result = drive(io, input, happened, &mut outcome.stderr);
+        let left_bytes = &mut self.left_bytes;
+        let result = drive(io, input, happened, &mut outcome.stderr, left_bytes);
         if matches!(result, Ok(Flow::Pause)) {
             self.paused = Some(running);
             return Ok(outcome);
@@ -352,23 +362,32 @@ fn drive(
     input: &mut Option<Sender<Vec<u8>>>,
     happened: &Receiver<Happened>,
     stderr: &mut Vec<u8>,
+    left_bytes: &mut usize,
 ) -> Result<Flow, TransportError> {
+    let broken = |reason: &str| TransportError::Broken {
+        during: "while a command was running".to_owned(),
+        reason: reason.to_owned(),
+    };
     let mut may_ask = true;
     loop {
         if may_ask && let Some(sender) = &*input {
             let mut buffer = Vec::new();
             match io.next_input(&mut buffer)? {
                 // A command that reads no more is seen by the end of its output.
-                Input::Ready => _ = sender.send(buffer),
+                Input::Ready => {
+                    let is_cut = buffer.len() > *left_bytes;
+                    buffer.truncate(*left_bytes);
+                    *left_bytes -= buffer.len();
+                    let _ = sender.send(buffer);
+                    if is_cut {
+                        return Err(broken("it was cut"));
+                    }
+                }
                 Input::Wait => {}
                 Input::End => *input = None,
             }
             may_ask = false;
         }
-        let broken = |reason: &str| TransportError::Broken {
-            during: "while a command was running".to_owned(),
-            reason: reason.to_owned(),
-        };
         match happened.recv_timeout(STALL) {
             Ok(Happened::Output(bytes)) => match io.output(&bytes)? {
                 Flow::Continue => may_ask = true,
