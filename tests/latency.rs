@@ -78,6 +78,17 @@ fn client_is_let_go_when_the_server_goes() {
 }
 
 #[test]
+fn cut_ends_connections_and_others_may_follow() {
+    let proxy = proxy_to(serve(echo));
+    let mut client = connect(&proxy);
+    client.write_all(b"ping").expect("it listens");
+    client.read_exact(&mut [0; 4]).expect("it answers");
+    proxy.cut();
+    assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
+    assert_echo(&connect(&proxy), 7);
+}
+
+#[test]
 fn nothing_is_accepted_after_the_drop() {
     let proxy = proxy_to(serve(echo));
     let address = proxy.address();

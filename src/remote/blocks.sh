@@ -55,7 +55,7 @@ printf '%s\n' "$hs_wanted" | while read -r hs_id hs_size; do
   hs_cut "$hs_partial" "$hs_size"
   hs_mark blocks "$hs_i"
   hs_i=$((hs_i + 1))
-  hs_now=$(wc -c <"$hs_partial")
+  hs_now=$(stat -c %s -- "$hs_partial")
   hs_n=0
   while [ "$((hs_n * hs_block))" -lt "$hs_now" ]; do
     # shellcheck disable=SC2086 # The words of the tool are to be split.

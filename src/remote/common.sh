@@ -152,7 +152,7 @@ hs_merge_extents() {
   for hs_extent in "$1/$2".*; do
     [ -e "$hs_extent" ] || continue
     hs_start=${hs_extent##*.}
-    if [ "$hs_start" -eq 0 ] && [ "$(wc -c <"$hs_extent")" -ge "$(wc -c <"$1/$2")" ]; then
+    if [ "$hs_start" -eq 0 ] && [ "$(stat -c %s -- "$hs_extent")" -ge "$(stat -c %s -- "$1/$2")" ]; then
       mv -fT -- "$hs_extent" "$1/$2"
     else
       dd if="$hs_extent" of="$1/$2" bs="$hs_block" seek="$hs_start" conv=notrunc 2>/dev/null
@@ -163,5 +163,5 @@ hs_merge_extents() {
 
 # Makes a file at most so many bytes long.
 hs_cut() {
-  if [ "$(wc -c <"$1")" -gt "$2" ]; then dd if=/dev/null of="$1" bs=1 seek="$2" 2>/dev/null; fi
+  if [ "$(stat -c %s -- "$1")" -gt "$2" ]; then dd if=/dev/null of="$1" bs=1 seek="$2" 2>/dev/null; fi
 }

@@ -1,5 +1,7 @@
 //! Whole commands of the real program against real SSH servers on loopback.
 
+#[path = "../support/latency.rs"]
+mod latency;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -8,6 +10,7 @@ mod bad_input;
 mod conflicts;
 mod copied;
 mod hosts;
+mod large_files;
 mod logs;
 mod main_path;
 mod native_form;

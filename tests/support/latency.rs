@@ -23,6 +23,7 @@ pub(crate) struct LatencyProxy {
     address: SocketAddr,
     stopped: Arc<AtomicBool>,
     carried_bytes: Arc<AtomicU64>,
+    sockets: Arc<Mutex<Vec<TcpStream>>>,
     accepting: Option<JoinHandle<()>>,
 }
 
@@ -41,14 +42,26 @@ impl LatencyProxy {
         let address = listener.local_addr()?;
         let stopped = Arc::new(AtomicBool::new(false));
         let carried_bytes = Arc::new(AtomicU64::new(0));
+        let sockets = Arc::new(Mutex::new(Vec::new()));
         let accepting = thread::spawn({
             let (stopped, carried_bytes) = (Arc::clone(&stopped), Arc::clone(&carried_bytes));
-            move || accept(&listener, target, one_way, &stopped, &carried_bytes)
+            let sockets = Arc::clone(&sockets);
+            move || {
+                accept(
+                    &listener,
+                    target,
+                    one_way,
+                    &stopped,
+                    &carried_bytes,
+                    &sockets,
+                )
+            }
         });
         Ok(Self {
             address,
             stopped,
             carried_bytes,
+            sockets,
             accepting: Some(accepting),
         })
     }
@@ -61,6 +74,15 @@ impl LatencyProxy {
     /// Bytes that have arrived, in both directions of all connections so far.
     pub(crate) fn carried_bytes(&self) -> u64 {
         self.carried_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Ends all connections that there are, at both ends. New ones are accepted.
+    pub(crate) fn cut(&self) {
+        let mut sockets = self.sockets.lock().expect("no thread panics with the lock");
+        for socket in sockets.drain(..) {
+            // It may have ended by itself.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
     }
 }
 
@@ -83,6 +105,7 @@ fn accept(
     one_way: Duration,
     stopped: &AtomicBool,
     carried_bytes: &Arc<AtomicU64>,
+    sockets: &Arc<Mutex<Vec<TcpStream>>>,
 ) {
     for client in listener.incoming() {
         if stopped.load(Ordering::SeqCst) {
@@ -90,10 +113,17 @@ fn accept(
         }
         // A client that has gone again is no reason to stop.
         let Ok(client) = client else { continue };
-        let carried_bytes = Arc::clone(carried_bytes);
+        let (carried_bytes, sockets) = (Arc::clone(carried_bytes), Arc::clone(sockets));
         thread::spawn(move || {
             // A server that does not answer ends the connection: the client sees it closed.
             if let Ok(server) = TcpStream::connect(target) {
+                let both = [&client, &server]
+                    .into_iter()
+                    .flat_map(TcpStream::try_clone);
+                sockets
+                    .lock()
+                    .expect("no thread panics with the lock")
+                    .extend(both);
                 let _ = join(&client, &server, one_way, &carried_bytes);
             }
         });

@@ -1,0 +1,135 @@
+//! Large files over lines that break.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::latency::LatencyProxy;
+use crate::scenario::{Scenario, install_scp};
+use crate::support::{Dropbear, Host, Sshd};
+
+const MIB: u64 = 1024 * 1024;
+
+/// How large the file of these tests is: large, and not worth a second session.
+const SIZE_BYTES: u64 = 96 * MIB + 12_345;
+
+/// When the line breaks.
+const CUT_AT_BYTES: u64 = 40 * MIB;
+
+/// What a cut may cost: what was on the way, the block that it was in, and what everything else is.
+const LOSS_BYTES: u64 = 12 * MIB;
+
+/// A file on its way to a host over a line of 10 ms.
+struct Push {
+    scenario: Scenario,
+    proxy: LatencyProxy,
+    content: Vec<u8>,
+}
+
+impl Push {
+    fn new(host: &Host) -> Self {
+        let target: SocketAddr = format!("{}:{}", host.address, host.port)
+            .parse()
+            .expect("an address");
+        let any_port = SocketAddr::new(target.ip(), 0);
+        let proxy =
+            LatencyProxy::start(any_port, target, Duration::from_millis(5)).expect("a free port");
+        let mut scenario = Scenario::of_folder(host);
+        let port = proxy.address().port();
+        scenario.set(0, "port", json!(port));
+        let known = format!("[{}]:{port} {}\n", host.address, host.host_key());
+        scenario.write("known_hosts", known);
+        let mut state = 1_u64;
+        let words = usize::try_from(SIZE_BYTES).expect("it is no embedded system") / 8 + 1;
+        let mut content = Vec::with_capacity(8 * words);
+        for _ in 0..words {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(99);
+            content.extend_from_slice(&state.to_be_bytes());
+        }
+        scenario.write("src/large", &content);
+        Self {
+            scenario,
+            proxy,
+            content,
+        }
+    }
+
+    /// Starts an apply and waits until it is in the middle.
+    fn begin(&self) -> Child {
+        let mut command = self.scenario.command(&["apply", "--auto-approve"]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().expect("the program starts");
+        let started = Instant::now();
+        while self.proxy.carried_bytes() < CUT_AT_BYTES {
+            assert!(started.elapsed() < Duration::from_secs(60), "it is stuck");
+            thread::sleep(Duration::from_millis(2));
+        }
+        child
+    }
+
+    /// The file is there, next to nothing was sent twice, and nothing of it is left elsewhere.
+    #[track_caller]
+    fn expect_done(&self, host: &Host) {
+        let on_host = fs::read(host.dir().join("dest/large")).expect("it is there");
+        assert!(on_host == self.content);
+        let carried = self.proxy.carried_bytes();
+        let expected = SIZE_BYTES..SIZE_BYTES + SIZE_BYTES / 50 + LOSS_BYTES;
+        assert!(expected.contains(&carried), "{carried} bytes");
+        self.scenario.expect_nothing_to_do();
+        let bases = fs::read_dir(host.dir().join(".hostsync")).expect("it is there");
+        for base in bases.map(|entry| entry.expect("an entry").path().join(&host.address)) {
+            for left in fs::read_dir(base).into_iter().flatten() {
+                let name = left.expect("an entry").file_name();
+                assert!(
+                    !name.as_encoded_bytes().starts_with(b"run-"),
+                    "{}",
+                    name.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn connection_that_is_cut_within_a_large_file_is_taken_up_again() {
+    let host = Sshd::start("127.2.12.1");
+    let push = Push::new(&host);
+    let mut child = push.begin();
+    push.proxy.cut();
+    assert!(child.wait().expect("our child").success());
+    push.expect_done(&host);
+    let log = fs::read_to_string(push.scenario.path("logs/hostsync.log")).expect("a log");
+    assert!(
+        log.contains("logging in again to send what is missing"),
+        "{log}"
+    );
+}
+
+/// Kills an apply and runs it again.
+fn kill_and_repeat(host: &Host) {
+    let push = Push::new(host);
+    let mut child = push.begin();
+    child.kill().expect("our child");
+    child.wait().expect("our child");
+    assert!(!host.dir().join("dest").exists());
+    push.scenario.apply();
+    push.expect_done(host);
+}
+
+#[test]
+fn killed_program_is_taken_up_by_the_next_one() {
+    kill_and_repeat(&Sshd::start("127.2.12.2"));
+}
+
+#[test]
+fn killed_program_is_taken_up_by_the_next_one_on_a_host_that_has_busybox_alone() {
+    let host = Dropbear::start("127.2.12.3");
+    install_scp(&host);
+    kill_and_repeat(&host);
+}
