@@ -3,12 +3,9 @@
 use std::ops::Range;
 use std::time::Duration;
 
-/// How much may be sent over one session before the host has answered: the window of a channel.
-const WINDOW_BYTES: u64 = 2 * 1024 * 1024;
-
-/// What one session sends a second where nothing but the window limits it, as far as that matters:
-/// few lines are faster.
-const ENOUGH_BYTES_PER_SECOND: u64 = 100 * 1024 * 1024;
+/// From this round trip on the window is what limits a session: to 100 MiB a second, and few lines
+/// are faster.
+const LONG_ROUND_TRIP: Duration = Duration::from_millis(20);
 
 /// Sessions with one host at a time, at most. More of them are no faster and may be refused.
 const MOST_SESSIONS: usize = 4;
@@ -50,12 +47,10 @@ impl LargeFiles {
         at(blocks.start)..at(blocks.end)
     }
 
-    /// How many sessions to send so much over. More than one pays off where the window is what
-    /// limits a session, or where there are cores to spare.
+    /// How many sessions to send so much over. More than one pays off where the window of a channel,
+    /// 2 MiB for each round trip, is what limits a session, or where there are cores to spare.
     pub(super) fn sessions(&self, bytes: u64, round_trip: Duration, cores: usize) -> usize {
-        let windows_per_second = ENOUGH_BYTES_PER_SECOND / WINDOW_BYTES;
-        let is_window_limit = round_trip.as_secs_f64() * windows_per_second as f64 >= 1.0;
-        if !is_window_limit && cores < SPARE_CORES {
+        if round_trip < LONG_ROUND_TRIP && cores < SPARE_CORES {
             return 1;
         }
         let worth = usize::try_from(bytes / self.session_bytes.max(1)).unwrap_or(MOST_SESSIONS);
@@ -145,8 +140,7 @@ mod tests {
 
     #[test]
     fn adjacent_blocks_are_one_run() {
-        assert_eq!(missing(11, |_| false), [0..11]);
-        assert_eq!(missing(11, |block| block != 3), [3..4]);
+        assert_eq!(missing(4, |block| block == 1), [0..1, 2..4]);
         assert_eq!(missing(11, |block| block == 3), [0..3, 4..11]);
         assert_eq!(missing(0, |_| false), []);
     }
@@ -173,7 +167,7 @@ mod tests {
         let large = LargeFiles::default();
         assert_eq!(large.sessions(u64::MAX, NEAR, 2), 1);
         assert_eq!(large.sessions(u64::MAX, NEAR, 4), 4);
-        assert_eq!(large.sessions(u64::MAX, Duration::from_millis(20), 1), 4);
+        assert_eq!(large.sessions(u64::MAX, LONG_ROUND_TRIP, 1), 4);
     }
 
     #[test]

@@ -19,9 +19,9 @@ use rayon::prelude::*;
 use sha2::Digest as _;
 
 use crate::config::Host;
-use crate::model::{Blake3, LocalPath, Mode, Phase, RelPath, RemotePath, Sha256};
+use crate::model::{Blake3, Kind, LocalPath, Mode, Phase, RelPath, RemotePath, Sha256};
 use crate::remote::{Login, Program as RemoteProgram, Script, ScriptRun, last_line};
-use crate::scan::remote::Algorithm;
+use crate::scan::remote::{Algorithm, HostScan};
 use crate::transport::upload::{Content, UploadRecord};
 use crate::transport::{Aborted, ExecIo, Flow, Input};
 
@@ -39,12 +39,18 @@ pub(super) struct LargeFile<'a> {
     id: Blake3,
     size_bytes: u64,
     source: &'a LocalPath,
-    /// Where it goes; something of it may be there.
-    in_place: RemotePath,
+    /// Where it goes; where a file is already, if it goes to several places and one of them has one.
+    dest: RemotePath,
+    /// Whether a file is there.
+    is_update: bool,
 }
 
 /// The large files of a staging folder.
-pub(super) fn large_files<'a>(host: &Host, tree: &'a StagedTree) -> Vec<LargeFile<'a>> {
+pub(super) fn large_files<'a>(
+    host: &Host,
+    scan: &HostScan,
+    tree: &'a StagedTree,
+) -> Vec<LargeFile<'a>> {
     let mut files: Vec<LargeFile<'a>> = Vec::new();
     for (components, staged) in tree {
         if let Staged::File {
@@ -55,15 +61,21 @@ pub(super) fn large_files<'a>(host: &Host, tree: &'a StagedTree) -> Vec<LargeFil
             ..
         } = staged
             && let Some(id) = digest.blake3
-            && let Some(in_place) = dest_of(host, components)
-            && files.iter().all(|file| file.id != id)
+            && let Some(dest) = dest_of(host, components)
         {
-            files.push(LargeFile {
+            let there = scan.seen.get(dest.as_bytes()).map(|seen| seen.node.kind());
+            let file = LargeFile {
                 id,
                 size_bytes: *size_bytes,
                 source,
-                in_place,
-            });
+                dest,
+                is_update: there == Some(Kind::File),
+            };
+            match files.iter_mut().find(|known| known.id == id) {
+                Some(known) if file.is_update && !known.is_update => *known = file,
+                Some(_) => {}
+                None => files.push(file),
+            }
         }
     }
     files
@@ -163,7 +175,16 @@ struct LargeUpload<'a> {
 impl LargeUpload<'_> {
     /// Sends what is missing; false when there still is something.
     fn attempt(&mut self, login: &mut Login) -> Result<bool, Trouble> {
-        let (on_host, round_trip) = self.ask(login)?;
+        self.worker.begin(Phase::Scanning, 0);
+        let (on_host, round_trip) = thread::scope(|scope| {
+            // While the host looks at what it has.
+            scope.spawn(|| {
+                for file in self.files.iter().filter(|file| file.is_update) {
+                    let _ = self.digests_of(file);
+                }
+            });
+            self.ask(login)
+        })?;
         let mut pieces: Vec<Piece> = Vec::new();
         for (index, (file, on_host)) in self.files.iter().zip(&on_host).enumerate() {
             let here = if on_host.is_empty() {
@@ -219,10 +240,8 @@ impl LargeUpload<'_> {
                 })
                 .collect();
             let sent = this.send(login, first);
-            let others = others
-                .into_iter()
-                .map(|other| other.join().unwrap_or(false));
-            (sent, others.fold(true, |all, is_sent| all && is_sent))
+            let mut others = others.into_iter();
+            (sent, others.all(|other| other.join().unwrap_or(false)))
         });
         sent?;
         self.is_alone = !is_all;
@@ -282,7 +301,7 @@ impl LargeUpload<'_> {
         let mut total_bytes = 0;
         for file in self.files {
             data.extend_from_slice(format!("{} {}\n", file.id, file.size_bytes).as_bytes());
-            data.extend_from_slice(file.in_place.as_bytes());
+            data.extend_from_slice(file.dest.as_bytes());
             data.push(b'\n');
             total_bytes += file.size_bytes;
         }

@@ -151,7 +151,7 @@ impl Worker<'_> {
         if tree.is_empty() {
             return Ok(());
         }
-        let large = large::large_files(self.host, tree);
+        let large = large::large_files(self.host, &self.prepared.scan, tree);
         if !large.is_empty() {
             self.send_large(login, to, &large, receiver, sent_bytes)?;
         }

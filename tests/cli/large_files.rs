@@ -34,7 +34,7 @@ struct Push {
 }
 
 impl Push {
-    fn new(host: &Host, one_way: Duration) -> Self {
+    fn new(host: &Host, size_bytes: u64, one_way: Duration) -> Self {
         let target: SocketAddr = format!("{}:{}", host.address, host.port)
             .parse()
             .expect("an address");
@@ -46,7 +46,7 @@ impl Push {
         let known = format!("[{}]:{port} {}\n", host.address, host.host_key());
         scenario.write("known_hosts", known);
         let mut state = 1_u64;
-        let words = usize::try_from(SIZE_BYTES).expect("it is no embedded system") / 8 + 1;
+        let words = usize::try_from(size_bytes).expect("it is no embedded system") / 8 + 1;
         let mut content = Vec::with_capacity(8 * words);
         for _ in 0..words {
             state = state
@@ -101,7 +101,7 @@ impl Push {
 #[test]
 fn connection_that_is_cut_within_a_large_file_is_taken_up_again() {
     let host = Sshd::start("127.2.12.1");
-    let push = Push::new(&host, LINE);
+    let push = Push::new(&host, SIZE_BYTES, LINE);
     let mut child = push.begin();
     push.proxy.cut();
     assert!(child.wait().expect("our child").success());
@@ -113,9 +113,29 @@ fn connection_that_is_cut_within_a_large_file_is_taken_up_again() {
     );
 }
 
+#[test]
+fn much_over_a_long_line_goes_through_two_sessions() {
+    let host = Sshd::start("127.2.12.4");
+    let push = Push::new(&host, 256 * MIB, Duration::from_millis(20));
+    let connections = || {
+        let log = host.log();
+        log.lines()
+            .filter(|line| line.starts_with("Connection from "))
+            .count()
+    };
+    push.scenario.run(&["plan"]).expect(0);
+    let before = connections();
+    push.scenario.apply();
+    // One to plan, and two to send.
+    assert_eq!(connections() - before, 3);
+    let on_host = fs::read(host.dir().join("dest/large")).expect("it is there");
+    assert!(on_host == push.content);
+    push.scenario.expect_nothing_to_do();
+}
+
 /// Kills an apply and runs it again.
 fn kill_and_repeat(host: &Host, one_way: Duration) {
-    let push = Push::new(host, one_way);
+    let push = Push::new(host, SIZE_BYTES, one_way);
     let mut child = push.begin();
     child.kill().expect("our child");
     child.wait().expect("our child");
