@@ -104,6 +104,7 @@ sub lock_out {
 sub differences {
     my ($bases, $staged, $sums) = @_;
     my (@wrong, %names);
+    my %got = early_sums();
     my @sums = split /\n/, $sums;
     for my $line (split /\n/, $staged) {
         my ($base, $name) = split / /, $line, 2;
@@ -121,13 +122,7 @@ sub differences {
             my $entries = names_in($folder || q(.));
             push @wrong, $folder || q(.) if $entries != $counts->{$folder};
         }
-        my %got;
-        for my $line (split /\n/, sums_of(\@names)) {
-            my $is_escaped = $line =~ s/^\\//;
-            my ($sum, $name) = $line =~ /^([0-9a-f]{64})(?:  | \*)(.*)$/ or next;
-            $name =~ s/\\\\/\\/g if $is_escaped;
-            $got{$name} = $sum;
-        }
+        %got = (%got, read_sums(sums_of([grep { !$got{$_} } @names])));
         chdir;
         for my $name (@names) {
             push @wrong, $name if !$received->{$name} || ($got{$name} || q()) ne $wanted->{$name};
