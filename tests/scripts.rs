@@ -30,7 +30,7 @@ use hostsync::scan::remote::{HostScan, Listing, Question, ScanError, scan};
 use hostsync::transport::Session as _;
 use sha2::{Digest as _, Sha256};
 
-use shell::{Everything, LocalHost, Shell, find, own, required};
+use shell::{Everything, LocalHost, Shell, Traffic, find, own, required};
 use site::Site;
 
 /// Runs a test under every shell, and says which one it was when it fails.
@@ -1091,4 +1091,44 @@ fn actions_of_a_first_plan_are_creates() {
             .iter()
             .all(|change| change.action == Action::Create)
     );
+}
+
+// --- round trips -------------------------------------------------------------------------------------
+
+/// What a first apply of so many files takes, and one of half of them changed, and one of no change.
+fn traffic_of(shell: Shell, files: usize) -> [Traffic; 3] {
+    let site = Site::with_host(LocalHost::new(shell), "~/d");
+    let names: Vec<String> = (0..files).map(|n| format!("d{}/f{n}", n % 3)).collect();
+    for folder in ["d0", "d1", "d2"] {
+        fs::create_dir(site.source(folder)).unwrap();
+    }
+    for name in &names {
+        fs::write(site.source(name), "1st.").unwrap();
+    }
+    let first = site.apply();
+    assert_eq!((first.result, first.changed), (HostResult::Done, files + 4));
+    let first = site.host().take_traffic();
+    for name in &names[..files / 2] {
+        fs::write(site.source(name), "2nd.").unwrap();
+    }
+    let second = site.apply();
+    assert_eq!(
+        (second.result, second.changed),
+        (HostResult::Done, files / 2)
+    );
+    let second = site.host().take_traffic();
+    assert_eq!(site.apply().result, HostResult::Unchanged);
+    [first, second, site.host().take_traffic()]
+}
+
+#[test]
+fn round_trips_do_not_depend_on_the_number_of_files() {
+    under_every_shell(|shell| {
+        let few = traffic_of(shell, 4);
+        assert_eq!(few, traffic_of(shell, 120));
+        for traffic in few {
+            assert_eq!(traffic.turns, 0, "{traffic:?}");
+        }
+        println!("{shell:?}: {few:?}");
+    });
 }

@@ -75,6 +75,18 @@ pub(crate) fn own(path: &Path) {
 /// Called before a command starts; with how many the session had before.
 type Hook = Box<dyn Fn(usize) + Send + Sync>;
 
+/// What went over the line, as far as it costs round trips.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    pub(crate) logins: usize,
+    /// Commands that were started.
+    pub(crate) commands: usize,
+    /// Commands that were resumed.
+    pub(crate) resumed: usize,
+    /// How often there was more to send only after something had come.
+    pub(crate) turns: usize,
+}
+
 /// One host.
 pub(crate) struct LocalHost {
     folder: TempDir,
@@ -90,6 +102,7 @@ pub(crate) struct LocalHost {
     pub(crate) is_login_of_root: bool,
     before_exec: Mutex<Option<Hook>>,
     has_perl_module: AtomicBool,
+    traffic: Mutex<Traffic>,
 }
 
 impl LocalHost {
@@ -123,6 +136,7 @@ impl LocalHost {
             is_login_of_root: false,
             before_exec: Mutex::new(None),
             has_perl_module: AtomicBool::new(false),
+            traffic: Mutex::default(),
         };
         own(&host.home);
         match shell {
@@ -195,7 +209,13 @@ impl LocalHost {
         *self.path.lock().unwrap() = bin.into();
     }
 
+    /// What went over the line since this was last asked.
+    pub(crate) fn take_traffic(&self) -> Traffic {
+        std::mem::take(&mut self.traffic.lock().unwrap())
+    }
+
     pub(crate) fn session(self: &Arc<Self>) -> ShellSession {
+        self.traffic.lock().unwrap().logins += 1;
         ShellSession {
             host: Arc::clone(self),
             commands: 0,
@@ -274,6 +294,7 @@ impl Session for ShellSession {
             hook(self.commands);
         }
         self.commands += 1;
+        self.host.traffic.lock().unwrap().commands += 1;
         self.paused = None;
         let mut child = self.host.spawn(command);
         let (sender, happened) = mpsc::channel();
@@ -306,6 +327,7 @@ impl Session for ShellSession {
             hook(self.commands);
         }
         self.commands += 1;
+        self.host.traffic.lock().unwrap().resumed += 1;
         let running = self.paused.take().expect("a command was paused");
         self.drive(running, io)
     }
@@ -323,7 +345,9 @@ impl ShellSession {
         let Running {
             input, happened, ..
         } = &mut running;
-        let result = drive(io, input, happened, &mut outcome.stderr);
+        let mut turns = 0;
+        let result = drive(io, input, happened, &mut outcome.stderr, &mut turns);
+        self.host.traffic.lock().unwrap().turns += turns;
         if matches!(result, Ok(Flow::Pause)) {
             self.paused = Some(running);
             return Ok(outcome);
@@ -352,15 +376,21 @@ fn drive(
     input: &mut Option<Sender<Vec<u8>>>,
     happened: &Receiver<Happened>,
     stderr: &mut Vec<u8>,
+    turns: &mut usize,
 ) -> Result<Flow, TransportError> {
     let mut may_ask = true;
+    let mut has_waited = false;
     loop {
         if may_ask && let Some(sender) = &*input {
             let mut buffer = Vec::new();
             match io.next_input(&mut buffer)? {
                 // A command that reads no more is seen by the end of its output.
-                Input::Ready => _ = sender.send(buffer),
-                Input::Wait => {}
+                Input::Ready => {
+                    *turns += usize::from(has_waited);
+                    has_waited = false;
+                    let _ = sender.send(buffer);
+                }
+                Input::Wait => has_waited = true,
                 Input::End => *input = None,
             }
             may_ask = false;
