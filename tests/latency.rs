@@ -92,7 +92,7 @@ fn nothing_is_accepted_after_the_drop() {
 }
 
 /// One way of a line that is long beside all that servers have to do, even on a busy machine.
-const LONG_WAY: Duration = Duration::from_millis(250);
+const LONG_WAY: Duration = Duration::from_millis(400);
 
 #[test]
 fn login_with_a_named_key_and_an_answered_command_take_twelve_trips() {

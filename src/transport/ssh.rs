@@ -258,29 +258,33 @@ impl SshSession {
     /// Puts away the commands before the next. That is not done when they are left: mostly nothing
     /// follows, and a farewell would take a round trip.
     fn put_away(&mut self) {
-        let moment = Deadline::after(MOMENT, "stall_timeout");
         for channel in std::mem::take(&mut self.retired) {
-            self.retire(channel, &Deadline::after(Duration::ZERO, "stall_timeout"));
+            self.retire(channel);
+        }
+        let moment = Deadline::after(MOMENT, "stall_timeout");
+        let wire = self.connection.wire().clone();
+        if let Some(mut channel) = self.paused.take() {
+            // It ends by itself then. Dropbear may fall over a command that does so while its
+            // channel is being closed.
+            if wire.is_writable() {
+                // A host that is gone shows in what follows.
+                let _ = channel.send_eof();
+            }
+            self.left = Some(channel);
         }
         if let Some(mut channel) = self.left.take() {
-            see_out(self.connection.wire(), &mut channel, &moment);
-            self.retire(channel, &Deadline::after(Duration::ZERO, "stall_timeout"));
-        }
-        if let Some(channel) = self.paused.take() {
-            self.retire(channel, &moment);
+            see_out(&wire, &mut channel, &moment);
+            self.retire(channel);
         }
     }
 
     /// Says goodbye to a channel. One that the host does not close in turn, as long as something
     /// there still runs, is kept: freeing it would not work either.
-    fn retire(&mut self, mut channel: Channel, patience: &Deadline) {
+    fn retire(&mut self, mut channel: Channel) {
         let deadline = Deadline::after(FAREWELL, "stall_timeout");
         let wire = self.connection.wire();
         while !wire.wait(PollFlags::OUT, deadline.remaining()) && !deadline.remaining().is_zero() {}
-        if matches!(
-            wire.drive(patience, || channel.close()),
-            Err(Stop::Deadline)
-        ) {
+        if matches!(channel.close(), Err(error) if would_block(&error)) {
             self.retired.push(channel);
         }
     }
@@ -339,9 +343,7 @@ impl SshSession {
         match &ended {
             Ok(Ending::Paused) => self.paused = Some(channel),
             Ok(Ending::Left) if is_left_in_order => self.left = Some(channel),
-            _ if is_left_in_order => {
-                self.retire(channel, &Deadline::after(Duration::ZERO, "stall_timeout"));
-            }
+            _ if is_left_in_order => self.retire(channel),
             _ => self.connection.hang_up(),
         }
         Ok(ExecOutcome {

@@ -433,3 +433,27 @@ fn input_from_the_start_reaches_dropbear_as_a_whole() {
         assert!(io.output == io.input, "{} bytes", io.output.len());
     }
 }
+
+#[test]
+fn command_that_was_left_comes_to_its_end_after_the_session() {
+    for host in [
+        &*Sshd::start("127.0.0.83") as &Host,
+        &*Dropbear::start("127.0.0.84"),
+    ] {
+        let mut session = session(host);
+        let mut io = Fixed {
+            hold_back_until: usize::MAX,
+            enough: Some(1),
+            ..Fixed::default()
+        };
+        let command = "echo marker; sleep 0.3; echo over >ended";
+        session.exec(command, &mut io).expect("left");
+        let started = Instant::now();
+        session.close();
+        assert!(started.elapsed() < Duration::from_millis(250));
+        while !host.dir().join("ended").exists() {
+            assert!(started.elapsed() < Duration::from_secs(10));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}

@@ -113,7 +113,8 @@ fn paused_command_is_left_when_another_is_started() {
         for round in 0..3 {
             pause(&mut *session, "cat; echo over >>ended");
             let started = Instant::now();
-            let (output, _) = output_of(&mut *session, "echo next").expect("runs");
+            let (output, _) = output_of(&mut *session, "echo next")
+                .unwrap_or_else(|error| panic!("{error} in round {round}:\n{}", host.log()));
             assert_eq!(output, "next\n", "in round {round}");
             assert!(started.elapsed() < Duration::from_secs(5));
             let error = session.resume(&mut Fixed::default()).expect_err("is gone");
