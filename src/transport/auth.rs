@@ -120,8 +120,8 @@ impl Login<'_> {
     }
 
     fn is_offered(&self, method: &str) -> bool {
-        let offered = self.offered.iter().flatten();
-        offered.into_iter().any(|offered| offered == method)
+        let mut offered = self.offered.iter().flatten();
+        offered.any(|offered| offered == method)
     }
 
     /// The identity file that the configuration names. One that is encrypted is looked for in the

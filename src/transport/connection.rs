@@ -18,14 +18,15 @@ use super::TransportError;
 const LONGEST_NAP: Duration = Duration::from_millis(250);
 
 /// What libssh2 says while it waits for the login service: keys are exchanged, and the service was
-/// asked for. These texts are the only sign of how far a call has come. Where another version says
+/// asked for. Such texts are the only sign of how far a call has come. Where another version says
 /// something else, nothing is sent ahead, which costs round trips and no more.
 const AWAITS_SERVICE: &str = "Failed to get response to ssh-userauth request";
 
 /// What it says once the signature was sent, until the host has judged it.
 const AWAITS_VERDICT: &str = "Would block waiting for publickey USERAUTH response";
 
-/// What it says as long as the request to run a command is not out.
+/// What it says while the request to run a command has to wait for new keys to be exchanged, or is
+/// half sent, which also shows in what it waits for. Here it is the other text that lets us go on.
 const REQUEST_HELD_BACK: &str = "Would block sending channel request";
 
 /// The moment at which waiting ends, and the setting that says so.
@@ -356,8 +357,8 @@ impl Drop for Connection {
     }
 }
 
-/// Whether a server goes on with what it finds behind a request for login. OpenSSH does; since
-/// when it hands over what its first process has read already is not known for very old ones.
+/// Whether a server goes on with what it finds behind a request for login. OpenSSH does; but very
+/// old ones may lose what was read by the process that checks the login.
 fn takes_requests_ahead(banner: &str) -> bool {
     banner
         .strip_prefix("SSH-2.0-OpenSSH_")
