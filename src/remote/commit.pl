@@ -144,15 +144,16 @@ sub sync_all {
 # Waits until whatever changes from now on gets a later time than all that has changed by now. Clocks of
 # file systems tick a few milliseconds apart, some by the second.
 sub tick {
-    my ($after) = @_;
     open my $file, q(>), $clock or die "cannot write $clock: $!\n";
-    my $time = (Time::HiRes::lstat($clock))[10];
-    $after = $time unless defined $after;
-    while ($time <= $after) {
+    my $now = sub {
+        utime undef, undef, $file or die "cannot set the time of $clock: $!\n";
+        return (Time::HiRes::lstat($clock))[10];
+    };
+    my ($before, $time) = $now->();
+    do {
         Time::HiRes::sleep(0.001);
-        utime undef, undef, $file;
-        $time = (Time::HiRes::lstat($clock))[10];
-    }
+        $time = $now->();
+    } until $time > $before;
     return $time;
 }
 
