@@ -1,5 +1,6 @@
 # The agent: what a host with perl does for one session, task after task. This file has what all tasks
-# need and the loop that takes them; scan.pl, upload.pl and commit.pl have the tasks. The scripts of
+# need and the loop that takes them. The tasks are in scan.pl, which comes with it, and in upload.pl and
+# commit.pl, which follow when they are needed. The scripts of
 # the same names are for hosts without perl. Both answer the same.
 #
 # Only perl 5.10 and what every installation of it has is used. A task is a line with its name and how
@@ -401,7 +402,6 @@ sub lock_of { return folder_of(folder_of($_[0])) . '/lock-' . boot() }
 # --- the loop ------------------------------------------------------------------------------------
 
 sub serve {
-    my %tasks = (scan => \&scan, upload => \&upload, commit => \&commit);
     # A child that is killed by a signal of ours must not take us along; one that we write to may be gone.
     $SIG{PIPE} = 'IGNORE';
     # A large pipe, where Linux lets us, spares both ends most of their turns.
@@ -418,7 +418,10 @@ sub serve {
             $in{$name} = $value;
         }
         take($skipped);
-        my $work = $tasks{$task} or quit();
+        # What most sessions never need comes along with the first task that needs it.
+        my $code = delete $in{code};
+        if (!main->can($task)) { eval "$code; 1" or fail($@) }
+        my $work = main->can($task);
         chdir or fail('the login folder does not exist');
         my $result = eval { $work->() };
         if (!defined $result) {
