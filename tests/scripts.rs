@@ -1124,3 +1124,42 @@ fn round_trips_do_not_depend_on_the_number_of_files() {
         println!("{shell:?}: {few:?}");
     });
 }
+
+#[test]
+fn what_has_arrived_is_hashed_once_by_few_processes() {
+    let site = Site::with_host(LocalHost::new(Shell::Perl), "~/d");
+    site.host().replace_program(
+        "openssl",
+        r#"echo "$#" >>"$HOME/hashed"; exec /usr/bin/openssl "$@""#,
+    );
+    let files = 600;
+    for number in 0..files {
+        fs::write(site.source(&format!("f{number}")), vec![7; 50_000]).unwrap();
+    }
+    let report = site.apply();
+    assert_eq!(report.result, HostResult::Done);
+    let hashed = fs::read_to_string(site.host().home().join("hashed")).unwrap();
+    // Three arguments are no files.
+    let hashed: Vec<usize> = hashed.lines().map(|n| n.parse().unwrap()).collect();
+    let of_files: usize = hashed.iter().map(|arguments| arguments - 3).sum();
+    assert_eq!(of_files, files, "{hashed:?}");
+    assert!((3..12).contains(&hashed.len()), "{hashed:?}");
+}
+
+#[test]
+fn digest_of_what_has_arrived_is_compared_too() {
+    let site = Site::with_host(LocalHost::new(Shell::Perl), "~/d");
+    // Wrong for one file, whoever asks.
+    site.host().replace_program(
+        "openssl",
+        r#"/usr/bin/openssl "$@" | sed '/f17$/s/^..../0000/'"#,
+    );
+    for number in 0..400 {
+        fs::write(site.source(&format!("f{number}")), vec![7; 50_000]).unwrap();
+    }
+    let HostResult::Failed(error) = site.apply().result else {
+        panic!("it was taken");
+    };
+    assert!(error.contains("f17"), "{error}");
+    assert!(!site.host().home().join("d").exists());
+}
