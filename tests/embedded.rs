@@ -11,9 +11,20 @@ use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hostsync::config::{Auth, Host as ConfigHost, Passkey};
+use hostsync::model::{HostId, LocalPath};
+use hostsync::transport::ssh::{SshConnector, SshOptions};
+use hostsync::transport::{
+    Aborted, Connector as _, ExecIo, Flow as HostsyncFlow, Input, TransportError,
+};
+use russh::keys::PrivateKey;
+use russh::keys::ssh_key::private::Ed25519Keypair;
+use russh::server::{self, ChannelOpenHandle, Handler, Msg};
+use secrecy::SecretString;
 use ssh2::{Channel, ErrorCode, Session};
 use tempfile::TempDir;
 
@@ -418,5 +429,181 @@ fn openssh_copies_a_folder_both_ways() {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o755);
+    }
+}
+
+#[test]
+fn hostsync_logs_in_with_a_key_or_a_password_and_runs_commands() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = new_key(folder.path());
+    let public = fs::read_to_string(key.with_extension("pub")).unwrap();
+    let options = HostOptions {
+        authorized_key: Some(public),
+        ..HostOptions::new(USER, PASSWORD)
+    };
+    let host = EmbeddedHost::start(LOOPBACK, folder.path(), options).unwrap();
+    let by_key = Auth {
+        identity_file: Some(LocalPath::new(&key)),
+        passkey: None,
+    };
+    let by_password = Auth {
+        identity_file: None,
+        passkey: Some(Passkey::Literal(SecretString::from(PASSWORD))),
+    };
+    for auth in [by_key, by_password] {
+        for _ in 0..10 {
+            let output = echo(host.address().port(), &host.public_key(), auth.clone()).unwrap();
+            assert_eq!(output, numbered_bytes(100_000));
+        }
+    }
+}
+
+#[test]
+fn hostsync_enters_a_host_that_lets_everybody_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let (runtime, port, public) = unlocked_host();
+    let named = Auth {
+        identity_file: Some(LocalPath::new(new_key(folder.path()))),
+        passkey: None,
+    };
+    let passkey = Auth {
+        identity_file: None,
+        passkey: Some(Passkey::Command("exit 1".to_owned())),
+    };
+    for auth in [named, passkey, Auth::default()] {
+        let output = echo(port, &public, auth).unwrap();
+        assert_eq!(output, numbered_bytes(100_000));
+    }
+    runtime.shutdown_timeout(Duration::from_secs(2));
+}
+
+/// Makes a key.
+fn new_key(folder: &Path) -> std::path::PathBuf {
+    let path = folder.join("key");
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+        .arg(&path)
+        .status();
+    assert!(made.unwrap().success());
+    path
+}
+
+/// Logs in as hostsync does and has some bytes echoed.
+fn echo(port: u16, host_key: &str, auth: Auth) -> Result<Vec<u8>, TransportError> {
+    let folder = tempfile::tempdir().unwrap();
+    let known_hosts = folder.path().join("known_hosts");
+    fs::write(&known_hosts, format!("[{LOOPBACK}]:{port} {host_key}\n")).unwrap();
+    let host = ConfigHost {
+        id: HostId::new("embedded"),
+        address: LOOPBACK.to_string(),
+        port,
+        user: USER.to_owned(),
+        auth,
+        groups: Vec::new(),
+        mappings: Vec::new(),
+        problem: None,
+    };
+    let mut session = SshConnector::new(SshOptions::new(known_hosts)).connect(&host)?;
+    let mut echo = Echo {
+        input: Some(numbered_bytes(100_000)),
+        output: Vec::new(),
+    };
+    session.exec("cat", &mut echo)?;
+    session.close();
+    Ok(echo.output)
+}
+
+struct Echo {
+    input: Option<Vec<u8>>,
+    output: Vec<u8>,
+}
+
+impl ExecIo for Echo {
+    fn next_input(&mut self, buffer: &mut Vec<u8>) -> Result<Input, Aborted> {
+        let Some(input) = self.input.take() else {
+            return Ok(Input::End);
+        };
+        buffer.extend(input);
+        Ok(Input::Ready)
+    }
+
+    fn output(&mut self, bytes: &[u8]) -> Result<HostsyncFlow, Aborted> {
+        self.output.extend_from_slice(bytes);
+        Ok(HostsyncFlow::Continue)
+    }
+}
+
+/// A server that asks for no credential at all and knows no key. It runs, its port and its key.
+fn unlocked_host() -> (tokio::runtime::Runtime, u16, String) {
+    let key = PrivateKey::from(Ed25519Keypair::from_seed(
+        &embedded::random_bytes().unwrap(),
+    ));
+    let public = key.public_key().to_openssh().unwrap();
+    let config = Arc::new(server::Config {
+        keys: vec![key],
+        auth_rejection_time: Duration::ZERO,
+        ..server::Config::default()
+    });
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let listener = tokio::net::TcpListener::bind((LOOPBACK, 0));
+    let listener = runtime.block_on(listener).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    runtime.spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let config = Arc::clone(&config);
+            tokio::spawn(async move {
+                server::run_stream(config, stream, Unlocked).await?.await?;
+                Ok::<(), russh::Error>(())
+            });
+        }
+    });
+    (runtime, port, public)
+}
+
+/// Lets everybody in and echoes what they say, whatever the command.
+struct Unlocked;
+
+impl Handler for Unlocked {
+    type Error = russh::Error;
+
+    async fn auth_none(&mut self, _user: &str) -> Result<server::Auth, Self::Error> {
+        Ok(server::Auth::Accept)
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        _channel: russh::Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _session: &mut server::Session,
+    ) -> Result<(), Self::Error> {
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn exec_request(
+        &mut self,
+        channel: russh::ChannelId,
+        _command: &[u8],
+        session: &mut server::Session,
+    ) -> Result<(), Self::Error> {
+        session.channel_success(channel)
+    }
+
+    async fn data(
+        &mut self,
+        channel: russh::ChannelId,
+        data: &[u8],
+        session: &mut server::Session,
+    ) -> Result<(), Self::Error> {
+        session.data(channel, data.to_vec())
+    }
+
+    async fn channel_eof(
+        &mut self,
+        channel: russh::ChannelId,
+        session: &mut server::Session,
+    ) -> Result<(), Self::Error> {
+        session.eof(channel)?;
+        session.close(channel)
     }
 }

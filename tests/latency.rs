@@ -1,14 +1,20 @@
-//! The proxy that tests and measurements use for long lines.
+//! The proxy that tests and measurements use for long lines, and how often hostsync waits for one.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use hostsync::config::Host as ConfigHost;
+use hostsync::transport::ssh::{SshConnector, SshOptions};
+use hostsync::transport::{Aborted, Connector as _, ExecIo, Flow, Input, Session};
+
 #[path = "support/latency.rs"]
 mod latency;
+mod support;
 
 use latency::LatencyProxy;
+use support::{Agent, Dropbear, Host, Sshd};
 
 const ONE_WAY: Duration = Duration::from_millis(40);
 
@@ -94,6 +100,165 @@ fn nothing_is_accepted_after_the_drop() {
     let address = proxy.address();
     drop(proxy);
     assert!(TcpStream::connect(address).is_err());
+}
+
+/// One way of a line that is long beside all that servers have to do, even on a busy machine.
+const LONG_WAY: Duration = Duration::from_millis(400);
+
+#[test]
+fn login_with_a_named_key_and_an_answered_command_take_twelve_trips() {
+    let host = Sshd::start("127.0.0.131");
+    let line = Line::to(&host);
+    // There and back: greetings; key exchange; the key, behind the request for the service; its
+    // signature, with the channel behind it; the command; its input, for which the host makes room
+    // only then.
+    assert_trips(12, || line.ask_once(line.options()));
+}
+
+#[test]
+fn login_with_a_key_of_the_agent_takes_no_more() {
+    let host = Sshd::start("127.0.0.132");
+    let agent = Agent::start();
+    agent.add(&host.identity_file());
+    let mut line = Line::to(&host);
+    line.config.auth.identity_file = None;
+    let options = SshOptions {
+        agent_socket: Some(agent.socket()),
+        ..line.options()
+    };
+    assert_trips(12, || line.ask_once(options));
+}
+
+#[test]
+fn input_is_sent_behind_the_command_where_the_host_has_room_for_it() {
+    let host = Dropbear::start("127.0.0.133");
+    let line = Line::to(&host);
+    // The greeting, which comes with all that is needed for the key exchange. There and back: key
+    // exchange; key; signature; channel, which must not come too early; command and input.
+    assert_trips(11, || line.ask_once(line.options()));
+}
+
+#[test]
+fn farewells_are_left_to_the_next_command() {
+    let host = Sshd::start("127.0.0.134");
+    let line = Line::to(&host);
+    let mut session = line.log_in(line.options());
+    let ask = |session: &mut dyn Session| {
+        session
+            .exec(ANSWER, &mut Question::default())
+            .expect("runs");
+    };
+    // The channel is there already.
+    assert_trips(4, || ask(&mut *session));
+    // Until the end of the first has come.
+    std::thread::sleep(LONG_WAY * 3);
+    assert_trips(6, || ask(&mut *session));
+    assert_trips(0, || session.close());
+}
+
+#[test]
+fn input_after_a_pause_takes_one_round_trip() {
+    let host = Sshd::start("127.0.0.135");
+    let line = Line::to(&host);
+    let mut session = line.log_in(line.options());
+    let mut pausing = Question {
+        then: Some(Flow::Pause),
+        ..Question::default()
+    };
+    assert_trips(4, || {
+        session.exec("cat", &mut pausing).expect("pauses");
+    });
+    assert_trips(2, || {
+        session.resume(&mut Question::default()).expect("goes on");
+    });
+}
+
+/// Reads a line and says something, then stays for a while.
+const ANSWER: &str = "read line; echo \"got $line\"; sleep 0.1";
+
+/// Sends a line and is content with whatever comes back.
+#[derive(Default)]
+struct Question {
+    is_sent: bool,
+    answer: Vec<u8>,
+    then: Option<Flow>,
+}
+
+impl ExecIo for Question {
+    fn next_input(&mut self, buffer: &mut Vec<u8>) -> Result<Input, Aborted> {
+        if std::mem::replace(&mut self.is_sent, true) {
+            return Ok(Input::Wait);
+        }
+        buffer.extend_from_slice(b"this\n");
+        Ok(Input::Ready)
+    }
+
+    fn output(&mut self, bytes: &[u8]) -> Result<Flow, Aborted> {
+        self.answer.extend_from_slice(bytes);
+        Ok(self.then.unwrap_or(Flow::Leave))
+    }
+}
+
+/// A long line to a server.
+struct Line<'a> {
+    host: &'a Host,
+    config: ConfigHost,
+    // Carries until it is dropped.
+    _proxy: LatencyProxy,
+}
+
+impl<'a> Line<'a> {
+    fn to(host: &'a Host) -> Self {
+        let target = format!("{}:{}", host.address, host.port);
+        let target = target.parse().expect("an address");
+        let proxy = LatencyProxy::start(any_port(), target, LONG_WAY).expect("a free port");
+        let config = ConfigHost {
+            address: proxy.address().ip().to_string(),
+            port: proxy.address().port(),
+            ..host.to_config()
+        };
+        Self {
+            host,
+            config,
+            _proxy: proxy,
+        }
+    }
+
+    /// Options under which the far end of the line is known.
+    fn options(&self) -> SshOptions {
+        let ConfigHost { address, port, .. } = &self.config;
+        let path = self.host.private_dir().join("known_hosts");
+        let line = format!("[{address}]:{port} {}\n", self.host.host_key());
+        std::fs::write(&path, line).expect("our folder");
+        SshOptions::new(path)
+    }
+
+    fn log_in(&self, options: SshOptions) -> Box<dyn Session> {
+        SshConnector::new(options)
+            .connect(&self.config)
+            .unwrap_or_else(|error| panic!("{error}\n{}", self.host.log()))
+    }
+
+    /// Logs in, runs one command and is gone.
+    fn ask_once(&self, options: SshOptions) {
+        let mut session = self.log_in(options);
+        let mut question = Question::default();
+        session.exec(ANSWER, &mut question).expect("runs");
+        assert_eq!(question.answer, b"got this\n");
+        session.close();
+    }
+}
+
+/// Fails when something takes as long as one round trip more, or less time than so many one-way
+/// trips take.
+fn assert_trips(count: u32, work: impl FnOnce()) {
+    let started = Instant::now();
+    work();
+    let took = started.elapsed();
+    assert!(
+        (LONG_WAY * count..LONG_WAY * (count + 2)).contains(&took),
+        "{took:?} are not {count} times {LONG_WAY:?}"
+    );
 }
 
 fn proxy_to(target: SocketAddr) -> LatencyProxy {

@@ -33,7 +33,7 @@ use hostsync::scan::remote::{HostScan, Listing, Question, ScanError, scan};
 use hostsync::transport::Session as _;
 use sha2::{Digest as _, Sha256};
 
-use shell::{Everything, LocalHost, Shell, find, own, required};
+use shell::{Everything, LocalHost, Shell, Traffic, find, own, required};
 use site::Site;
 
 /// Runs a test under every shell, and says which one it was when it fails.
@@ -200,8 +200,8 @@ fn destination_that_does_not_exist_lies_where_its_nearest_folder_is() {
             fs::metadata(host.home()).unwrap().dev()
         );
         assert!(scan.facts.has_scp && scan.facts.has_tar);
+        assert_eq!(scan.facts.has_agent, shell == Shell::Perl);
         if shell == Shell::Busybox {
-            assert!(!scan.facts.has_perl);
             assert_eq!(scan.facts.hash_tool, "sha256sum");
         }
     });
@@ -267,28 +267,20 @@ fn mirrored_folder_that_may_not_be_listed_is_no_empty_folder() {
 }
 
 /// Makes the listing that a commit would keep; its digest and its name.
-fn keep_listing(host: &LocalHost, shell: Shell, names: &[&str]) -> (String, &'static str) {
+fn keep_listing(host: &LocalHost, shell: Shell, names: [&str; 4]) -> (String, &'static str) {
     host.mkdir(".hostsync");
     if shell == Shell::Perl {
-        let mut listing = format!("1 sha256 openssl\n{} ", names.len());
-        let paths: String = names.iter().map(|name| format!("./d/{name}\0")).collect();
-        listing += &format!("{}\n{paths}", paths.len());
-        let mut listing = listing.into_bytes();
-        for name in names {
-            let meta = fs::metadata(host.home().join("d").join(name)).unwrap();
-            let time = |seconds: i64, nanoseconds: i64| seconds as f64 + nanoseconds as f64 * 1e-9;
-            let tuple = [
-                f64::from(meta.mode()),
-                meta.size() as f64,
-                time(meta.mtime(), meta.mtime_nsec()),
-                time(meta.ctime(), meta.ctime_nsec()),
-                meta.ino() as f64,
-                f64::from(meta.uid()),
-                f64::from(meta.gid()),
-                meta.dev() as f64,
-            ];
-            listing.extend(tuple.iter().flat_map(|number| number.to_ne_bytes()));
-        }
+        let program = r#"my @paths = map { "./d/$_\0" } @ARGV;
+            my $all = join q(), @paths;
+            print "1 sha256 openssl\n", scalar @paths, " ", length $all, "\n$all";
+            chop @paths;
+            print pack 'd8', (Time::HiRes::lstat($_))[2, 7, 9, 10, 1, 4, 5, 0] for @paths;"#;
+        let output = Command::new("perl")
+            .args(["-MTime::HiRes", "-e", program])
+            .args(names)
+            .current_dir(host.home())
+            .output();
+        let listing = output.unwrap().stdout;
         fs::write(host.home().join(".hostsync/listing.agent"), &listing).unwrap();
         let digest = hostsync::model::Sha256::from_bytes(Sha256::digest(&listing).into());
         return (format!("sha256:{digest}"), "listing.agent");
@@ -314,7 +306,7 @@ fn listing_says_what_has_moved_and_only_that() {
         for name in ["a", "b", "c d", "e"] {
             host.write(&format!("d/{name}"), "old");
         }
-        let (digest, name) = keep_listing(&host, shell, &["a", "b", "c d", "e"]);
+        let (digest, name) = keep_listing(&host, shell, ["a", "b", "c d", "e"]);
 
         let same = look(&host, &[], &[], Some(&digest)).unwrap();
         assert_eq!(
@@ -1094,4 +1086,83 @@ fn actions_of_a_first_plan_are_creates() {
             .iter()
             .all(|change| change.action == Action::Create)
     );
+}
+
+// --- round trips -------------------------------------------------------------------------------------
+
+/// What a first apply of so many files takes, and one of half of them changed, and one of no change.
+fn traffic_of(shell: Shell, files: usize) -> [Traffic; 3] {
+    let site = Site::with_host(LocalHost::new(shell), "~/d");
+    let names: Vec<String> = (0..files).map(|n| format!("d{}/f{n}", n % 3)).collect();
+    for folder in ["d0", "d1", "d2"] {
+        fs::create_dir(site.source(folder)).unwrap();
+    }
+    for name in &names {
+        fs::write(site.source(name), "1st.").unwrap();
+    }
+    let first = site.apply();
+    assert_eq!((first.result, first.changed), (HostResult::Done, files + 4));
+    let first = site.host().take_traffic();
+    for name in &names[..files / 2] {
+        fs::write(site.source(name), "2nd.").unwrap();
+    }
+    let second = site.apply();
+    assert_eq!(
+        (second.result, second.changed),
+        (HostResult::Done, files / 2)
+    );
+    let second = site.host().take_traffic();
+    assert_eq!(site.apply().result, HostResult::Unchanged);
+    [first, second, site.host().take_traffic()]
+}
+
+#[test]
+fn round_trips_do_not_depend_on_the_number_of_files() {
+    under_every_shell(|shell| {
+        let few = traffic_of(shell, 4);
+        assert_eq!(few, traffic_of(shell, 120));
+        for traffic in few {
+            assert_eq!(traffic.turns, 0, "{traffic:?}");
+        }
+        println!("{shell:?}: {few:?}");
+    });
+}
+
+#[test]
+fn what_has_arrived_is_hashed_once_by_few_processes() {
+    let site = Site::with_host(LocalHost::new(Shell::Perl), "~/d");
+    site.host().replace_program(
+        "openssl",
+        r#"echo "$#" >>"$HOME/hashed"; exec /usr/bin/openssl "$@""#,
+    );
+    let files = 600;
+    for number in 0..files {
+        fs::write(site.source(&format!("f{number}")), vec![7; 50_000]).unwrap();
+    }
+    let report = site.apply();
+    assert_eq!(report.result, HostResult::Done);
+    let hashed = fs::read_to_string(site.host().home().join("hashed")).unwrap();
+    // Three arguments are no files.
+    let hashed: Vec<usize> = hashed.lines().map(|n| n.parse().unwrap()).collect();
+    let of_files: usize = hashed.iter().map(|arguments| arguments - 3).sum();
+    assert_eq!(of_files, files, "{hashed:?}");
+    assert!((3..12).contains(&hashed.len()), "{hashed:?}");
+}
+
+#[test]
+fn digest_of_what_has_arrived_is_compared_too() {
+    let site = Site::with_host(LocalHost::new(Shell::Perl), "~/d");
+    // Wrong for one file, whoever asks.
+    site.host().replace_program(
+        "openssl",
+        r#"/usr/bin/openssl "$@" | sed '/f17$/s/^..../0000/'"#,
+    );
+    for number in 0..400 {
+        fs::write(site.source(&format!("f{number}")), vec![7; 50_000]).unwrap();
+    }
+    let HostResult::Failed(error) = site.apply().result else {
+        panic!("it was taken");
+    };
+    assert!(error.contains("f17"), "{error}");
+    assert!(!site.host().home().join("d").exists());
 }

@@ -51,6 +51,26 @@ mod tests {
     }
 
     #[test]
+    fn slow_item_holds_no_place_but_its_own() {
+        let items: Vec<usize> = (0..6).collect();
+        let others = std::sync::Mutex::new(0);
+        let all_others = std::sync::Condvar::new();
+        let was_first = map_parallel(&items, 2, |item| {
+            let mut done = others.lock().expect("nobody panics");
+            if *item > 0 {
+                *done += 1;
+                all_others.notify_all();
+                return false;
+            }
+            // Ends once all others are done, or when it has waited for too long.
+            let limit = std::time::Duration::from_secs(10);
+            let waited = all_others.wait_timeout_while(done, limit, |done| *done < 5);
+            waited.expect("nobody panics").1.timed_out()
+        });
+        assert_eq!(was_first, [false; 6]);
+    }
+
+    #[test]
     fn no_items_and_no_threads_are_fine() {
         assert_eq!(
             map_parallel(&[] as &[u8], 0, |item| *item),

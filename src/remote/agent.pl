@@ -1,6 +1,7 @@
 # The agent: what a host with perl does for one session, task after task. This file has what all tasks
-# need and the loop that takes them; scan.pl, blocks.pl, upload.pl and commit.pl have the tasks. The scripts of
-# the same names are for hosts without perl. Both answer the same.
+# need and the loop that takes them. The tasks are in scan.pl, which comes with it, and in blocks.pl,
+# upload.pl and commit.pl, which follow when they are needed. The scripts of the same names are for hosts
+# without perl. Both answer the same.
 #
 # Only perl 5.10 and what every installation of it has is used. A task is a line with its name and how
 # many bytes to skip behind it, a line for each variable, and an empty line. Answers are sections on
@@ -201,6 +202,19 @@ sub sums_of {
     return $sums;
 }
 
+# Names and digests from what the tool says.
+sub read_sums {
+    my ($text) = @_;
+    my %sums;
+    for my $line (split /\n/, $text) {
+        my $is_escaped = $line =~ s/^\\//;
+        my ($sum, $name) = $line =~ /^([0-9a-f]{64})(?:  | \*)(.*)$/ or next;
+        $name =~ s/\\\\/\\/g if $is_escaped;
+        $sums{$name} = $sum;
+    }
+    return %sums;
+}
+
 # Digest of some bytes, with the name of its algorithm. undef where it cannot be computed.
 sub digest_of {
     my ($bytes) = @_;
@@ -388,9 +402,10 @@ sub lock_of { return folder_of(folder_of($_[0])) . '/lock-' . boot() }
 # --- the loop ------------------------------------------------------------------------------------
 
 sub serve {
-    my %tasks = (scan => \&scan, blocks => \&blocks, upload => \&upload, commit => \&commit);
     # A child that is killed by a signal of ours must not take us along; one that we write to may be gone.
     $SIG{PIPE} = 'IGNORE';
+    # A large pipe, where Linux lets us, spares both ends most of their turns.
+    fcntl STDIN, 1031, 1048576 if $^O eq 'linux';
     binmode STDIN;
     binmode STDOUT;
     while (1) {
@@ -403,7 +418,10 @@ sub serve {
             $in{$name} = $value;
         }
         take($skipped);
-        my $work = $tasks{$task} or quit();
+        # What most sessions never need comes along with the first task that needs it.
+        my $code = delete $in{code};
+        if (!main->can($task)) { eval "$code; 1" or fail($@) }
+        my $work = main->can($task);
         chdir or fail('the login folder does not exist');
         my $result = eval { $work->() };
         if (!defined $result) {

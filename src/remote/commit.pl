@@ -127,6 +127,7 @@ sub place_large {
 sub differences {
     my ($bases, $staged, $sums) = @_;
     my (@wrong, %names);
+    my %got = early_sums();
     my @sums = split /\n/, $sums;
     for my $line (split /\n/, $staged) {
         my ($base, $name) = split / /, $line, 2;
@@ -144,13 +145,7 @@ sub differences {
             my $entries = names_in($folder || q(.));
             push @wrong, $folder || q(.) if $entries != $counts->{$folder};
         }
-        my %got;
-        for my $line (split /\n/, sums_of(\@names)) {
-            my $is_escaped = $line =~ s/^\\//;
-            my ($sum, $name) = $line =~ /^([0-9a-f]{64})(?:  | \*)(.*)$/ or next;
-            $name =~ s/\\\\/\\/g if $is_escaped;
-            $got{$name} = $sum;
-        }
+        %got = (%got, read_sums(sums_of([grep { !$got{$_} } @names])));
         chdir;
         for my $name (@names) {
             push @wrong, $name if !$received->{$name} || ($got{$name} || q()) ne $wanted->{$name};
@@ -172,15 +167,16 @@ sub sync_all {
 # Waits until whatever changes from now on gets a later time than all that has changed by now. Clocks of
 # file systems tick a few milliseconds apart, some by the second.
 sub tick {
-    my ($after) = @_;
     open my $file, q(>), $clock or die "cannot write $clock: $!\n";
-    my $time = (Time::HiRes::lstat($clock))[10];
-    $after = $time unless defined $after;
-    while ($time <= $after) {
+    my $now = sub {
+        utime undef, undef, $file or die "cannot set the time of $clock: $!\n";
+        return (Time::HiRes::lstat($clock))[10];
+    };
+    my ($before, $time) = $now->();
+    do {
         Time::HiRes::sleep(0.001);
-        utime undef, undef, $file;
-        $time = (Time::HiRes::lstat($clock))[10];
-    }
+        $time = $now->();
+    } until $time > $before;
     return $time;
 }
 

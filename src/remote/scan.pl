@@ -105,7 +105,7 @@ sub scan {
 
     mark('facts');
     say_text(
-        "algorithm=$kind\ntool=$command\nuid=$>\ngid=", $) + 0, "\nperl=yes\n",
+        "algorithm=$kind\ntool=$command\nuid=$>\ngid=", $) + 0, "\n",
         'scp=', find_command('scp') && !-e '/etc/ssh/disable_scp' ? 'yes' : q(), "\n",
         'tar=', find_command('tar') ? 'yes' : q(), "\nagent=yes\n"
     );

@@ -41,17 +41,12 @@ hs_parent() {
 }
 
 hs_links() {
-  if [ -n "$hs_perl" ]; then
-    # shellcheck disable=SC2016 # Perl's variables.
-    perl -ne 'chomp; my $t = readlink; print "$_\0$t\0" if defined $t'
-  else
-    while IFS= read -r hs_link; do
-      hs_target=$(readlink "$hs_link" && echo x) || continue
-      # readlink ends its answer with a newline, and a target may end with one, too.
-      hs_target=${hs_target%x}
-      printf '%s\0%s\0' "$hs_link" "${hs_target%?}"
-    done
-  fi
+  while IFS= read -r hs_link; do
+    hs_target=$(readlink "$hs_link" && echo x) || continue
+    # readlink ends its answer with a newline, and a target may end with one, too.
+    hs_target=${hs_target%x}
+    printf '%s\0%s\0' "$hs_link" "${hs_target%?}"
+  done
 }
 
 # The sum of numbers, one a line.
@@ -76,16 +71,14 @@ printf 'x\0' | xargs -0 -r true >/dev/null 2>&1 || hs_fail 'this host has no xar
   hs_fail 'the tools of this host (tr, xargs, stat, sed, cut) do not work together'
 hs_find_hash
 [ -n "$hs_hash" ] || hs_fail 'this host has no tool for sha256 or blake3 (sha256sum, openssl, shasum, b3sum)'
-hs_perl=
-if perl -e 1 >/dev/null 2>&1; then hs_perl=yes; fi
 hs_scp=
 if command -v scp >/dev/null 2>&1 && [ ! -e /etc/ssh/disable_scp ]; then hs_scp=yes; fi
 hs_tar=
 if command -v tar >/dev/null 2>&1; then hs_tar=yes; fi
 
 hs_mark facts
-printf 'algorithm=%s\ntool=%s\nuid=%s\ngid=%s\nperl=%s\nscp=%s\ntar=%s\n' \
-  "$hs_algorithm" "${hs_hash%% *}" "$(id -u)" "$(id -g)" "$hs_perl" "$hs_scp" "$hs_tar"
+printf 'algorithm=%s\ntool=%s\nuid=%s\ngid=%s\nscp=%s\ntar=%s\n' \
+  "$hs_algorithm" "${hs_hash%% *}" "$(id -u)" "$(id -g)" "$hs_scp" "$hs_tar"
 
 hs_mark places
 hs_any_root=

@@ -13,10 +13,11 @@ const BLOCKS: &str = include_str!("blocks.sh");
 const UPLOAD: &str = include_str!("upload.sh");
 const COMMIT: &str = include_str!("commit.sh");
 
-/// The agent: all that it can do.
-const AGENT: [&str; 5] = [
-    include_str!("agent.pl"),
-    include_str!("scan.pl"),
+/// The agent, with what every session needs.
+const AGENT: &[&str] = &[include_str!("agent.pl"), include_str!("scan.pl")];
+
+/// What it needs for an apply. To compile this takes a host longer than to look at a thousand files.
+const AGENT_FOR_APPLY: &[&str] = &[
     include_str!("blocks.pl"),
     include_str!("upload.pl"),
     include_str!("commit.pl"),
@@ -141,7 +142,11 @@ impl Script {
     /// each variable, and an empty one. Bytes that are not plain are `%` and two digits.
     fn request_before(&self, skipped: usize) -> String {
         let mut request = format!("{} {skipped}\n", self.program.name());
-        for (name, value) in &self.variables {
+        let code = (self.program != Program::Scan).then(|| {
+            let code = without_comments(AGENT_FOR_APPLY);
+            ("hs_code".to_owned(), code.into_bytes())
+        });
+        for (name, value) in self.variables.iter().chain(&code) {
             let _ = write!(request, "{name}=");
             for &byte in value {
                 if matches!(byte, b' '..=b'~') && byte != b'%' {
@@ -166,14 +171,17 @@ impl Script {
     }
 }
 
-/// The agent without what only its readers need.
 fn agent_text() -> &'static str {
     static TEXT: OnceLock<String> = OnceLock::new();
-    TEXT.get_or_init(|| {
-        let lines = AGENT.iter().flat_map(|part| part.lines()).map(str::trim);
-        let code = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-        code.chain(["serve();\n"]).collect::<Vec<_>>().join("\n")
-    })
+    TEXT.get_or_init(|| without_comments(AGENT) + "serve();\n")
+}
+
+/// A program of perl without what only its readers need.
+fn without_comments(parts: &[&str]) -> String {
+    let lines = parts.iter().flat_map(|part| part.lines()).map(str::trim);
+    lines
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .fold(String::new(), |text, line| text + line + "\n")
 }
 
 /// Bytes as a word of the shell, in ASCII.
@@ -205,7 +213,8 @@ mod tests {
     #[test]
     fn agent_compiles() {
         let output = std::process::Command::new("perl")
-            .args(["-MTime::HiRes", "-MFcntl", "-MErrno", "-ce", agent_text()])
+            .args(["-MTime::HiRes", "-MFcntl", "-MErrno", "-ce"])
+            .arg(agent_text().to_owned() + &without_comments(AGENT_FOR_APPLY))
             .output()
             .expect("there is perl");
         let said = String::from_utf8_lossy(&output.stderr);

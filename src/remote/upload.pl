@@ -2,7 +2,15 @@
 # many records at a time, where `scp -t` reads the header of every file byte by byte and writes every
 # answer alone. Extents of large files it writes straight into their partials.
 #
+# What has arrived is hashed while more arrives: by one process at a time, some megabytes each.
+#
 # Its variables are those of upload.sh. What follows on standard input is the stream; a last `E` ends it.
+
+# What is hashed at once while more arrives.
+our $EARLY_BYTES = 8 * 1024 * 1024;
+# Files that wait for that, and their size together; the process that hashes, and the files it has written
+# its answers to.
+our (@waiting, $waiting_bytes, $hasher, @early);
 
 sub upload {
     umask 077;
@@ -40,6 +48,8 @@ sub receive {
     my $path = q();
     my ($names, $counts) = ({}, {});
     my $is_large = $in{into} eq 'large';
+    @waiting = ();
+    $waiting_bytes = 0;
     $received{$in{base}} = [$names, $counts] unless $is_large;
     # The names say exactly which permission bits they want.
     umask 0;
@@ -52,7 +62,8 @@ sub receive {
             @times = ($2, $1);
         }
         elsif ($header =~ m{^C([0-7]+) (\d+) ([^/]+)$}) {
-            my ($mode, $left, $name) = (oct $1, $2, $3);
+            my ($mode, $bytes, $name) = (oct $1, $2, $3);
+            my $left = $bytes;
             chomp $name;
             $output .= "\0";
             my $file;
@@ -78,6 +89,7 @@ sub receive {
             # Writing has taken these bits away.
             chmod $mode, $file if $mode & 07000;
             close $file or die "$path$name: $!\n";
+            hash_early($folder, "$path$name", $bytes) unless $is_large;
             $names->{"$path$name"} = 1;
             $counts->{$path}++;
             @times = ();
@@ -116,4 +128,41 @@ sub receive {
 sub need_more {
     flush() if length $output;
     more() or die "lost connection\n";
+}
+
+# Has a file that is complete hashed with others, when there is enough to do and nobody does it yet.
+sub hash_early {
+    my ($folder, $name, $bytes) = @_;
+    push @waiting, $name;
+    # A name takes room among the arguments, too.
+    $waiting_bytes += $bytes + 64 * length $name;
+    return if $waiting_bytes < $EARLY_BYTES;
+    # 1 is to return at once.
+    return if defined $hasher && waitpid($hasher, 1) == 0;
+    return unless find_hash();
+    my $sums = "$folder/../sums-" . @early;
+    $hasher = fork;
+    if (defined $hasher && !$hasher) {
+        @at_end = ();
+        if (chdir && open(STDOUT, q(>), $sums) && chdir $folder) {
+            open STDIN,  q(<), '/dev/null';
+            open STDERR, q(>), '/dev/null';
+            no warnings;
+            exec @hash_command, splice @waiting, 0, 1000;
+        }
+        kill 9, $$;
+    }
+    push @early, $sums;
+    splice @waiting, 0, 1000;
+    $waiting_bytes = 0;
+}
+
+# The digests that were computed while the upload went on, by name.
+sub early_sums {
+    waitpid $hasher, 0 if defined $hasher;
+    $hasher = undef;
+    my %sums = map { read_sums(read_file($_) || q()) } @early;
+    unlink @early;
+    @early = ();
+    return %sums;
 }

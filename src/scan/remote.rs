@@ -103,8 +103,6 @@ pub struct HostFacts {
     pub uid: u32,
     /// Numeric group id of the login.
     pub gid: u32,
-    /// Whether it has perl.
-    pub has_perl: bool,
     /// Whether it has `scp`, and lets it be used.
     pub has_scp: bool,
     /// Whether it has `tar`.
@@ -453,7 +451,6 @@ fn read_facts(section: &Section<'_>) -> Option<HostFacts> {
         hash_tool: (*facts.get("tool")?).to_owned(),
         uid: facts.get("uid")?.parse().ok()?,
         gid: facts.get("gid")?.parse().ok()?,
-        has_perl: *facts.get("perl")? == "yes",
         has_scp: *facts.get("scp")? == "yes",
         has_tar: *facts.get("tar")? == "yes",
         has_agent: facts.contains_key("agent"),

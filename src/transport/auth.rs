@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use ssh2::{ErrorCode, KeyboardInteractivePrompt, Prompt};
 
 use super::TransportError;
-use super::connection::{Deadline, Stop, Wire, is_disconnect, plain_reason, reason_of};
+use super::connection::{Deadline, Stop, Wire, is_disconnect, is_goodbye, plain_reason, reason_of};
 use super::ssh::SshOptions;
 use crate::config::{Host, Passkey};
 
@@ -43,27 +43,28 @@ pub(super) fn login(
         wire,
         user: &host.user,
         deadline,
-        offered: Vec::new(),
+        offered: None,
+        was_refused: false,
         tried: Vec::new(),
     };
     let identity = host.auth.identity_file.as_ref();
     let passkey = host.auth.passkey.as_ref();
     // Read before anything is asked of the host: a file that cannot be used is our own fault.
     let key = identity.map(|path| read_key(path.as_path())).transpose()?;
-    if login.ask_methods()? {
-        return Ok(());
-    }
     if let Some((path, key)) = identity.zip(key)
         && login.by_named_key(path.as_path(), &key, options)?
     {
         return Ok(());
     }
     if let Some(passkey) = passkey
-        && login.by_passkey(passkey, options)?
+        && (login.ask_methods()? || login.by_passkey(passkey, options)?)
     {
         return Ok(());
     }
     if identity.is_none() && passkey.is_none() && login.by_whatever_there_is(options)? {
+        return Ok(());
+    }
+    if login.ask_what_is_left()? {
         return Ok(());
     }
     Err(login.refused(host))
@@ -74,30 +75,53 @@ struct Login<'a> {
     wire: &'a Wire,
     user: &'a str,
     deadline: &'a Deadline,
-    /// The methods that the host offers.
-    offered: Vec<String>,
+    /// The methods that the host offers, once it was asked.
+    offered: Option<Vec<String>>,
+    /// Whether the host has said no to anything, so that it is there and speaks.
+    was_refused: bool,
     /// What was tried, for people.
     tried: Vec<String>,
 }
 
 impl Login<'_> {
-    /// Asks what the host offers; true when it lets everybody in.
+    /// Asks what the host offers; true when it lets everybody in. Keys are tried without asking,
+    /// since that takes a round trip.
     fn ask_methods(&mut self) -> Result<bool, TransportError> {
+        self.fetch_methods().map_err(|stop| self.stopped(stop))
+    }
+
+    /// As [`ask_methods`](Self::ask_methods), unless it was asked before. A host that has had
+    /// enough of us says goodbye, which is a refusal, too.
+    fn ask_what_is_left(&mut self) -> Result<bool, TransportError> {
+        if self.offered.is_some() {
+            return Ok(false);
+        }
+        self.fetch_methods().or_else(|stop| match stop {
+            Stop::Failed(error)
+                if !self.tried.is_empty() && (self.was_refused || is_goodbye(&error)) =>
+            {
+                Ok(false)
+            }
+            stop => Err(self.stopped(stop)),
+        })
+    }
+
+    fn fetch_methods(&mut self) -> Result<bool, Stop> {
         let session = &self.wire.session;
-        let methods = self
-            .wire
-            .drive(self.deadline, || match session.auth_methods(self.user) {
+        let methods = self.wire.log_in(self.deadline, false, || {
+            match session.auth_methods(self.user) {
                 Ok(methods) => Ok(methods.to_owned()),
                 Err(_) if session.authenticated() => Ok(String::new()),
                 Err(error) => Err(error),
-            })
-            .map_err(|stop| self.stopped(stop))?;
-        self.offered = methods.split(',').map(str::to_owned).collect();
+            }
+        })?;
+        self.offered = Some(methods.split(',').map(str::to_owned).collect());
         Ok(session.authenticated())
     }
 
     fn is_offered(&self, method: &str) -> bool {
-        self.offered.iter().any(|offered| offered == method)
+        let mut offered = self.offered.iter().flatten();
+        offered.any(|offered| offered == method)
     }
 
     /// The identity file that the configuration names. One that is encrypted is looked for in the
@@ -116,6 +140,9 @@ impl Login<'_> {
                 {
                     return Ok(true);
                 }
+                if self.ask_methods()? {
+                    return Ok(true);
+                }
                 Err(TransportError::Credential {
                     what: format!("key file {} is protected by a passphrase", path.display()),
                     cure: format!(
@@ -129,12 +156,11 @@ impl Login<'_> {
     }
 
     fn by_key(&mut self, path: &Path, text: &SecretString) -> Result<bool, TransportError> {
-        if !self.is_offered("publickey") {
-            return Ok(false);
-        }
         self.tried.push(format!("key {}", path.display()));
         let session = &self.wire.session;
-        let outcome = self.wire.drive(self.deadline, || {
+        let public = openssh_container(text.expose_secret()).map(|container| container.public);
+        let may_be_rsa = public.is_none_or(|public| is_rsa(&public));
+        let outcome = self.wire.log_in_by_key(self.deadline, may_be_rsa, || {
             session.userauth_pubkey_memory(self.user, None, text.expose_secret(), None)
         });
         match outcome {
@@ -161,7 +187,7 @@ impl Login<'_> {
         let session = &self.wire.session;
         if by_password {
             self.tried.push("password".to_owned());
-            let outcome = self.wire.drive(self.deadline, || {
+            let outcome = self.wire.log_in(self.deadline, false, || {
                 session.userauth_password(self.user, password.expose_secret())
             });
             return self.judge(outcome);
@@ -171,7 +197,7 @@ impl Login<'_> {
         let mut answers = OneAnswer {
             password: Some(password),
         };
-        let outcome = self.wire.drive(self.deadline, || {
+        let outcome = self.wire.log_in(self.deadline, false, || {
             session.userauth_keyboard_interactive(self.user, &mut answers)
         });
         self.judge(outcome)
@@ -196,9 +222,6 @@ impl Login<'_> {
 
     /// The agent's keys, then the usual files.
     fn by_whatever_there_is(&mut self, options: &SshOptions) -> Result<bool, TransportError> {
-        if !self.is_offered("publickey") {
-            return Ok(false);
-        }
         if let Some(socket) = &options.agent_socket {
             match self.by_agent(socket, None)? {
                 AgentAnswer::LoggedIn => return Ok(true),
@@ -258,10 +281,14 @@ impl Login<'_> {
     }
 
     /// Whether an attempt let us in; an error when the connection did not survive it.
-    fn judge(&self, outcome: Result<(), Stop>) -> Result<bool, TransportError> {
+    fn judge(&mut self, outcome: Result<(), Stop>) -> Result<bool, TransportError> {
         match outcome {
             Ok(()) => Ok(self.wire.session.authenticated()),
-            Err(Stop::Failed(error)) if !is_disconnect(&error) => Ok(false),
+            Err(Stop::Failed(error)) if !is_disconnect(&error) => {
+                self.was_refused |=
+                    error.code() == ErrorCode::Session(raw::LIBSSH2_ERROR_AUTHENTICATION_FAILED);
+                Ok(false)
+            }
             Err(stop) => Err(self.stopped(stop)),
         }
     }
@@ -277,12 +304,15 @@ impl Login<'_> {
     }
 
     fn refused(self, host: &Host) -> TransportError {
-        let offered = self.offered.join(", ");
+        let offers = match &self.offered {
+            Some(offered) => format!("the host offers {}; ", offered.join(", ")),
+            None => String::new(),
+        };
         let (tried, cure) = if self.tried.is_empty() {
             (
                 "nothing to try".to_owned(),
                 format!(
-                    "the host offers {offered}; give {} an `identity_file` or a `passkey`, or add \
+                    "{offers}give {} an `identity_file` or a `passkey`, or add \
                      a key to the SSH agent",
                     host.id
                 ),
@@ -291,7 +321,7 @@ impl Login<'_> {
             (
                 format!("tried {}", self.tried.join("; ")),
                 format!(
-                    "the host offers {offered}; check `user`, `identity_file` and `passkey` of {}, \
+                    "{offers}check `user`, `identity_file` and `passkey` of {}, \
                      and `authorized_keys` there",
                     host.id
                 ),
@@ -364,7 +394,8 @@ fn ask_agent(
         .take(AGENT_KEYS_OFFERED)
     {
         offered += 1;
-        match wire.drive(deadline, || agent.userauth(user, identity)) {
+        let attempt = || agent.userauth(user, identity);
+        match wire.log_in_by_key(deadline, is_rsa(identity.blob()), attempt) {
             Ok(()) if wire.session.authenticated() => return Ok(AgentAnswer::LoggedIn),
             Err(Stop::Failed(error)) if is_disconnect(&error) => return Err(Stop::Failed(error)),
             Err(Stop::Deadline) => return Err(Stop::Deadline),
@@ -484,6 +515,11 @@ fn public_half_of(path: &Path) -> Option<Vec<u8>> {
     name.push(".pub");
     let text = read_small_file(&PathBuf::from(name)).ok()?;
     STANDARD.decode(text.split_whitespace().nth(1)?).ok()
+}
+
+/// Whether a public key is for RSA. How such a key may sign depends on what the host says of itself.
+fn is_rsa(public: &[u8]) -> bool {
+    take_string(&mut &*public).is_some_and(|kind| kind.starts_with(b"ssh-rsa"))
 }
 
 /// The readable part of a key in OpenSSH's own format.

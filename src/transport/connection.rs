@@ -2,19 +2,32 @@
 
 use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, ToSocketAddrs as _};
-use std::sync::{Arc, mpsc};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use libssh2_sys as raw;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use ssh2::{BlockDirections, ErrorCode, MethodType};
+use ssh2::{BlockDirections, Channel, ErrorCode, MethodType};
 
 use super::TransportError;
 
 /// Longest sleep in one go. libssh2 can lose track of what it waits for (a full window hides a
 /// half-sent packet); looking again now and then costs nothing and makes that harmless.
 const LONGEST_NAP: Duration = Duration::from_millis(250);
+
+/// What libssh2 says while it waits for the login service: keys are exchanged, and the service was
+/// asked for. Such texts are the only sign of how far a call has come. Where another version says
+/// something else, nothing is sent ahead, which costs round trips and no more.
+const AWAITS_SERVICE: &str = "Failed to get response to ssh-userauth request";
+
+/// What it says once the signature was sent, until the host has judged it.
+const AWAITS_VERDICT: &str = "Would block waiting for publickey USERAUTH response";
+
+/// What it says while the request to run a command has to wait for new keys to be exchanged, or is
+/// half sent, which also shows in what it waits for. Here it is the other text that lets us go on.
+const REQUEST_HELD_BACK: &str = "Would block sending channel request";
 
 /// The moment at which waiting ends, and the setting that says so.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +106,26 @@ pub(super) struct Wire {
     socket: Arc<TcpStream>,
     /// The session; in non-blocking mode.
     pub(super) session: ssh2::Session,
+    /// Whether the request for the login service is out and nothing has followed it yet.
+    awaits_service: Arc<AtomicBool>,
+    ahead: Arc<Mutex<Ahead>>,
+}
+
+/// A channel that is opened before the host has said that we are in.
+#[derive(Default)]
+struct Ahead {
+    is_allowed: bool,
+    stage: AheadStage,
+}
+
+#[derive(Default)]
+enum AheadStage {
+    #[default]
+    NotAsked,
+    Asked,
+    Opened(Channel),
+    /// It was asked for with a key that did not let us in, so no answer will ever come.
+    Lost,
 }
 
 impl Wire {
@@ -114,6 +147,108 @@ impl Wire {
             }
             self.wait(self.interest(), remaining);
         }
+    }
+
+    /// Repeats a request for login for as long as it would block.
+    ///
+    /// The first one is sent right behind the request for the login service, whose grant is then
+    /// never looked at: a host that does not grant it hangs up. `needs_extensions` makes it wait,
+    /// since what the host says about signatures comes between the two.
+    pub(super) fn log_in<T>(
+        &self,
+        deadline: &Deadline,
+        needs_extensions: bool,
+        call: impl FnMut() -> Result<T, ssh2::Error>,
+    ) -> Result<T, Stop> {
+        if self.awaits_service.swap(false, Ordering::Relaxed) && needs_extensions {
+            let mut session = self.session.clone();
+            self.drive(deadline, || session.handshake())?;
+        }
+        self.drive(deadline, call)
+    }
+
+    /// As [`log_in`](Self::log_in), for a key: a channel may be opened ahead.
+    pub(super) fn log_in_by_key(
+        &self,
+        deadline: &Deadline,
+        needs_extensions: bool,
+        mut call: impl FnMut() -> Result<(), ssh2::Error>,
+    ) -> Result<(), Stop> {
+        let outcome = self.log_in(deadline, needs_extensions, || {
+            let outcome = call();
+            if matches!(&outcome, Err(error) if error.message() == AWAITS_VERDICT) {
+                self.open_ahead();
+            }
+            outcome
+        });
+        let mut ahead = self.ahead();
+        if !matches!(ahead.stage, AheadStage::NotAsked) && !self.session.authenticated() {
+            ahead.stage = AheadStage::Lost;
+        }
+        outcome
+    }
+
+    /// Lets a channel be opened right behind a signature.
+    ///
+    /// OpenSSH's server takes what comes next from the queue when the login was successful, and
+    /// otherwise says that it does not understand. Others must hang up then, as the protocol says.
+    /// With compression, which begins at the login, it would have to be compressed already.
+    pub(super) fn allow_opening_ahead(&self) {
+        let banner = self.session.banner().unwrap_or_default();
+        self.ahead().is_allowed = takes_requests_ahead(banner);
+    }
+
+    fn open_ahead(&self) {
+        let mut ahead = self.ahead();
+        if ahead.is_allowed && matches!(ahead.stage, AheadStage::NotAsked) {
+            ahead.stage = match self.session.channel_session() {
+                Ok(channel) => AheadStage::Opened(channel),
+                Err(error) if would_block(&error) => AheadStage::Asked,
+                // It is asked for again when it is needed, and the reason is told then.
+                Err(_) => AheadStage::NotAsked,
+            };
+        }
+    }
+
+    /// Whether no channel can be opened any more, since the one that was asked for never comes.
+    pub(super) fn has_lost_channel(&self) -> bool {
+        matches!(self.ahead().stage, AheadStage::Lost)
+    }
+
+    /// Opens a channel, or takes the one that was opened ahead.
+    pub(super) fn open_channel(&self, deadline: &Deadline) -> Result<Channel, Stop> {
+        let stage = std::mem::take(&mut self.ahead().stage);
+        self.ahead().is_allowed = false;
+        match stage {
+            AheadStage::Opened(channel) => Ok(channel),
+            // libssh2 knows that it has asked.
+            _ => self.drive(deadline, || self.session.channel_session()),
+        }
+    }
+
+    /// Asks for a command to be run; says whether the host has agreed already. When it has not, the
+    /// request is on its way as a whole, input may follow it, and the answer is to be had from
+    /// [`Channel::exec`] again.
+    pub(super) fn request_command(
+        &self,
+        deadline: &Deadline,
+        channel: &mut Channel,
+        command: &str,
+    ) -> Result<bool, Stop> {
+        self.drive(deadline, || match channel.exec(command) {
+            Err(error)
+                if would_block(&error)
+                    && error.message() != REQUEST_HELD_BACK
+                    && !self.interest().contains(PollFlags::OUT) =>
+            {
+                Ok(false)
+            }
+            answer => answer.map(|()| true),
+        })
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Ahead> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What libssh2 waits for.
@@ -150,7 +285,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Resolves, connects and exchanges keys.
+    /// Resolves, connects and exchanges keys. The login service is asked for, but not waited for.
     pub(super) fn open(
         address: &str,
         port: u16,
@@ -175,18 +310,30 @@ impl Connection {
         session.set_compress(algorithms.compress);
         prefer_algorithms(&session, algorithms)?;
         let connection = Self {
-            wire: Wire { socket, session },
+            wire: Wire {
+                socket,
+                session,
+                awaits_service: Arc::default(),
+                ahead: Arc::default(),
+            },
         };
         let mut session = connection.wire.session.clone();
-        connection
+        let is_served = connection
             .wire
-            .drive(deadline, || session.handshake())
+            .drive(deadline, || match session.handshake() {
+                Err(error) if would_block(&error) && error.message() == AWAITS_SERVICE => Ok(false),
+                outcome => outcome.map(|()| true),
+            })
             .map_err(|stop| match stop {
                 Stop::Deadline => {
                     deadline.exceeded(format!("the SSH handshake with {address}:{port}"))
                 }
                 Stop::Failed(error) => unreachable(handshake_reason(&error)),
             })?;
+        connection
+            .wire
+            .awaits_service
+            .store(!is_served, Ordering::Relaxed);
         Ok(connection)
     }
 
@@ -210,6 +357,16 @@ impl Drop for Connection {
     }
 }
 
+/// Whether a server goes on with what it finds behind a request for login. OpenSSH does; but very
+/// old ones may lose what was read by the process that checks the login.
+fn takes_requests_ahead(banner: &str) -> bool {
+    banner
+        .strip_prefix("SSH-2.0-OpenSSH_")
+        .and_then(|version| version.split('.').next())
+        .and_then(|major| major.parse::<u32>().ok())
+        .is_some_and(|major| major >= 6)
+}
+
 /// Whether the call is to be repeated when the socket is ready.
 pub(super) fn would_block(error: &ssh2::Error) -> bool {
     error.code() == ErrorCode::Session(raw::LIBSSH2_ERROR_EAGAIN)
@@ -227,6 +384,11 @@ pub(super) fn is_disconnect(error: &ssh2::Error) -> bool {
                 | raw::LIBSSH2_ERROR_BAD_SOCKET
         )
     )
+}
+
+/// Whether the host has ended the connection in so many words.
+pub(super) fn is_goodbye(error: &ssh2::Error) -> bool {
+    error.code() == ErrorCode::Session(raw::LIBSSH2_ERROR_SOCKET_DISCONNECT)
 }
 
 /// libssh2's words, or better ones where there are.
@@ -365,6 +527,23 @@ mod tests {
     fn endless_limit_does_not_overflow() {
         let deadline = Deadline::after(Duration::MAX, "stall_timeout");
         assert!(deadline.remaining() > Duration::from_hours(24));
+    }
+
+    #[test]
+    fn only_openssh_that_is_not_ancient_takes_requests_ahead() {
+        assert!(takes_requests_ahead(
+            "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u5"
+        ));
+        assert!(takes_requests_ahead("SSH-2.0-OpenSSH_10.0"));
+        for banner in [
+            "SSH-2.0-OpenSSH_5.3",
+            "SSH-2.0-OpenSSH_for_Windows_9.5",
+            "SSH-2.0-dropbear_2022.83",
+            "SSH-1.99-OpenSSH_9.2",
+            "",
+        ] {
+            assert!(!takes_requests_ahead(banner), "{banner}");
+        }
     }
 
     #[test]

@@ -48,13 +48,19 @@ const READ_BYTES: usize = 64 * 1024;
 /// Reads of one stream in a row before input gets its turn again.
 const READS_IN_A_ROW: usize = 16;
 
-/// How long a command may take to end after it has said all that is of interest. It is waited for,
+/// How long a command that was left may take to end before the next is started. It is waited for,
 /// since dropbear may never start a command on a channel that was opened before both sides had
 /// closed the one before.
 const MOMENT: Duration = Duration::from_secs(2);
 
 /// How long a farewell may take.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What takes too long when a command does not start.
+const STARTING: &str = "starting a command";
+
+/// When the connection breaks as a command is started.
+const STARTING_BROKE: &str = "while starting a command";
 
 /// Looks up the variables that `passkey_env` names.
 pub type Variables = Arc<dyn Fn(&str) -> Option<SecretString> + Send + Sync>;
@@ -168,6 +174,19 @@ impl SshConnector {
         Ok((connection, key))
     }
 
+    /// A connection on which we are logged in.
+    fn log_in(&self, host: &Host, may_open_ahead: bool) -> Result<Connection, TransportError> {
+        let (connection, key) = self.open(host)?;
+        let verdict = self.known_hosts()?.check(&host.address, host.port, &key);
+        known_hosts::refuse_unless_usable(verdict, host, &key, false)?;
+        if may_open_ahead {
+            connection.wire().allow_opening_ahead();
+        }
+        let deadline = Deadline::after(self.options.login_timeout, "login_timeout");
+        auth::login(connection.wire(), host, &self.options, &deadline)?;
+        Ok(connection)
+    }
+
     /// The `known_hosts` file, read again whenever it has changed.
     fn known_hosts(&self) -> Result<Arc<KnownHosts>, TransportError> {
         let path = &self.options.known_hosts_path;
@@ -191,13 +210,16 @@ impl SshConnector {
 
 impl Connector for SshConnector {
     fn connect(&self, host: &Host) -> Result<Box<dyn Session>, TransportError> {
-        let (connection, key) = self.open(host)?;
-        let verdict = self.known_hosts()?.check(&host.address, host.port, &key);
-        known_hosts::refuse_unless_usable(verdict, host, &key, false)?;
-        let deadline = Deadline::after(self.options.login_timeout, "login_timeout");
-        auth::login(connection.wire(), host, &self.options, &deadline)?;
+        // A password may be the second of two things that the host wants to see.
+        let may_open_ahead = !self.options.compress && host.auth.passkey.is_none();
+        let mut connection = self.log_in(host, may_open_ahead)?;
+        if connection.wire().has_lost_channel() {
+            // One key was good, but another was wanted as well.
+            connection = self.log_in(host, false)?;
+        }
         Ok(Box::new(SshSession {
             retired: Vec::new(),
+            left: None,
             paused: None,
             connection,
             stall_timeout: self.options.stall_timeout,
@@ -207,8 +229,10 @@ impl Connector for SshConnector {
 
 /// A login over libssh2.
 struct SshSession {
-    /// Channels that were left before the host closed them.
+    /// Channels that we have closed and the host has not.
     retired: Vec<Channel>,
+    /// A command of which nothing further is of interest.
+    left: Option<Channel>,
     /// A command that waits for input.
     paused: Option<Channel>,
     connection: Connection,
@@ -216,23 +240,42 @@ struct SshSession {
 }
 
 impl SshSession {
-    /// Opens a channel and starts the command.
-    fn start(&self, command: &str) -> Result<Channel, TransportError> {
+    /// Opens a channel and asks for the command to be run; says whether the host has agreed.
+    fn start(&self, command: &str) -> Result<(Channel, bool), TransportError> {
         let wire = self.connection.wire();
         let deadline = Deadline::after(self.stall_timeout, "stall_timeout");
         let failed = |stop: Stop| match stop {
-            Stop::Deadline => deadline.exceeded("starting a command"),
-            Stop::Failed(error) => TransportError::Broken {
-                during: "while starting a command".to_owned(),
-                reason: reason_of(&error),
-            },
+            Stop::Deadline => deadline.exceeded(STARTING),
+            Stop::Failed(error) => broken_by(STARTING_BROKE, &error),
         };
-        let mut channel = wire
-            .drive(&deadline, || wire.session.channel_session())
+        let mut channel = wire.open_channel(&deadline).map_err(failed)?;
+        let has_started = wire
+            .request_command(&deadline, &mut channel, command)
             .map_err(failed)?;
-        wire.drive(&deadline, || channel.exec(command))
-            .map_err(failed)?;
-        Ok(channel)
+        Ok((channel, has_started))
+    }
+
+    /// Puts away the commands before the next. That is not done when they are left: mostly nothing
+    /// follows, and a farewell would take a round trip.
+    fn put_away(&mut self) {
+        for channel in std::mem::take(&mut self.retired) {
+            self.retire(channel);
+        }
+        let moment = Deadline::after(MOMENT, "stall_timeout");
+        let wire = self.connection.wire().clone();
+        if let Some(mut channel) = self.paused.take() {
+            // It ends by itself then. Dropbear may fall over a command that does so while its
+            // channel is being closed.
+            if wire.is_writable() {
+                // A host that is gone shows in what follows.
+                let _ = channel.send_eof();
+            }
+            self.left = Some(channel);
+        }
+        if let Some(mut channel) = self.left.take() {
+            see_out(&wire, &mut channel, &moment);
+            self.retire(channel);
+        }
     }
 
     /// Says goodbye to a channel. One that the host does not close in turn, as long as something
@@ -249,12 +292,9 @@ impl SshSession {
 
 impl Session for SshSession {
     fn exec(&mut self, command: &str, io: &mut dyn ExecIo) -> Result<ExecOutcome, TransportError> {
-        let left = self.paused.take();
-        for channel in std::mem::take(&mut self.retired).into_iter().chain(left) {
-            self.retire(channel);
-        }
-        let channel = self.start(command)?;
-        self.carry(channel, io)
+        self.put_away();
+        let (channel, has_started) = self.start(command)?;
+        self.carry(channel, has_started, io)
     }
 
     fn resume(&mut self, io: &mut dyn ExecIo) -> Result<ExecOutcome, TransportError> {
@@ -262,7 +302,8 @@ impl Session for SshSession {
             during: "while a command was waiting".to_owned(),
             reason: "it is gone".to_owned(),
         })?;
-        self.carry(channel, io)
+        // It has printed something, or it would not have been paused.
+        self.carry(channel, true, io)
     }
 
     fn close(self: Box<Self>) {
@@ -278,11 +319,13 @@ impl SshSession {
     fn carry(
         &mut self,
         channel: Channel,
+        has_started: bool,
         io: &mut dyn ExecIo,
     ) -> Result<ExecOutcome, TransportError> {
         let mut exec = Exec {
             wire: self.connection.wire(),
             channel,
+            has_started,
             io,
             pending: Vec::new(),
             taken: 0,
@@ -299,13 +342,14 @@ impl SshSession {
         } = exec;
         match &ended {
             Ok(Ending::Paused) => self.paused = Some(channel),
+            Ok(Ending::Left) if is_left_in_order => self.left = Some(channel),
             _ if is_left_in_order => self.retire(channel),
             _ => self.connection.hang_up(),
         }
         Ok(ExecOutcome {
             exit_status: match ended? {
                 Ending::Ended(status) => status,
-                Ending::Paused => None,
+                Ending::Left | Ending::Paused => None,
             },
             stderr: stderr.into_bytes(),
         })
@@ -334,8 +378,10 @@ enum Feed {
 
 /// Why a command is no longer attended to.
 enum Ending {
-    /// It ended or was left; its exit status, where one came.
+    /// It ended; its exit status, where one came.
     Ended(Option<i32>),
+    /// Nothing further is of interest.
+    Left,
     /// It waits for more input.
     Paused,
 }
@@ -344,6 +390,8 @@ enum Ending {
 struct Exec<'a> {
     wire: &'a Wire,
     channel: Channel,
+    /// Whether the host has agreed to run it. Input is sent before that.
+    has_started: bool,
     io: &'a mut dyn ExecIo,
     /// Input that was not yet taken, from `taken` on.
     pending: Vec<u8>,
@@ -366,12 +414,13 @@ impl Exec<'_> {
             let drained = match self.drain()? {
                 ControlFlow::Continue(drained) => drained,
                 ControlFlow::Break(Flow::Pause) => return Ok(Ending::Paused),
-                ControlFlow::Break(_) => return Ok(Ending::Ended(self.see_out())),
+                ControlFlow::Break(_) => return Ok(Ending::Left),
             };
-            if self.has_ended()? {
+            let has_just_started = !self.has_started && self.check_start()?;
+            if self.has_started && has_ended(&mut self.channel)? {
                 return Ok(Ending::Ended(self.exit_status()));
             }
-            if fed || drained {
+            if fed || drained || has_just_started {
                 stall = Deadline::after(stall_timeout, "stall_timeout");
                 fruitless_wakeups = 0;
                 looked_twice = false;
@@ -385,7 +434,11 @@ impl Exec<'_> {
             looked_twice = false;
             let remaining = stall.remaining();
             if remaining.is_zero() {
-                return Err(stall.exceeded("waiting for the host to send or take anything"));
+                return Err(stall.exceeded(if self.has_started {
+                    "waiting for the host to send or take anything"
+                } else {
+                    STARTING
+                }));
             }
             let mut interest = self.wire.interest();
             if fruitless_wakeups > 2 && interest.contains(PollFlags::OUT) {
@@ -400,25 +453,17 @@ impl Exec<'_> {
         }
     }
 
-    /// Gives a command of which nothing further is of interest a moment to end by itself, which it
-    /// mostly does at once: a channel that both sides have closed leaves nothing behind.
-    fn see_out(&mut self) -> Option<i32> {
-        let deadline = Deadline::after(MOMENT, "stall_timeout");
-        loop {
-            let mut moved = false;
-            for stream in [0, ssh2::EXTENDED_DATA_STDERR] {
-                let read = self.channel.stream(stream).read(&mut self.buffer);
-                moved |= matches!(received(read), Ok(count) if count > 0);
-            }
-            match self.has_ended() {
-                Ok(true) => return self.exit_status(),
-                Ok(false) if !deadline.remaining().is_zero() => {}
-                Ok(false) | Err(_) => return None,
-            }
-            if !moved {
-                self.wire.wait(self.wire.interest(), deadline.remaining());
-            }
+    /// Looks for the host's answer to the request to run the command; says whether it has agreed.
+    fn check_start(&mut self) -> Result<bool, TransportError> {
+        if !self.has_started {
+            // The request is out: nothing is sent, and the command is not looked at.
+            self.has_started = match self.channel.exec("") {
+                Ok(()) => true,
+                Err(error) if would_block(&error) => false,
+                Err(error) => return Err(broken_by(STARTING_BROKE, &error)),
+            };
         }
+        Ok(self.has_started)
     }
 
     /// Sends pending input, at most one buffer of it; says whether any byte moved.
@@ -474,6 +519,8 @@ impl Exec<'_> {
                 break;
             }
             moved = true;
+            // The answer has come before any output.
+            self.check_start()?;
             if self.feed == Feed::Waiting {
                 self.feed = Feed::Open;
             }
@@ -527,24 +574,44 @@ impl Exec<'_> {
         }
     }
 
-    /// Whether all output was taken in and the host has closed the channel.
-    fn has_ended(&mut self) -> Result<bool, TransportError> {
-        if !self.channel.eof() {
-            return Ok(false);
-        }
-        match self.channel.wait_close() {
-            Ok(()) => Ok(self.channel.eof()),
-            Err(error) if would_block(&error) => Ok(false),
-            Err(error) => Err(broken_by("while waiting for a command to end", &error)),
-        }
-    }
-
     /// libssh2 says 0 when no status came; a signal at least can be told apart.
     fn exit_status(&self) -> Option<i32> {
         match self.channel.exit_signal() {
             Ok(signal) if signal.exit_signal.is_none() => self.channel.exit_status().ok(),
             _ => None,
         }
+    }
+}
+
+/// Gives a command that was left until `deadline` to end by itself, which it mostly does at once: a
+/// channel that both sides have closed leaves nothing behind.
+fn see_out(wire: &Wire, channel: &mut Channel, deadline: &Deadline) {
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        let mut moved = false;
+        for stream in [0, ssh2::EXTENDED_DATA_STDERR] {
+            let read = channel.stream(stream).read(&mut buffer);
+            moved |= matches!(received(read), Ok(count) if count > 0);
+        }
+        match has_ended(channel) {
+            Ok(false) if !deadline.remaining().is_zero() => {}
+            _ => return,
+        }
+        if !moved {
+            wire.wait(wire.interest(), deadline.remaining());
+        }
+    }
+}
+
+/// Whether all output was taken in and the host has closed the channel.
+fn has_ended(channel: &mut Channel) -> Result<bool, TransportError> {
+    if !channel.eof() {
+        return Ok(false);
+    }
+    match channel.wait_close() {
+        Ok(()) => Ok(channel.eof()),
+        Err(error) if would_block(&error) => Ok(false),
+        Err(error) => Err(broken_by("while waiting for a command to end", &error)),
     }
 }
 

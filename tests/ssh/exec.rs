@@ -364,3 +364,96 @@ fn speed_of_ciphers() {
         }
     }
 }
+
+#[test]
+fn command_that_the_host_refuses_to_start_is_an_error_though_input_was_sent() {
+    let host = Sshd::start("127.0.0.78");
+    let mut session = session(&host);
+    // From here on the server cannot start anything for this login.
+    let (output, _) = output_of(
+        &mut *session,
+        "prlimit --pid $PPID --nproc=0:0 && echo done",
+    )
+    .expect("runs");
+    assert_eq!(output, "done\n");
+    let mut io = Fixed {
+        input: noise(1 << 20),
+        ..Fixed::default()
+    };
+    let started = Instant::now();
+    let error = session.exec("cat", &mut io).expect_err("cannot start");
+    let TransportError::Broken { during, .. } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(during, "while starting a command");
+    assert!(io.output.is_empty());
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn channel_that_the_host_refuses_is_an_error_of_the_command() {
+    let host = Sshd::start_with(
+        "127.0.0.79",
+        &crate::support::SshdOptions {
+            config: vec!["MaxSessions 0".to_owned()],
+            ..Default::default()
+        },
+    );
+    let error = output_of(&mut *session(&host), "echo").expect_err("no channel");
+    let TransportError::Broken { during, .. } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(during, "while starting a command");
+}
+
+#[test]
+fn session_that_runs_nothing_ends_at_once() {
+    for host in [
+        &*Sshd::start("127.0.0.80") as &Host,
+        &*Dropbear::start("127.0.0.81"),
+    ] {
+        let (closed, dropped) = (session(host), session(host));
+        let started = Instant::now();
+        closed.close();
+        drop(dropped);
+        assert!(started.elapsed() < Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn input_from_the_start_reaches_dropbear_as_a_whole() {
+    let host = Dropbear::start("127.0.0.82");
+    let mut session = session(&host);
+    for length in [1, 1000, 30_000, 300_000] {
+        let mut io = Fixed {
+            input: noise(length),
+            ..Fixed::default()
+        };
+        session.exec("cat", &mut io).expect("runs");
+        assert!(io.output == io.input, "{} bytes", io.output.len());
+    }
+}
+
+#[test]
+fn command_that_was_left_comes_to_its_end_after_the_session() {
+    for host in [
+        &*Sshd::start("127.0.0.83") as &Host,
+        &*Dropbear::start("127.0.0.84"),
+    ] {
+        let mut session = session(host);
+        let mut io = Fixed {
+            hold_back_until: usize::MAX,
+            enough: Some(1),
+            ..Fixed::default()
+        };
+        let command = "echo marker; sleep 0.3; echo over >ended";
+        session.exec(command, &mut io).expect("left");
+        let started = Instant::now();
+        session.close();
+        assert!(started.elapsed() < Duration::from_millis(250));
+        while !host.dir().join("ended").exists() {
+            assert!(started.elapsed() < Duration::from_secs(10));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}

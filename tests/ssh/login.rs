@@ -526,3 +526,141 @@ fn cipher_that_is_not_built_in_is_refused_with_those_that_are() {
     assert_eq!(wanted, "rot13");
     assert!(supported.contains("aes128-ctr"), "{supported}");
 }
+
+#[test]
+fn host_that_wants_two_keys_gets_them_from_the_agent() {
+    let host = Sshd::start_with(
+        "127.0.0.52",
+        &SshdOptions {
+            config: vec!["AuthenticationMethods publickey,publickey".to_owned()],
+            ..SshdOptions::default()
+        },
+    );
+    let second = new_key(&host, "second", "");
+    let keys = host.private_dir().join("authorized_keys");
+    let public = fs::read_to_string(second.with_extension("pub")).expect("our folder");
+    fs::write(keys, host.client_key() + &public).expect("our folder");
+    let agent = Agent::start();
+    agent.add(&host.identity_file());
+    let options = || SshOptions {
+        agent_socket: Some(agent.socket()),
+        ..options_for(&host)
+    };
+    // One alone is not enough, and the key was good all the same.
+    let error = failure(options(), &nameless(&host));
+    assert!(error.to_string().contains("1 key of the"), "{error}");
+    assert!(
+        matches!(error, TransportError::LoginRefused { .. }),
+        "{error}"
+    );
+    agent.add(&second);
+    assert_works(options(), &nameless(&host));
+}
+
+#[test]
+fn host_that_wants_key_and_password_gets_both_at_one_go() {
+    let host = Sshd::start_with(
+        "127.0.0.53",
+        &SshdOptions {
+            config: vec!["AuthenticationMethods publickey,password".to_owned()],
+            ..SshdOptions::default()
+        },
+    );
+    let Some(password) = password(&host) else {
+        return;
+    };
+    let mut config = host.to_config();
+    config.auth.passkey = Some(Passkey::Literal(SecretString::from(password)));
+    assert_works(options_for(&host), &config);
+    assert_eq!(host.log().matches("Partial publickey").count(), 1);
+}
+
+#[test]
+fn key_for_a_host_that_takes_only_passwords_gives_way_to_the_password() {
+    let host = Sshd::start_with(
+        "127.0.0.54",
+        &SshdOptions {
+            config: vec!["PubkeyAuthentication no".to_owned()],
+            ..SshdOptions::default()
+        },
+    );
+    let error = failure(options_for(&host), &host.to_config());
+    let TransportError::LoginRefused { cure, .. } = &error else {
+        panic!("{error}");
+    };
+    assert!(cure.contains("the host offers password"), "{cure}");
+    let Some(password) = password(&host) else {
+        return;
+    };
+    let mut config = host.to_config();
+    config.auth.passkey = Some(Passkey::Literal(SecretString::from(password)));
+    assert_works(options_for(&host), &config);
+}
+
+#[test]
+fn host_that_hangs_up_on_the_first_wrong_key_has_refused_it() {
+    let host = Sshd::start_with(
+        "127.0.0.55",
+        &SshdOptions {
+            config: vec!["MaxAuthTries 1".to_owned()],
+            ..SshdOptions::default()
+        },
+    );
+    let mut config = host.to_config();
+    config.auth.identity_file = Some(LocalPath::new(new_key(&host, "other", "")));
+    let error = failure(options_for(&host), &config);
+    assert!(
+        matches!(error, TransportError::LoginRefused { .. }),
+        "{error}"
+    );
+    assert!(error.to_string().contains("tried key"), "{error}");
+}
+
+#[test]
+fn line_that_breaks_during_a_login_is_not_a_refusal() {
+    // sshd waits for this command before it decides about the key.
+    let host = Sshd::start_with(
+        "127.0.0.56",
+        &SshdOptions {
+            config: vec![
+                "AuthorizedKeysCommand /bin/sleep 5".to_owned(),
+                "AuthorizedKeysCommandUser root".to_owned(),
+                "AuthorizedKeysFile none".to_owned(),
+            ],
+            ..SshdOptions::default()
+        },
+    );
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_secs(1));
+            host.cut_connections();
+        });
+        let error = failure(options_for(&host), &host.to_config());
+        assert!(matches!(error, TransportError::Broken { .. }), "{error}");
+    });
+}
+
+#[test]
+fn rsa_key_of_the_agent_logs_in() {
+    let host = Sshd::start("127.0.0.57");
+    let key = host.private_dir().join("rsa");
+    run(Command::new("ssh-keygen")
+        .args(["-q", "-t", "rsa", "-N", "", "-f"])
+        .arg(&key));
+    let public = fs::read(key.with_extension("pub")).expect("our folder");
+    fs::write(host.private_dir().join("authorized_keys"), public).expect("our folder");
+    let agent = Agent::start();
+    agent.add(&key);
+    let options = || SshOptions {
+        agent_socket: Some(agent.socket()),
+        ..options_for(&host)
+    };
+    // What the host says about signatures must have come each time.
+    for _ in 0..5 {
+        assert_works(options(), &nameless(&host));
+    }
+    // Also behind a key of another kind.
+    let mut config = host.to_config();
+    config.auth.identity_file = Some(LocalPath::new(&key));
+    assert_works(options_for(&host), &config);
+}

@@ -6,4 +6,5 @@ mod support;
 mod exec;
 mod harness;
 mod login;
+mod resume;
 mod upload;

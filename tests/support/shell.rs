@@ -76,6 +76,18 @@ pub(crate) fn own(path: &Path) {
 /// Called before a command starts; with how many the session had before.
 type Hook = Box<dyn Fn(usize) + Send + Sync>;
 
+/// What went over the line, as far as it costs round trips.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    pub(crate) logins: usize,
+    /// Commands that were started.
+    pub(crate) commands: usize,
+    /// Commands that were resumed.
+    pub(crate) resumed: usize,
+    /// How often there was more to send only after something had come.
+    pub(crate) turns: usize,
+}
+
 /// One host.
 pub(crate) struct LocalHost {
     folder: TempDir,
@@ -94,6 +106,7 @@ pub(crate) struct LocalHost {
     /// After how many bytes of input the next sessions break, one after the other; all further ones
     /// last.
     pub(crate) cuts: Mutex<VecDeque<usize>>,
+    traffic: Mutex<Traffic>,
 }
 
 impl LocalHost {
@@ -128,6 +141,7 @@ impl LocalHost {
             before_exec: Mutex::new(None),
             has_perl_module: AtomicBool::new(false),
             cuts: Mutex::default(),
+            traffic: Mutex::default(),
         };
         own(&host.home);
         match shell {
@@ -200,8 +214,14 @@ impl LocalHost {
         *self.path.lock().unwrap() = bin.into();
     }
 
+    /// What went over the line since this was last asked.
+    pub(crate) fn take_traffic(&self) -> Traffic {
+        std::mem::take(&mut self.traffic.lock().unwrap())
+    }
+
     pub(crate) fn session(self: &Arc<Self>) -> ShellSession {
         let cut = self.cuts.lock().unwrap().pop_front();
+        self.traffic.lock().unwrap().logins += 1;
         ShellSession {
             host: Arc::clone(self),
             commands: 0,
@@ -283,6 +303,7 @@ impl Session for ShellSession {
             hook(self.commands);
         }
         self.commands += 1;
+        self.host.traffic.lock().unwrap().commands += 1;
         self.paused = None;
         let mut child = self.host.spawn(command);
         let (sender, happened) = mpsc::channel();
@@ -315,6 +336,7 @@ impl Session for ShellSession {
             hook(self.commands);
         }
         self.commands += 1;
+        self.host.traffic.lock().unwrap().resumed += 1;
         let running = self.paused.take().expect("a command was paused");
         self.drive(running, io)
     }
@@ -332,8 +354,17 @@ impl ShellSession {
         let Running {
             input, happened, ..
         } = &mut running;
+        let mut turns = 0;
         let left_bytes = &mut self.left_bytes;
-        let result = drive(io, input, happened, &mut outcome.stderr, left_bytes);
+        let result = drive(
+            io,
+            input,
+            happened,
+            &mut outcome.stderr,
+            left_bytes,
+            &mut turns,
+        );
+        self.host.traffic.lock().unwrap().turns += turns;
         if matches!(result, Ok(Flow::Pause)) {
             self.paused = Some(running);
             return Ok(outcome);
@@ -363,18 +394,22 @@ fn drive(
     happened: &Receiver<Happened>,
     stderr: &mut Vec<u8>,
     left_bytes: &mut usize,
+    turns: &mut usize,
 ) -> Result<Flow, TransportError> {
     let broken = |reason: &str| TransportError::Broken {
         during: "while a command was running".to_owned(),
         reason: reason.to_owned(),
     };
     let mut may_ask = true;
+    let mut has_waited = false;
     loop {
         if may_ask && let Some(sender) = &*input {
             let mut buffer = Vec::new();
             match io.next_input(&mut buffer)? {
                 // A command that reads no more is seen by the end of its output.
                 Input::Ready => {
+                    *turns += usize::from(has_waited);
+                    has_waited = false;
                     let is_cut = buffer.len() > *left_bytes;
                     buffer.truncate(*left_bytes);
                     *left_bytes -= buffer.len();
@@ -383,7 +418,7 @@ fn drive(
                         return Err(broken("it was cut"));
                     }
                 }
-                Input::Wait => {}
+                Input::Wait => has_waited = true,
                 Input::End => *input = None,
             }
             may_ask = false;
