@@ -25,7 +25,7 @@ sub blocks {
     for my $index (0 .. $#wanted) {
         my ($id, $size, $in_place) = @{$wanted[$index]};
         my $partial = "$folder/$id";
-        -e $partial or copy_to($in_place, $partial) or write_file($partial, q()) or fail("cannot write in $base ($!)");
+        -e $partial or copy_to($in_place, $partial, $size) or write_file($partial, q()) or fail("cannot write in $base ($!)");
         merge_extents($folder, $id);
         truncate $partial, $size if -s $partial > $size;
         mark('blocks', $index);
@@ -48,14 +48,17 @@ sub adopt {
     }
 }
 
-# Copies a file, if it is one. Never a link: what is written into the copy must not change the file.
+# Copies so much of a file, if it is one. Never a link: what is written into the copy must not change
+# the file.
 sub copy_to {
-    my ($from, $to) = @_;
+    my ($from, $to, $size) = @_;
     lstat $from;
     return 0 unless -f _;
     my $copy = folder_of($to) . "/copy-$$";
-    for my $how (['--reflink=auto'], []) {
-        outputs_of(['cp', @$how, '--', $from, $copy]);
+    my @ways = (['cp', '--reflink=auto', '--', $from, $copy], ['cp', '--', $from, $copy]);
+    @ways = (['sh', '-c', 'head -c "$1" <"$2" >"$3"', 'sh', $size, $from, $copy]) if -s _ > $size;
+    for my $way (@ways) {
+        outputs_of($way);
         return 1 if $? == 0 && chmod(0600, $copy) && rename $copy, $to;
         unlink $copy;
     }

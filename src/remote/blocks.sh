@@ -44,7 +44,13 @@ printf '%s\n' "$hs_wanted" | while read -r hs_id hs_size; do
   hs_copy=$hs_top/large/copy-$$
   if [ ! -e "$hs_partial" ] && [ -f "$hs_path" ] && [ ! -L "$hs_path" ]; then
     # Never a link: what is written into the copy must not change the file.
-    if { cp --reflink=auto -- "$hs_path" "$hs_copy" || cp -- "$hs_path" "$hs_copy"; } 2>/dev/null; then
+    if {
+      if [ "$(stat -c %s -- "$hs_path")" -gt "$hs_size" ]; then
+        head -c "$hs_size" <"$hs_path" >"$hs_copy"
+      else
+        cp --reflink=auto -- "$hs_path" "$hs_copy" || cp -- "$hs_path" "$hs_copy"
+      fi
+    } 2>/dev/null; then
       chmod 600 "$hs_copy" && mv -T -- "$hs_copy" "$hs_partial"
     else
       rm -f -- "$hs_copy"

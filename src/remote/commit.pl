@@ -114,7 +114,7 @@ sub place_large {
         my $partial = "$folder/$id";
         merge_extents($folder, $id);
         truncate $partial, $size if -e $partial && -s _ > $size;
-        next unless $how eq 'move' ? rename $partial, $new : copy_to($partial, $new);
+        next unless $how eq 'move' ? rename $partial, $new : copy_to($partial, $new, $size);
         utime $mtime, $mtime, $new;
         chmod oct $mode, $new;
         my ($received, $counts) = @{$received{$base} ||= [{}, {}]};

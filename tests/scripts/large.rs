@@ -328,6 +328,21 @@ fn large_file_may_be_all_of_a_mapping() {
 }
 
 #[test]
+fn large_file_goes_through_tar_where_scp_does_not_work() {
+    for shell in [Shell::Dash, Shell::Bash] {
+        let site = site(shell);
+        site.host().replace_program("scp", "exit 127");
+        let mut bytes = noise(1, 5 * BLOCK + 5);
+        write(&site, "big", &bytes);
+        assert_eq!(push(&site), bytes.len() as u64);
+        bytes[3 * BLOCK] ^= 1;
+        write(&site, "big", &bytes);
+        assert_eq!(push(&site), BLOCK as u64);
+        assert_has(&dest(&site, "big"), &bytes);
+    }
+}
+
+#[test]
 fn cut_connection_is_taken_up_again_in_the_same_run() {
     under_every_shell(|shell| {
         let site = site(shell);
