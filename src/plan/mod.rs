@@ -4,11 +4,13 @@
 //! network, no clock, no file system. [`saved`] is its file format. Showing it is the business of [`crate::view`].
 
 pub mod build;
+mod logins;
 pub mod prepare;
 pub mod saved;
 pub mod staging;
 mod types;
 
+pub use logins::KeptLogins;
 pub use types::{
     Action, Change, ChangeSet, ChangeSetId, HostPlan, HostStatus, MappingNames, Plan, PlanHeader,
     Reason, Refresh, Summary,

@@ -18,8 +18,8 @@ use crate::transport::{Connector, TransportError};
 use super::build::{self, HostChanges, MappingInput, Policy};
 use super::staging;
 use super::{
-    Action, Change, ChangeSet, ChangeSetId, HostPlan, HostStatus, MappingNames, Plan, PlanHeader,
-    Refresh,
+    Action, Change, ChangeSet, ChangeSetId, HostPlan, HostStatus, KeptLogins, MappingNames, Plan,
+    PlanHeader, Refresh,
 };
 
 /// What to plan, and with what.
@@ -39,6 +39,8 @@ pub struct Request<'a> {
     pub connector: &'a dyn Connector,
     /// How closely to look.
     pub refresh: Refresh,
+    /// How many logins are kept for an apply that follows at once; 0 when somebody is asked before.
+    pub keep_logins: usize,
     /// The time, for the plan's header: RFC 3339, UTC.
     pub now: &'a str,
     /// Told what happens.
@@ -55,6 +57,8 @@ pub struct Prepared {
     /// For each host of the plan, in its order, what became of the listing that it keeps; `None` for
     /// one without a look.
     pub listings: Vec<Option<Listing>>,
+    /// Logins on hosts on which something is to be done.
+    pub logins: KeptLogins,
 }
 
 /// What is known of a host that was looked at.
@@ -115,12 +119,13 @@ pub fn prepare(request: &Request<'_>) -> Result<Prepared, StateError> {
         hosts: request.hosts.len(),
         total_bytes: 0,
     });
+    let logins = KeptLogins::new(request.keep_logins);
     let work: Vec<(&Host, Recorded)> = request.hosts.iter().copied().zip(records).collect();
     let threads = request.config.settings.number_of_connections;
     let results = map_parallel(&work, threads, |(host, recorded)| {
         let span = tracing::info_span!("plan", host = %host.id);
         let _entered = span.enter();
-        let result = prepare_host(request, host, recorded, &sources);
+        let result = prepare_host(request, host, recorded, &sources, &logins);
         let outcome = match result.0.status.error() {
             None => HostOutcome::Done,
             Some(error) => {
@@ -155,6 +160,7 @@ pub fn prepare(request: &Request<'_>) -> Result<Prepared, StateError> {
         plan: Plan::new(header, plans),
         hosts,
         listings,
+        logins,
     })
 }
 
@@ -299,6 +305,7 @@ fn prepare_host(
     host: &Host,
     recorded: &Recorded,
     sources: &Sources<'_>,
+    logins: &KeptLogins,
 ) -> (HostPlan, Option<Listing>, Option<PreparedHost>) {
     let mappings = host
         .mappings
@@ -317,7 +324,7 @@ fn prepare_host(
         problems: Vec::new(),
     };
     match look_at_host(request, host, recorded, sources) {
-        Ok((changes, prepared)) => {
+        Ok((changes, prepared, login)) => {
             plan.unchanged = changes.unchanged;
             if !changes.changes.is_empty() {
                 let id = ChangeSetId::of(&changes.changes);
@@ -329,6 +336,11 @@ fn prepare_host(
             plan.problems = problems_of(host, &prepared.sources);
             // What apply would need is kept only for hosts that it would work on: there may be many.
             let is_needed = plan.change_set.is_some() || prepared.is_unsettled;
+            if is_needed {
+                logins.keep(&host.id, login);
+            } else {
+                login.close();
+            }
             let listing = prepared.scan.listing;
             (plan, Some(listing), is_needed.then_some(prepared))
         }
@@ -359,7 +371,7 @@ fn look_at_host(
     host: &Host,
     recorded: &Recorded,
     sources: &Sources<'_>,
-) -> Result<(HostChanges, PreparedHost), Obstacle> {
+) -> Result<(HostChanges, PreparedHost, Login), Obstacle> {
     if let Some(problem) = &host.problem {
         return Err(Obstacle::Failed(problem.clone()));
     }
@@ -370,7 +382,8 @@ fn look_at_host(
         request.state.identity(),
         &host.id,
     );
-    let scan = ask_host(request, host, recorded, &desired, &base)?;
+    let mut login = log_in(request, host)?;
+    let scan = ask_host(request, host, recorded, &desired, &base, &mut login)?;
     check_places(host, &scan)?;
     check_mirrors(host, &scan)?;
     let desired = sources_of(host, sources, scan.facts.algorithm)?;
@@ -435,7 +448,7 @@ fn look_at_host(
         actual,
         scan,
     };
-    Ok((changes, prepared))
+    Ok((changes, prepared, login))
 }
 
 fn sources_of(
@@ -449,26 +462,30 @@ fn sources_of(
         .collect()
 }
 
-/// Connects and asks: with the listing when there is one to be trusted, and once more for everything
-/// when it turns out not to be.
+fn log_in(request: &Request<'_>, host: &Host) -> Result<Login, TransportError> {
+    tell_phase(request, host, Phase::Connecting);
+    request.connector.connect(host).map(Login::new)
+}
+
+fn tell_phase(request: &Request<'_>, host: &Host, phase: Phase) {
+    request.observer.event(&Event::HostPhase {
+        host: host.id.clone(),
+        phase,
+        total_bytes: 0,
+    });
+}
+
+/// Asks: with the listing when there is one to be trusted, and once more for everything when it turns
+/// out not to be.
 fn ask_host(
     request: &Request<'_>,
     host: &Host,
     recorded: &Recorded,
     desired: &[Arc<SourceTree>],
     base: &RemotePath,
-) -> Result<HostScan, Obstacle> {
-    let phase = |phase| {
-        let host = host.id.clone();
-        request.observer.event(&Event::HostPhase {
-            host,
-            phase,
-            total_bytes: 0,
-        });
-    };
-    phase(Phase::Connecting);
-    let mut login = Login::new(request.connector.connect(host)?);
-    phase(Phase::Scanning);
+    login: &mut Login,
+) -> Result<HostScan, ScanError> {
+    tell_phase(request, host, Phase::Scanning);
     let roots: Vec<RemotePath> = host.mappings.iter().map(|m| m.dest.clone()).collect();
     let mirrors: Vec<usize> = (0..host.mappings.len())
         .filter(|&index| host.mappings[index].exact == Exact::Mirror)
@@ -488,7 +505,7 @@ fn ask_host(
             paths: &paths,
             stall_timeout: request.config.settings.stall_timeout,
         };
-        remote::scan(&mut login, &question)
+        remote::scan(login, &question)
     };
     let mut answer = ask(listing);
     if let Ok(scan) = &answer {
@@ -500,8 +517,7 @@ fn ask_host(
             answer = ask(None);
         }
     }
-    login.close();
-    Ok(answer?)
+    answer
 }
 
 /// What has to be asked about: everything, or what the trusted listing cannot answer (what the state
