@@ -7,6 +7,7 @@ pub mod build;
 mod logins;
 pub mod prepare;
 pub mod saved;
+mod sources;
 pub mod staging;
 mod types;
 
