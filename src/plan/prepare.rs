@@ -1,6 +1,5 @@
 //! Everything a plan needs, gathered: sources read once, hosts looked at many at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -8,8 +7,8 @@ use std::time::Duration;
 
 use crate::config::{Config, Exact, Host, Mapping};
 use crate::model::{
-    Awaited, Entry, Event, HostId, HostOutcome, Kind, Node, Observer, Phase, RelPath, RemotePath,
-    Tree, map_parallel,
+    Awaited, Event, HostId, HostOutcome, Node, Observer, Phase, RelPath, RemotePath, Tree,
+    map_parallel,
 };
 use crate::remote::Login;
 use crate::scan::local::{SourceError, SourceTree};
@@ -17,7 +16,9 @@ use crate::scan::remote::{self, Algorithm, HostScan, Listing, Question, ScanErro
 use crate::state::{HostRecord, Identity, Progress, StateError, StateStore};
 use crate::transport::{Connector, TransportError};
 
+use super::actual::Actual;
 use super::build::{self, HostChanges, MappingInput, Policy};
+use super::comparison::{Comparison, Comparisons, below};
 use super::sources::Sources;
 use super::staging;
 use super::{
@@ -78,7 +79,7 @@ pub struct PreparedHost {
     /// The record itself.
     pub record: Option<HostRecord>,
     /// What the host has, by mapping.
-    pub actual: Vec<Tree>,
+    pub actual: Vec<Actual>,
     /// What it answered.
     pub scan: HostScan,
     /// Whether an earlier apply did not come to its end here, or left no listing to be trusted: apply
@@ -137,6 +138,7 @@ fn prepare_with_patience(
         request,
         sources: Awaited::default(),
         patience,
+        comparisons: Comparisons::default(),
         held_back: Mutex::new(Some(Vec::new())),
         logins: &logins,
     };
@@ -260,6 +262,7 @@ struct Run<'a> {
     sources: Awaited<Sources<'a>>,
     /// How long a login that was made early waits for them.
     patience: Duration,
+    comparisons: Comparisons,
     /// What happens on hosts while the sources are read: the observer is told one after the other.
     held_back: Mutex<Option<Vec<Event>>>,
     logins: &'a KeptLogins,
@@ -384,67 +387,33 @@ impl Run<'_> {
             return Err(Obstacle::Failed(problem.clone()));
         }
         // Which paths there are does not depend on the digests, so any reading of the source will do.
-        let desired = sources_of(host, sources, Algorithm::Blake3)?;
+        let comparisons = self.compare(host, recorded, sources, Algorithm::Blake3)?;
         let base = base_on_host(
             request.config.settings.staging_path.as_ref(),
             request.state.identity(),
             &host.id,
         );
         let mut login = login.unwrap_or_else(|| self.log_in(host))?;
-        let scan = self.ask(host, recorded, &desired, &base, &mut login)?;
+        let scan = self.ask(host, recorded, &comparisons, &base, &mut login)?;
         check_places(host, &scan)?;
         check_mirrors(host, &scan)?;
-        let desired = sources_of(host, sources, scan.facts.algorithm)?;
-        let recorded_trees: Vec<Arc<Tree>> = recorded
-            .trees
-            .iter()
-            .zip(&desired)
-            .map(|(tree, source)| with_digests_of(tree, &source.tree))
-            .collect();
-        let actual: Vec<Tree> = host
+        let comparisons = self.compare(host, recorded, sources, scan.facts.algorithm)?;
+        let actual: Vec<Actual> = host
             .mappings
             .iter()
-            .zip(&desired)
-            .zip(&recorded_trees)
-            .map(|((mapping, source), recorded)| {
-                actual_tree(mapping, &source.tree, recorded, &scan)
-            })
+            .zip(&comparisons)
+            .map(|(mapping, comparison)| comparison.actual(mapping, &scan))
             .collect();
-
-        let unsendable: Vec<Vec<RelPath>> = desired
+        let changes = self.changes(host, &comparisons, &actual)?;
+        let (desired, recorded_trees): (Vec<_>, Vec<_>) = comparisons
             .iter()
-            .map(|source| {
-                source
-                    .problems
-                    .iter()
-                    .map(|problem| problem.path.clone())
-                    .collect()
+            .map(|comparison| {
+                let Comparison {
+                    source, recorded, ..
+                } = &**comparison;
+                (Arc::clone(source), Arc::clone(recorded))
             })
-            .collect();
-        let inputs: Vec<MappingInput<'_>> = host
-            .mappings
-            .iter()
-            .enumerate()
-            .map(|(index, mapping)| MappingInput {
-                desired: &desired[index].tree,
-                recorded: &recorded_trees[index],
-                actual: &actual[index],
-                exact: mapping.exact,
-                exclude: &mapping.exclude,
-                unsendable: &unsendable[index],
-            })
-            .collect();
-        let settings = &request.config.settings;
-        let policy = Policy {
-            modes: settings.modes,
-            max_delete: settings.max_delete,
-        };
-        let changes = build::build(&inputs, policy).map_err(|error| {
-            let dest = &host.mappings[error.mapping].dest_as_written;
-            Obstacle::Failed(format!(
-                "{dest}: {error}; raise `max_delete` if this is what you want"
-            ))
-        })?;
+            .unzip();
         check_permissions(host, &scan, &desired, &changes.changes)?;
         let is_unsettled = recorded.record.as_ref().is_some_and(|record| {
             record.progress == Progress::InTheMiddle || record.listing.is_none()
@@ -460,13 +429,78 @@ impl Run<'_> {
         Ok((changes, prepared, login))
     }
 
+    /// By mapping of the host, the source beside what is recorded.
+    fn compare(
+        &self,
+        host: &Host,
+        recorded: &Recorded,
+        sources: &Sources<'_>,
+        algorithm: Algorithm,
+    ) -> Result<Vec<Arc<Comparison>>, SourceError> {
+        let sides = host.mappings.iter().zip(&recorded.trees);
+        sides
+            .map(|(mapping, recorded)| {
+                let source = sources.get(mapping, algorithm)?;
+                Ok(self.comparisons.of(&source, recorded))
+            })
+            .collect()
+    }
+
+    fn changes(
+        &self,
+        host: &Host,
+        comparisons: &[Arc<Comparison>],
+        actual: &[Actual],
+    ) -> Result<HostChanges, Obstacle> {
+        let mut sides = comparisons.iter().zip(actual);
+        if sides.all(|(it, actual)| it.is_same() && actual.is_just(&it.recorded)) {
+            // The common case, which costs next to nothing however large the trees are.
+            let entries = comparisons.iter().map(|it| it.source.tree.len());
+            return Ok(HostChanges {
+                changes: Vec::new(),
+                unchanged: entries.sum(),
+            });
+        }
+        let unsendable: Vec<Vec<RelPath>> = comparisons
+            .iter()
+            .map(|comparison| {
+                let problems = comparison.source.problems.iter();
+                problems.map(|problem| problem.path.clone()).collect()
+            })
+            .collect();
+        let inputs: Vec<MappingInput<'_>> = host
+            .mappings
+            .iter()
+            .enumerate()
+            .map(|(index, mapping)| MappingInput {
+                desired: &comparisons[index].source.tree,
+                recorded: &comparisons[index].recorded,
+                actual: &actual[index],
+                exact: mapping.exact,
+                exclude: &mapping.exclude,
+                unsendable: &unsendable[index],
+            })
+            .collect();
+        let settings = &self.request.config.settings;
+        let policy = Policy {
+            modes: settings.modes,
+            max_delete: settings.max_delete,
+        };
+        build::build(&inputs, policy).map_err(|error| {
+            let dest = &host.mappings[error.mapping].dest_as_written;
+            Obstacle::Failed(format!(
+                "{dest}: {error}; raise `max_delete` if this is what you want"
+            ))
+        })
+    }
+
     /// Asks: with the listing when there is one to be trusted, and once more for everything when it turns
     /// out not to be.
     fn ask(
         &self,
         host: &Host,
         recorded: &Recorded,
-        desired: &[Arc<SourceTree>],
+        comparisons: &[Arc<Comparison>],
         base: &RemotePath,
         login: &mut Login,
     ) -> Result<HostScan, ScanError> {
@@ -482,7 +516,10 @@ impl Run<'_> {
             .and_then(|record| record.listing.as_deref())
             .filter(|_| request.refresh == Refresh::Quick);
         let mut ask = |listing: Option<&str>| {
-            let paths = paths_to_look_at(host, desired, &recorded.trees, listing.is_some());
+            let sides = host.mappings.iter().zip(comparisons);
+            let paths: Vec<RemotePath> = sides
+                .flat_map(|(mapping, it)| it.paths_to_look_at(mapping, listing.is_some()))
+                .collect();
             let question = Question {
                 base,
                 roots: &roots,
@@ -519,136 +556,6 @@ fn problems_of(host: &Host, sources: &[Arc<SourceTree>]) -> Vec<String> {
     problems
 }
 
-fn sources_of(
-    host: &Host,
-    sources: &Sources<'_>,
-    algorithm: Algorithm,
-) -> Result<Vec<Arc<SourceTree>>, SourceError> {
-    host.mappings
-        .iter()
-        .map(|mapping| sources.get(mapping, algorithm))
-        .collect()
-}
-
-/// What has to be asked about: everything, or what the trusted listing cannot answer (what the state
-/// has never heard of, and what is to be changed).
-fn paths_to_look_at(
-    host: &Host,
-    desired: &[Arc<SourceTree>],
-    recorded: &[Arc<Tree>],
-    with_listing: bool,
-) -> Vec<RemotePath> {
-    let mut paths = Vec::new();
-    for (index, mapping) in host.mappings.iter().enumerate() {
-        let is_found_anyway = mapping.exact == Exact::Mirror && !with_listing;
-        if is_found_anyway {
-            continue;
-        }
-        let (desired, recorded) = (&desired[index].tree, &recorded[index]);
-        let mut folders: BTreeSet<RelPath> = BTreeSet::new();
-        for Entry { path, node } in desired.entries() {
-            let is_listed = with_listing && recorded.get(path).is_some_and(|old| old.same(node));
-            if !is_listed {
-                paths.push(mapping.dest.join(path));
-                folders.extend(path.parent());
-            }
-        }
-        for Entry { path, .. } in recorded.entries() {
-            if desired.get(path).is_none() {
-                paths.push(mapping.dest.join(path));
-                folders.extend(path.parent());
-            }
-        }
-        // What is done in a folder depends on its file system, its group and its permission bits.
-        if with_listing {
-            paths.extend(folders.iter().map(|folder| mapping.dest.join(folder)));
-        }
-    }
-    paths
-}
-
-/// The recorded tree, with the digests that the source knows of the same content. Mostly it has them
-/// already, and is not copied.
-fn with_digests_of(recorded: &Arc<Tree>, desired: &Tree) -> Arc<Tree> {
-    let merged = |Entry { path, node }: &Entry| match (node, desired.get(path)) {
-        (Node::File { digest, .. }, Some(Node::File { digest: known, .. }))
-            if digest.agrees_with(known) == Some(true) =>
-        {
-            Some(digest.merged_with(known)).filter(|merged| merged != digest)
-        }
-        _ => None,
-    };
-    if recorded
-        .entries()
-        .iter()
-        .all(|entry| merged(entry).is_none())
-    {
-        return Arc::clone(recorded);
-    }
-    let entries = recorded.entries().iter().map(|entry| {
-        let mut entry = entry.clone();
-        if let (Some(merged), Node::File { digest, .. }) = (merged(&entry), &mut entry.node) {
-            *digest = merged;
-        }
-        entry
-    });
-    Arc::new(entries.collect())
-}
-
-/// What is at the destination of a mapping.
-fn actual_tree(mapping: &Mapping, desired: &Tree, recorded: &Tree, scan: &HostScan) -> Tree {
-    let mut entries: BTreeMap<RelPath, Node> = BTreeMap::new();
-    let trusts_listing = matches!(scan.listing, Listing::Same | Listing::Moved);
-    let known = recorded.entries().iter().chain(desired.entries());
-    for Entry { path, .. } in known {
-        let dest = mapping.dest.join(path);
-        if let Some(seen) = scan.seen.get(dest.as_bytes()) {
-            entries.insert(path.clone(), seen.node.clone());
-        } else if trusts_listing
-            && !scan.gone.contains(dest.as_bytes())
-            && let Some(node) = recorded.get(path)
-            && desired.get(path).is_some_and(|wanted| wanted.same(node))
-        {
-            entries.insert(path.clone(), node.clone());
-        }
-    }
-    if mapping.exact == Exact::Mirror && !trusts_listing {
-        for (path, seen) in &scan.seen {
-            if let Some(path) = below(&mapping.dest, path) {
-                entries.insert(path, seen.node.clone());
-            }
-        }
-    }
-    // A lookup below something that is no folder went through a symbolic link.
-    let mut no_folders = build::Subtrees::default();
-    entries
-        .iter()
-        .filter(|(path, node)| {
-            let is_hidden = no_folders.hold(path);
-            if !is_hidden && node.kind() != Kind::Dir {
-                no_folders.push(path);
-            }
-            !is_hidden
-        })
-        .map(|(path, node)| Entry {
-            path: path.clone(),
-            node: node.clone(),
-        })
-        .collect()
-}
-
-/// What of `path` lies below `dest`.
-fn below(dest: &RemotePath, path: &[u8]) -> Option<RelPath> {
-    let rest = path.strip_prefix(dest.as_bytes())?;
-    let is_top = dest.as_bytes().ends_with(b"/");
-    let rest = if is_top {
-        rest
-    } else {
-        rest.strip_prefix(b"/")?
-    };
-    RelPath::new(rest).ok()
-}
-
 /// What is in a folder that may not be listed must not be taken for missing.
 fn check_mirrors(host: &Host, scan: &HostScan) -> Result<(), Obstacle> {
     for mapping in &host.mappings {
@@ -657,7 +564,6 @@ fn check_mirrors(host: &Host, scan: &HostScan) -> Result<(), Obstacle> {
         }
         let is_mirrored = |path: &&Vec<u8>| {
             below(&mapping.dest, path).is_some_and(|path| !mapping.exclude.excludes(&path))
-                || **path == mapping.dest.as_bytes()
         };
         if let Some(folder) = scan.closed.iter().find(is_mirrored) {
             return Err(Obstacle::Failed(format!(
