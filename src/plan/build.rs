@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::{Exact, Excludes, MaxDelete, Modes};
+use crate::config::{Exact, Excludes, ExcludesInOrder, MaxDelete, Modes};
 use crate::model::{Entry, Kind, Mode, Node, RelPath, Tree};
 
 use super::{Action, Actual, Change, Reason};
@@ -158,7 +158,8 @@ impl MappingBuilder<'_, '_> {
         let mut no_folders = Subtrees::default();
         // Folders on the host that have to make room for something else.
         let mut making_room = Subtrees::default();
-        let ours = |sides: &Sides<'_>| sides.desired.is_some() || !is_left_out(input, sides.path);
+        let mut left_out = LeftOut::of(input);
+        let ours = |sides: &Sides<'_>| sides.desired.is_some() || !left_out.holds(sides.path);
         for mut sides in three_way(input).filter(ours) {
             let is_dir = |node: Option<&Node>| node.is_some_and(|node| node.kind() == Kind::Dir);
             if no_folders.hold(sides.path) {
@@ -247,9 +248,10 @@ impl MappingBuilder<'_, '_> {
         if input.exact == Exact::No {
             return kept;
         }
+        let mut left_out = LeftOut::of(input);
         let stays = |sides: &Sides<'_>| {
             sides.actual.is_some()
-                && (is_left_out(input, sides.path)
+                && (left_out.holds(sides.path)
                     || (input.exact == Exact::Orphans
                         && sides.desired.is_none()
                         && !self.is_ours(sides.recorded, sides.actual)))
@@ -326,10 +328,24 @@ fn three_way<'a>(input: &'a MappingInput<'a>) -> impl Iterator<Item = Sides<'a>>
     })
 }
 
-/// Whether it is none of our business.
-fn is_left_out(input: &MappingInput<'_>, path: &RelPath) -> bool {
-    let is_unsendable = |top: &RelPath| path == top || path.is_below(top);
-    input.exclude.excludes(path) || input.unsendable.iter().any(is_unsendable)
+/// What is none of our business.
+struct LeftOut<'a> {
+    excluded: ExcludesInOrder<'a>,
+    unsendable: &'a [RelPath],
+}
+
+impl<'a> LeftOut<'a> {
+    fn of(input: &MappingInput<'a>) -> Self {
+        Self {
+            excluded: input.exclude.in_order(),
+            unsendable: input.unsendable,
+        }
+    }
+
+    fn holds(&mut self, path: &RelPath) -> bool {
+        let is_unsendable = |top: &RelPath| path == top || path.is_below(top);
+        self.excluded.excludes(path) || self.unsendable.iter().any(is_unsendable)
+    }
 }
 
 /// The node that will be there: the desired one, with the permission bits that the policy leaves
