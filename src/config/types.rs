@@ -365,14 +365,13 @@ mod tests {
             "a/f",
             "f",
         ];
-        let mut excluded = 0;
-        for path in paths {
-            let path = RelPath::new(path).expect("plain");
-            let is_excluded = excludes.excludes(&path);
-            assert_eq!(in_order.excludes(&path), is_excluded, "{path}");
-            excluded += usize::from(is_excluded);
-        }
-        assert_eq!(excluded, 9);
+        let paths = paths.map(|path| RelPath::new(path).expect("plain"));
+        let answers = paths.each_ref().map(|path| in_order.excludes(path));
+        assert_eq!(
+            answers,
+            paths.each_ref().map(|path| excludes.excludes(path))
+        );
+        assert_eq!(answers.iter().filter(|answer| **answer).count(), 9);
     }
 
     #[test]
