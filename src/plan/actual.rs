@@ -36,11 +36,11 @@ impl Actual {
     pub fn with_moved(base: Arc<Tree>, moved: BTreeMap<RelPath, Option<Node>>) -> Self {
         let moved = moved.into_iter().collect();
         let mut actual = Self { base, moved };
-        for path in actual.hidden_by_what_moved() {
-            match actual.moved.binary_search_by(|(moved, _)| moved.cmp(&path)) {
-                Ok(index) => actual.moved[index].1 = None,
-                Err(index) => actual.moved.insert(index, (path, None)),
-            }
+        let hidden = actual.hidden_by_what_moved();
+        if !hidden.is_empty() {
+            let mut moved: BTreeMap<_, _> = actual.moved.into_iter().collect();
+            moved.extend(hidden.into_iter().map(|path| (path, None)));
+            actual.moved = moved.into_iter().collect();
         }
         actual
     }

@@ -1,6 +1,6 @@
 //! How sources differ from what is recorded, found out once for all hosts that have the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::config::{Exact, Mapping};
@@ -109,7 +109,7 @@ impl Comparison {
         let seen = seen.filter_map(|(path, seen)| Some((here(path)?, seen.node.clone())));
         if !trusts_listing {
             let entries = seen.map(|(path, node)| Entry { path, node });
-            return Actual::from(without_hidden(&entries.collect()));
+            return Actual::from(without_hidden(entries.collect()));
         }
         let gone = scan.gone.iter().filter_map(|path| here(path));
         let differing = self.differing.iter().map(|it| it.path.clone());
@@ -149,19 +149,21 @@ fn with_digests_of(recorded: &Node, desired: Option<&Node>) -> Option<Node> {
 
 /// The tree without what lies below something that is no folder: a lookup there went through a
 /// symbolic link.
-fn without_hidden(tree: &Tree) -> Tree {
+fn without_hidden(tree: Tree) -> Tree {
     let mut no_folders = Subtrees::default();
-    let mut entries = Vec::with_capacity(tree.len());
-    for entry in tree.entries() {
-        if no_folders.hold(&entry.path) {
-            continue;
+    let mut hidden = HashSet::new();
+    for Entry { path, node } in tree.entries() {
+        if no_folders.hold(path) {
+            hidden.insert(path);
+        } else if node.kind() != Kind::Dir {
+            no_folders.push(path);
         }
-        if entry.node.kind() != Kind::Dir {
-            no_folders.push(&entry.path);
-        }
-        entries.push(entry.clone());
     }
-    Tree::from_entries(entries)
+    if hidden.is_empty() {
+        return tree;
+    }
+    let is_there = |entry: &&Entry| !hidden.contains(&entry.path);
+    tree.entries().iter().filter(is_there).cloned().collect()
 }
 
 /// Where `path` lies in the destination `dest`.
