@@ -11,7 +11,7 @@ use hostsync::model::{
 };
 use hostsync::plan::build::{HostChanges, MappingInput, Policy, TooManyDeletes, build};
 use hostsync::plan::{
-    Action, Change, ChangeSet, ChangeSetId, HostPlan, HostStatus, Plan, PlanHeader, Refresh,
+    Action, Actual, Change, ChangeSet, ChangeSetId, HostPlan, HostStatus, Plan, PlanHeader, Refresh,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -59,6 +59,16 @@ impl Case {
     fn plan_trees(
         &self,
         [desired, recorded, actual]: [&Tree; 3],
+        percent: u8,
+    ) -> Result<HostChanges, TooManyDeletes> {
+        self.plan_sides(desired, recorded, &Actual::from(actual.clone()), percent)
+    }
+
+    fn plan_sides(
+        &self,
+        desired: &Tree,
+        recorded: &Tree,
+        actual: &Actual,
         percent: u8,
     ) -> Result<HostChanges, TooManyDeletes> {
         let input = MappingInput {
@@ -414,6 +424,18 @@ proptest! {
     }
 
     #[test]
+    fn what_moved_since_it_was_recorded_tells_as_much_as_all_that_is_there(case in any_case()) {
+        let paths = case.recorded.keys().chain(case.actual.keys());
+        let moved = paths
+            .filter(|path| case.recorded.get(path) != case.actual.get(path))
+            .map(|path| (path.clone(), case.actual.get(path).cloned()))
+            .collect();
+        let (desired, recorded) = (tree(&case.desired), Arc::new(tree(&case.recorded)));
+        let actual = Actual::with_moved(Arc::clone(&recorded), moved);
+        prop_assert_eq!(case.plan_sides(&desired, &recorded, &actual, 100).unwrap(), case.plan());
+    }
+
+    #[test]
     fn changes_are_in_order_and_name_only_what_a_tree_has(case in any_case()) {
         let changes = case.plan().changes;
         prop_assert!(changes.is_sorted_by(|a, b| a.path < b.path), "{changes:?}");
@@ -559,12 +581,12 @@ proptest! {
         let (first, mut second) = cases;
         second.modes = first.modes;
         let policy = Policy { modes: first.modes, max_delete: MaxDelete { percent: 100 } };
-        let trees = |case: &Case| [tree(&case.desired), tree(&case.recorded), tree(&case.actual)];
+        let trees = |case: &Case| (tree(&case.desired), tree(&case.recorded), Actual::from(tree(&case.actual)));
         let (of_first, of_second) = (trees(&first), trees(&second));
         let inputs = [(&first, &of_first), (&second, &of_second)].map(|(case, trees)| MappingInput {
-            desired: &trees[0],
-            recorded: &trees[1],
-            actual: &trees[2],
+            desired: &trees.0,
+            recorded: &trees.1,
+            actual: &trees.2,
             exact: case.exact,
             exclude: &case.exclude,
             unsendable: &case.unsendable,

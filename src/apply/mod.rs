@@ -1,8 +1,9 @@
 //! Executing a plan: upload, verify, commit, record.
 //!
 //! Each host is worked on by one thread over one session: an upload per file system that is written
-//! to, and one commit. Large files are sent before that, as blocks, and may take further sessions. Nothing becomes visible before the host has verified it, and the state learns
-//! of nothing that the host has not confirmed.
+//! to, and one commit. Large files are sent before that, as blocks, and may take further sessions.
+//! Nothing becomes visible before the host has verified it, and the state learns of nothing that the
+//! host has not confirmed.
 
 mod blocks;
 mod commit;
@@ -25,7 +26,8 @@ use large::{SourceBlocks, SpareLogins};
 use crate::config::{Config, Host};
 use crate::model::{Blake3, Event, HostOutcome, Observer, map_parallel};
 use crate::plan::prepare::{Prepared, PreparedHost};
-use crate::plan::{HostPlan, HostStatus, saved};
+use crate::plan::{Change, HostPlan, HostStatus, saved};
+use crate::remote::Login;
 use crate::state::{Identity, StateError, StateLock, StateStore};
 use crate::transport::Connector;
 
@@ -109,14 +111,23 @@ pub fn apply(request: &Request<'_>, state: &mut StateStore) -> Result<Report, St
         total_bytes,
     });
     let threads = request.config.settings.number_of_connections;
-    let work: Vec<_> = plan.hosts.iter().zip(&request.prepared.hosts).collect();
-    let hosts = map_parallel(&work, threads, |(host_plan, prepared)| {
+    let mut work: Vec<_> = plan
+        .hosts
+        .iter()
+        .zip(&request.prepared.hosts)
+        .enumerate()
+        .collect();
+    // A login that was kept is not to wait for the others.
+    work.sort_by_key(|(_, (host_plan, _))| !request.prepared.logins.has(&host_plan.host));
+    let mut hosts = map_parallel(&work, threads, |(index, (host_plan, prepared))| {
         let span = tracing::info_span!("apply", host = %host_plan.host);
         let _entered = span.enter();
         let report = run.host(host_plan, prepared.as_ref());
         run.spare_logins.release();
-        report
+        (*index, report)
     });
+    hosts.sort_by_key(|(index, _)| *index);
+    let hosts = hosts.into_iter().map(|(_, report)| report).collect();
     request.observer.event(&Event::HostsFinished);
     Ok(Report {
         serial: Some(serial),
@@ -163,24 +174,13 @@ impl Run<'_> {
     }
 
     fn work(&self, host: &Host, plan: &HostPlan, prepared: &PreparedHost, report: &mut HostReport) {
-        if self.request.interrupted.load(Ordering::Relaxed) {
-            report.result = HostResult::NotBegun;
-            return;
-        }
-        let changes = match self.request.on_conflict {
-            OnConflict::Overwrite => plan.changes().iter().collect(),
-            OnConflict::Skip => worker::without_conflicts(plan.changes()),
-            OnConflict::Fail => {
-                let conflicts = plan
-                    .changes()
-                    .iter()
-                    .filter(|change| change.conflict)
-                    .count();
-                if conflicts > 0 {
-                    report.result = HostResult::Conflicts(conflicts);
-                    return;
-                }
-                plan.changes().iter().collect()
+        let login = self.request.prepared.logins.take(&host.id);
+        let changes = match self.changes_to_make(plan) {
+            Ok(changes) => changes,
+            Err(result) => {
+                report.result = result;
+                login.into_iter().for_each(Login::close);
+                return;
             }
         };
         report.skipped = plan.changes().len() - changes.len();
@@ -191,11 +191,27 @@ impl Run<'_> {
             changes,
             leaves_some: report.skipped > 0,
         };
-        report.result = match worker.work(report) {
+        report.result = match worker.work(login, report) {
             Ok(()) if plan.change_set.is_none() => HostResult::Unchanged,
             Ok(()) => HostResult::Done,
             Err(failure) => failure.into_result(),
         };
+    }
+
+    /// What is to be done on a host; else, how it ends without anything being done.
+    fn changes_to_make<'p>(&self, plan: &'p HostPlan) -> Result<Vec<&'p Change>, HostResult> {
+        if self.request.interrupted.load(Ordering::Relaxed) {
+            return Err(HostResult::NotBegun);
+        }
+        let changes = plan.changes();
+        match self.request.on_conflict {
+            OnConflict::Overwrite => Ok(changes.iter().collect()),
+            OnConflict::Skip => Ok(worker::without_conflicts(changes)),
+            OnConflict::Fail => match changes.iter().filter(|change| change.conflict).count() {
+                0 => Ok(changes.iter().collect()),
+                conflicts => Err(HostResult::Conflicts(conflicts)),
+            },
+        }
     }
 
     fn tell(&self, report: &HostReport) {

@@ -253,6 +253,7 @@ impl fmt::Display for Trouble {
             Self::Transport(error) => error.fmt(f),
             Self::Upload(error) => error.fmt(f),
             Self::Other(Failure::Unreachable(error) | Failure::Failed(error)) => f.write_str(error),
+            Self::Other(Failure::Broken(error)) => error.fmt(f),
             Self::Other(Failure::Interrupted) => f.write_str("interrupted"),
         }
     }

@@ -8,11 +8,12 @@ use crate::model::{Event, Kind, Node, Observer, Phase};
 use crate::plan::Change;
 use crate::plan::prepare::{PreparedHost, with_help};
 use crate::remote::Login;
-use crate::scan::remote::Algorithm;
+use crate::scan::remote::{self, Algorithm, Question, ScanError};
 use crate::state::StateError;
 use crate::transport::TransportError;
 
 use super::program::{self, Job};
+use super::stage::Staging;
 use super::{HostReport, HostResult, Run};
 
 /// The changes that remain when conflicts are left alone: without them, and without what would lie
@@ -38,6 +39,8 @@ pub(super) fn without_conflicts(changes: &[Change]) -> Vec<&Change> {
 pub(super) enum Failure {
     Unreachable(String),
     Failed(String),
+    /// The connection did not last.
+    Broken(TransportError),
     Interrupted,
 }
 
@@ -46,6 +49,7 @@ impl Failure {
         match self {
             Self::Unreachable(error) => HostResult::Unreachable(error),
             Self::Failed(error) => HostResult::Failed(error),
+            Self::Broken(error) => HostResult::Failed(with_help(&error)),
             Self::Interrupted => HostResult::Interrupted,
         }
     }
@@ -53,7 +57,7 @@ impl Failure {
 
 impl From<TransportError> for Failure {
     fn from(error: TransportError) -> Self {
-        Self::Failed(with_help(&error))
+        Self::Broken(error)
     }
 }
 
@@ -75,9 +79,11 @@ pub(super) struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    /// Does it. What has been confirmed is in `report` and in the state, whatever comes after.
-    pub(super) fn work(&self, report: &mut HostReport) -> Result<(), Failure> {
+    /// Does it, on the login that was kept if there is one. What has been confirmed is in `report` and in
+    /// the state, whatever comes after.
+    pub(super) fn work(&self, kept: Option<Login>, report: &mut HostReport) -> Result<(), Failure> {
         let started = Instant::now();
+        let was_kept = kept.is_some();
         let mut staging = self.choose_staging()?;
         let job = Job {
             host: self.host,
@@ -96,16 +102,21 @@ impl Worker<'_> {
         })?;
         let receiver = self.choose_receiver(&program)?;
 
-        self.begin(Phase::Connecting, 0);
-        let session = self
-            .run
-            .request
-            .connector
-            .connect(self.host)
-            .map_err(|error| Failure::Unreachable(with_help(&error)))?;
-        let mut login = Login::new(session);
+        let mut login = match (kept, receiver) {
+            (Some(kept), None) => self.unless_dead(kept, &staging)?,
+            (Some(kept), Some(_)) => kept,
+            (None, _) => self.log_in()?,
+        };
         if let Some(receiver) = receiver {
-            report.sent_bytes += self.upload_all(&mut login, &mut staging, &program, receiver)?;
+            let mut uploaded = self.upload_all(&mut login, &mut staging, &program, receiver);
+            if was_kept && let Err(Failure::Broken(error)) = &uploaded {
+                tracing::info!("the login that the plan left is gone: {error}");
+                login = self.log_in()?;
+                // In a folder of its own: what arrived in the other one may go on arriving.
+                staging = self.choose_staging()?;
+                uploaded = self.upload_all(&mut login, &mut staging, &program, receiver);
+            }
+            report.sent_bytes += uploaded?;
         }
         tracing::debug!(elapsed_ms = started.elapsed().as_millis(), "uploaded");
         if self.is_interrupted() {
@@ -120,6 +131,34 @@ impl Worker<'_> {
         tracing::debug!(elapsed_ms = started.elapsed().as_millis(), "committed");
         self.record_end(&program, &answer, report)?;
         Ok(())
+    }
+
+    fn log_in(&self) -> Result<Login, Failure> {
+        self.begin(Phase::Connecting, 0);
+        let session = self.run.request.connector.connect(self.host);
+        session
+            .map(Login::new)
+            .map_err(|error| Failure::Unreachable(with_help(&error)))
+    }
+
+    /// The login, or a new one if nobody answers on it. For a commit that nothing goes before: whether
+    /// a broken one was begun nobody knows, so it is never repeated.
+    fn unless_dead(&self, mut login: Login, staging: &Staging) -> Result<Login, Failure> {
+        let nothing = Question {
+            base: &staging.home,
+            roots: &[],
+            mirrors: &[],
+            listing: None,
+            paths: &[],
+            stall_timeout: self.stall_timeout(),
+        };
+        match remote::scan(&mut login, &nothing) {
+            Err(ScanError::Transport(error)) => {
+                tracing::info!("the login that the plan left is gone: {error}");
+                self.log_in()
+            }
+            _ => Ok(login),
+        }
     }
 
     pub(super) fn observer(&self) -> &dyn Observer {

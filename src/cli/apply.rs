@@ -35,7 +35,19 @@ pub(super) fn run(
     let lock = context.lock("apply", settings.lock_timeout)?;
     // Read under the lock: nobody else can move it from here on.
     let mut state = StateStore::open(&context.config.settings.state_path)?;
-    let prepared = plan::prepare(&context, &state, &settings.limit, Refresh::Quick)?;
+    // Nobody knows how long a person takes to answer, so nothing is kept open for that time.
+    let keep_logins = if settings.is_approved {
+        context.config.settings.number_of_connections
+    } else {
+        0
+    };
+    let prepared = plan::prepare(
+        &context,
+        &state,
+        &settings.limit,
+        Refresh::Quick,
+        keep_logins,
+    )?;
     let the_plan = &prepared.plan;
     plan::show(
         the_plan,

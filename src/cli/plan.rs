@@ -20,7 +20,7 @@ pub(super) fn run(
     let mut context = Context::load(global, console)?;
     context.start_logs("plan")?;
     let state = StateStore::open(&context.config.settings.state_path)?;
-    let prepared = prepare(&context, &state, &settings.limit, settings.refresh)?;
+    let prepared = prepare(&context, &state, &settings.limit, settings.refresh, 0)?;
     let plan = &prepared.plan;
     match settings.format {
         Format::Json => console.data(saved::to_json(plan).as_bytes()),
@@ -34,12 +34,14 @@ pub(super) fn run(
     Ok(context.finish(exit))
 }
 
-/// Makes a plan for the hosts that `limit` picks.
+/// Makes a plan for the hosts that `limit` picks, and keeps up to `keep_logins` logins open on those
+/// that apply would work on.
 pub(super) fn prepare(
     context: &Context<'_>,
     state: &StateStore,
     limit: &[String],
     refresh: Refresh,
+    keep_logins: usize,
 ) -> Result<Prepared, Stop> {
     let hosts = context.select(limit)?;
     let connector = context.connector();
@@ -53,6 +55,7 @@ pub(super) fn prepare(
         cache_dir: Some(&cache_dir),
         connector: &connector,
         refresh,
+        keep_logins,
         now: &context::now(),
         observer: &progress,
     })?;

@@ -31,8 +31,8 @@ pub use digest::config_digest;
 pub use error::{ConfigError, Issue, IssueCode, Remark, SelectError};
 pub use select::select;
 pub use types::{
-    Auth, CIPHERS, Config, Exact, Excludes, ExcludesError, Host, Mapping, MaxDelete, Modes,
-    Passkey, Settings, SymlinkPolicy,
+    Auth, CIPHERS, Config, Exact, Excludes, ExcludesError, ExcludesInOrder, Host, Mapping,
+    MaxDelete, Modes, Passkey, Settings, SymlinkPolicy,
 };
 
 use document::{Document, FileName, Findings, RawConfig, Span};

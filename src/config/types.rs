@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::{Candidate, Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use secrecy::SecretString;
 
 use crate::model::{HostId, LocalPath, RelPath, RemotePath};
@@ -262,23 +262,63 @@ impl Excludes {
 
     /// Whether `path`, or a folder that holds it, is excluded.
     pub fn excludes(&self, path: &RelPath) -> bool {
-        use std::os::unix::ffi::OsStrExt as _;
-        if self.patterns.is_empty() {
+        !self.patterns.is_empty() && self.excludes_bytes(path.as_bytes())
+    }
+
+    /// For questions about many paths: quick when the next one is mostly in the same folder.
+    pub fn in_order(&self) -> ExcludesInOrder<'_> {
+        ExcludesInOrder {
+            excludes: self,
+            folder: Vec::new(),
+            has_folder: false,
+        }
+    }
+
+    /// Whether this path, or a folder that holds it, matches.
+    fn excludes_bytes(&self, path: &[u8]) -> bool {
+        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        let mut ends = slashes.map(|(at, _)| at).chain([path.len()]);
+        ends.any(|end| self.matches(&path[..end]))
+    }
+
+    /// Whether this path itself matches.
+    fn matches(&self, path: &[u8]) -> bool {
+        let name = &path[parent_of(path).map_or(0, |folder| folder.len() + 1)..];
+        !path.is_empty()
+            && (self.names.is_match_candidate(&Candidate::from_bytes(name))
+                || self.paths.is_match_candidate(&Candidate::from_bytes(path)))
+    }
+}
+
+/// The folder of a path; `None` for one at the top.
+fn parent_of(path: &[u8]) -> Option<&[u8]> {
+    let slash = path.iter().rposition(|byte| *byte == b'/')?;
+    Some(&path[..slash])
+}
+
+/// Answers what [`Excludes::excludes`] answers, and remembers the last folder.
+#[derive(Clone, Debug)]
+pub struct ExcludesInOrder<'a> {
+    excludes: &'a Excludes,
+    folder: Vec<u8>,
+    /// Whether that folder is excluded.
+    has_folder: bool,
+}
+
+impl ExcludesInOrder<'_> {
+    /// Whether `path`, or a folder that holds it, is excluded.
+    pub fn excludes(&mut self, path: &RelPath) -> bool {
+        if self.excludes.patterns.is_empty() {
             return false;
         }
-        let mut current = Some(path.clone());
-        while let Some(path) = current.filter(|path| !path.is_root()) {
-            let name = std::ffi::OsStr::from_bytes(path.file_name());
-            if self.names.is_match(name)
-                || self
-                    .paths
-                    .is_match(std::ffi::OsStr::from_bytes(path.as_bytes()))
-            {
-                return true;
-            }
-            current = path.parent();
+        let path = path.as_bytes();
+        let folder = parent_of(path).unwrap_or_default();
+        if folder != self.folder {
+            self.has_folder = self.excludes.excludes_bytes(folder);
+            self.folder.clear();
+            self.folder.extend_from_slice(folder);
         }
-        false
+        self.has_folder || self.excludes.matches(path)
     }
 }
 
@@ -298,6 +338,40 @@ mod tests {
         let patterns = patterns.iter().map(|&p| p.to_owned()).collect();
         let path = RelPath::new(path).expect("plain");
         Excludes::new(patterns).expect("globs").excludes(&path)
+    }
+
+    #[test]
+    fn many_questions_are_answered_as_single_ones() {
+        let patterns = ["*.o", "/build", "a/*/c", ".git", "x/**"].map(str::to_owned);
+        let excludes = Excludes::new(patterns.to_vec()).expect("globs");
+        let mut in_order = excludes.in_order();
+        let paths = [
+            "",
+            "a",
+            "a/b",
+            "a/b/c",
+            "a/b/c/d",
+            "a/b/d",
+            "a/f.o",
+            "a/f.o/g",
+            "build",
+            "build/f",
+            "a/build/f",
+            "z/.git/f",
+            "z/g",
+            "x",
+            "x/y",
+            "x/y/z",
+            "a/f",
+            "f",
+        ];
+        let paths = paths.map(|path| RelPath::new(path).expect("plain"));
+        let answers = paths.each_ref().map(|path| in_order.excludes(path));
+        assert_eq!(
+            answers,
+            paths.each_ref().map(|path| excludes.excludes(path))
+        );
+        assert_eq!(answers.iter().filter(|answer| **answer).count(), 9);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The vocabulary of every other module: hosts, paths, digests, trees, events.
 
+mod awaited;
 mod digest;
 mod event;
 mod host;
@@ -7,6 +8,7 @@ mod parallel;
 mod path;
 mod tree;
 
+pub use awaited::Awaited;
 pub use digest::{Blake3, ContentDigest, ParseDigestError, Sha256};
 pub use event::{Event, HostOutcome, Observer, Phase, Silent};
 pub use host::HostId;

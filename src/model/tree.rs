@@ -1,5 +1,7 @@
 //! Trees: all entries of one mapping.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Blake3, ContentDigest, RelPath};
@@ -158,6 +160,40 @@ impl Tree {
             .binary_search_by(|entry| entry.path.cmp(path))
             .ok()
             .map(|index| &self.entries[index].node)
+    }
+
+    /// The entries below `path`, without itself, in byte order of their path.
+    pub fn below(&self, path: &RelPath) -> impl Iterator<Item = &Entry> {
+        let mut prefix = path.as_bytes().to_vec();
+        if !path.is_root() {
+            prefix.push(b'/');
+        }
+        let is_before = |entry: &Entry| entry.path.as_bytes() < prefix.as_slice();
+        let first = self.entries.partition_point(is_before);
+        self.entries[first..]
+            .iter()
+            .take_while(move |entry| entry.path.as_bytes().starts_with(&prefix))
+            .filter(|entry| !entry.path.is_root())
+    }
+
+    /// The paths of two trees in byte order, each with what this one and `other` have there.
+    pub fn beside<'a>(
+        &'a self,
+        other: &'a Self,
+    ) -> impl Iterator<Item = (&'a RelPath, Option<&'a Node>, Option<&'a Node>)> {
+        let mut ours = self.entries.iter().peekable();
+        let mut theirs = other.entries.iter().peekable();
+        std::iter::from_fn(move || {
+            let order = match (ours.peek(), theirs.peek()) {
+                (Some(our), Some(their)) => our.path.cmp(&their.path),
+                (Some(_), None) => Ordering::Less,
+                (None, _) => Ordering::Greater,
+            };
+            let our = ours.next_if(|_| order != Ordering::Greater);
+            let their = theirs.next_if(|_| order != Ordering::Less);
+            let path = &our.or(their)?.path;
+            Some((path, our.map(|e| &e.node), their.map(|e| &e.node)))
+        })
     }
 
     /// How many entries there are.

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::{Exact, Excludes, MaxDelete, Modes};
+use crate::config::{Exact, Excludes, ExcludesInOrder, MaxDelete, Modes};
 use crate::model::{Entry, Kind, Mode, Node, RelPath, Tree};
 
-use super::{Action, Change, Reason};
+use super::{Action, Actual, Change, Reason};
 
 /// What is known about one mapping of a host.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +18,7 @@ pub struct MappingInput<'a> {
     /// What the state says was written last; empty when it has never heard of the mapping.
     pub recorded: &'a Tree,
     /// What is on the host, of the desired and the recorded entries; for a mirror, everything.
-    pub actual: &'a Tree,
+    pub actual: &'a Actual,
     /// What happens to what the source does not have.
     pub exact: Exact,
     /// Paths that are none of our business.
@@ -90,11 +90,15 @@ fn check_deletes(
 ) -> Result<(), TooManyDeletes> {
     let is_delete = |change: &&Change| change.action == Action::Delete;
     let deletes = changes.iter().filter(is_delete).count();
-    let below_root = |tree: &Tree| tree.entries().iter().filter(|e| !e.path.is_root()).count();
-    let entries = below_root(input.recorded)
-        .max(below_root(input.actual))
-        .max(1);
-    if deletes == 0 || limit.allows(deletes, entries) {
+    if deletes == 0 {
+        return Ok(());
+    }
+    let recorded = input.recorded.entries().iter().map(|entry| &entry.path);
+    let recorded = recorded.filter(|path| !path.is_root()).count();
+    let actual = input.actual.iter();
+    let actual = actual.filter(|(path, _)| !path.is_root()).count();
+    let entries = recorded.max(actual).max(1);
+    if limit.allows(deletes, entries) {
         return Ok(());
     }
     Err(TooManyDeletes {
@@ -154,7 +158,9 @@ impl MappingBuilder<'_, '_> {
         let mut no_folders = Subtrees::default();
         // Folders on the host that have to make room for something else.
         let mut making_room = Subtrees::default();
-        for mut sides in three_way(input) {
+        let mut left_out = LeftOut::of(input);
+        let ours = |sides: &Sides<'_>| sides.desired.is_some() || !left_out.holds(sides.path);
+        for mut sides in three_way(input).filter(ours) {
             let is_dir = |node: Option<&Node>| node.is_some_and(|node| node.kind() == Kind::Dir);
             if no_folders.hold(sides.path) {
                 sides.actual = None;
@@ -242,19 +248,15 @@ impl MappingBuilder<'_, '_> {
         if input.exact == Exact::No {
             return kept;
         }
-        let stays = |Entry { path, node }: &&Entry| {
-            input.exclude.excludes(path)
-                || is_unsendable(input, path)
-                || (input.exact == Exact::Orphans
-                    && input.desired.get(path).is_none()
-                    && !self.is_ours(input.recorded.get(path), Some(node)))
+        let mut left_out = LeftOut::of(input);
+        let stays = |sides: &Sides<'_>| {
+            sides.actual.is_some()
+                && (left_out.holds(sides.path)
+                    || (input.exact == Exact::Orphans
+                        && sides.desired.is_none()
+                        && !self.is_ours(sides.recorded, sides.actual)))
         };
-        let staying = input
-            .actual
-            .entries()
-            .iter()
-            .filter(stays)
-            .map(|entry| &entry.path);
+        let staying = three_way(input).filter(stays).map(|sides| sides.path);
         for path in staying.chain(input.unsendable) {
             let mut parent = path.parent();
             while let Some(folder) = parent {
@@ -307,33 +309,43 @@ impl MappingBuilder<'_, '_> {
     }
 }
 
-/// All paths of the three trees in order, without those that are none of our business.
+/// All paths of the three trees in order.
 fn three_way<'a>(input: &'a MappingInput<'a>) -> impl Iterator<Item = Sides<'a>> {
     let mut desired = input.desired.entries().iter().peekable();
     let mut recorded = input.recorded.entries().iter().peekable();
-    let mut actual = input.actual.entries().iter().peekable();
-    let all = std::iter::from_fn(move || {
-        let heads = [desired.peek(), recorded.peek(), actual.peek()];
-        let path = heads.into_iter().flatten().map(|entry| &entry.path).min()?;
+    let mut actual = input.actual.iter().peekable();
+    std::iter::from_fn(move || {
+        let heads = [desired.peek(), recorded.peek()];
+        let heads = heads.into_iter().flatten().map(|entry| &entry.path);
+        let path = heads.chain(actual.peek().map(|(path, _)| *path)).min()?;
         let at = |entry: &&Entry| entry.path == *path;
         Some(Sides {
             path,
             desired: desired.next_if(at).map(|entry| &entry.node),
             recorded: recorded.next_if(at).map(|entry| &entry.node),
-            actual: actual.next_if(at).map(|entry| &entry.node),
+            actual: actual.next_if(|head| head.0 == path).map(|(_, node)| node),
         })
-    });
-    all.filter(move |sides| {
-        sides.desired.is_some()
-            || !(input.exclude.excludes(sides.path) || is_unsendable(input, sides.path))
     })
 }
 
-fn is_unsendable(input: &MappingInput<'_>, path: &RelPath) -> bool {
-    input
-        .unsendable
-        .iter()
-        .any(|top| path == top || path.is_below(top))
+/// What is none of our business.
+struct LeftOut<'a> {
+    excluded: ExcludesInOrder<'a>,
+    unsendable: &'a [RelPath],
+}
+
+impl<'a> LeftOut<'a> {
+    fn of(input: &MappingInput<'a>) -> Self {
+        Self {
+            excluded: input.exclude.in_order(),
+            unsendable: input.unsendable,
+        }
+    }
+
+    fn holds(&mut self, path: &RelPath) -> bool {
+        let is_unsendable = |top: &RelPath| path == top || path.is_below(top);
+        self.excluded.excludes(path) || self.unsendable.iter().any(is_unsendable)
+    }
 }
 
 /// The node that will be there: the desired one, with the permission bits that the policy leaves
@@ -485,7 +497,7 @@ mod tests {
             let input = MappingInput {
                 desired: &self.desired,
                 recorded: &self.recorded,
-                actual: &self.actual,
+                actual: &Actual::from(self.actual.clone()),
                 exact: self.exact,
                 exclude: &self.exclude,
                 unsendable: &self.unsendable,

@@ -3,12 +3,18 @@
 //! [`prepare`] gathers what there is to know, [`build`] makes the plan from it and is pure: no
 //! network, no clock, no file system. [`saved`] is its file format. Showing it is the business of [`crate::view`].
 
+mod actual;
 pub mod build;
+mod comparison;
+mod logins;
 pub mod prepare;
 pub mod saved;
+mod sources;
 pub mod staging;
 mod types;
 
+pub use actual::Actual;
+pub use logins::KeptLogins;
 pub use types::{
     Action, Change, ChangeSet, ChangeSetId, HostPlan, HostStatus, MappingNames, Plan, PlanHeader,
     Reason, Refresh, Summary,

@@ -1,26 +1,34 @@
 //! Everything a plan needs, gathered: sources read once, hosts looked at many at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use crate::config::{Config, Exact, Host, Mapping};
 use crate::model::{
-    Entry, Event, HostId, HostOutcome, Kind, Node, Observer, Phase, RelPath, RemotePath, Tree,
+    Awaited, Event, HostId, HostOutcome, Node, Observer, Phase, RelPath, RemotePath, Tree,
     map_parallel,
 };
 use crate::remote::Login;
-use crate::scan::local::{self, SourceError, SourceSpec, SourceTree};
+use crate::scan::local::{SourceError, SourceTree};
 use crate::scan::remote::{self, Algorithm, HostScan, Listing, Question, ScanError};
 use crate::state::{HostRecord, Identity, Progress, StateError, StateStore};
 use crate::transport::{Connector, TransportError};
 
+use super::actual::Actual;
 use super::build::{self, HostChanges, MappingInput, Policy};
+use super::comparison::{Comparison, Comparisons, below};
+use super::sources::Sources;
 use super::staging;
 use super::{
-    Action, Change, ChangeSet, ChangeSetId, HostPlan, HostStatus, MappingNames, Plan, PlanHeader,
-    Refresh,
+    Action, Change, ChangeSet, ChangeSetId, HostPlan, HostStatus, KeptLogins, MappingNames, Plan,
+    PlanHeader, Refresh,
 };
+
+/// How long a login that was made early waits for the sources. Then it is logged out, and made again
+/// when they have been read.
+const EARLY_LOGIN: Duration = Duration::from_secs(5);
 
 /// What to plan, and with what.
 #[derive(Clone, Copy)]
@@ -39,6 +47,8 @@ pub struct Request<'a> {
     pub connector: &'a dyn Connector,
     /// How closely to look.
     pub refresh: Refresh,
+    /// How many logins are kept for an apply that follows at once; 0 when somebody is asked before.
+    pub keep_logins: usize,
     /// The time, for the plan's header: RFC 3339, UTC.
     pub now: &'a str,
     /// Told what happens.
@@ -55,6 +65,8 @@ pub struct Prepared {
     /// For each host of the plan, in its order, what became of the listing that it keeps; `None` for
     /// one without a look.
     pub listings: Vec<Option<Listing>>,
+    /// Logins on hosts on which something is to be done.
+    pub logins: KeptLogins,
 }
 
 /// What is known of a host that was looked at.
@@ -67,7 +79,7 @@ pub struct PreparedHost {
     /// The record itself.
     pub record: Option<HostRecord>,
     /// What the host has, by mapping.
-    pub actual: Vec<Tree>,
+    pub actual: Vec<Actual>,
     /// What it answered.
     pub scan: HostScan,
     /// Whether an earlier apply did not come to its end here, or left no listing to be trusted: apply
@@ -100,27 +112,40 @@ pub fn base_on_host(
     RemotePath::from_dest(&path)
 }
 
-/// Reads the sources, looks at the hosts and builds the plan.
+/// Reads the sources, looks at the hosts and builds the plan. Hosts are logged in to while the sources
+/// are still being read.
 ///
 /// # Errors
 /// When the state cannot be read. Everything else is about one host, and in its plan.
 pub fn prepare(request: &Request<'_>) -> Result<Prepared, StateError> {
+    prepare_with_patience(request, EARLY_LOGIN)
+}
+
+/// [`prepare`], with so much patience of logins that were made early.
+fn prepare_with_patience(
+    request: &Request<'_>,
+    patience: Duration,
+) -> Result<Prepared, StateError> {
     let records = request
         .hosts
         .iter()
         .map(|host| Recorded::load(request.state, host))
         .collect::<Result<Vec<_>, _>>()?;
-    let sources = Sources::read(request, &records);
-    request.observer.event(&Event::HostsStarted {
-        hosts: request.hosts.len(),
-        total_bytes: 0,
-    });
+    let logins = KeptLogins::new(request.keep_logins);
     let work: Vec<(&Host, Recorded)> = request.hosts.iter().copied().zip(records).collect();
     let threads = request.config.settings.number_of_connections;
-    let results = map_parallel(&work, threads, |(host, recorded)| {
+    let run = Run {
+        request,
+        sources: Awaited::default(),
+        patience,
+        comparisons: Comparisons::default(),
+        held_back: Mutex::new(Some(Vec::new())),
+        logins: &logins,
+    };
+    let plan_host = |(host, recorded): &(&Host, Recorded)| {
         let span = tracing::info_span!("plan", host = %host.id);
         let _entered = span.enter();
-        let result = prepare_host(request, host, recorded, &sources);
+        let result = run.host(host, recorded);
         let outcome = match result.0.status.error() {
             None => HostOutcome::Done,
             Some(error) => {
@@ -133,6 +158,17 @@ pub fn prepare(request: &Request<'_>) -> Result<Prepared, StateError> {
             outcome,
         });
         result
+    };
+    let results = thread::scope(|scope| {
+        scope.spawn(|| {
+            run.sources.fulfil(|| {
+                let records = work.iter().map(|(_, recorded)| recorded.record.as_ref());
+                let sources = Sources::read(request, records);
+                run.begin_hosts();
+                sources
+            });
+        });
+        map_parallel(&work, threads, plan_host)
     });
     request.observer.event(&Event::HostsFinished);
     let mut plans = Vec::new();
@@ -155,6 +191,7 @@ pub fn prepare(request: &Request<'_>) -> Result<Prepared, StateError> {
         plan: Plan::new(header, plans),
         hosts,
         listings,
+        logins,
     })
 }
 
@@ -181,81 +218,6 @@ impl Recorded {
             .map(tree_of)
             .collect::<Result<_, _>>()?;
         Ok(Self { record, trees })
-    }
-}
-
-/// The sources of all hosts. Read with sha256 from the start when a host is known to need it or is
-/// not known at all; else as soon as one turns out to.
-struct Sources<'a> {
-    request: &'a Request<'a>,
-    specs: Vec<SourceSpec>,
-    with_sha256: bool,
-    first: Vec<Result<Arc<SourceTree>, SourceError>>,
-    second: OnceLock<Vec<Result<Arc<SourceTree>, SourceError>>>,
-}
-
-impl<'a> Sources<'a> {
-    fn read(request: &'a Request<'a>, records: &[Recorded]) -> Self {
-        let mut specs: Vec<SourceSpec> = Vec::new();
-        let usable = request.hosts.iter().filter(|host| host.problem.is_none());
-        for mapping in usable.flat_map(|host| &host.mappings) {
-            let spec = spec_of(mapping);
-            if !specs.contains(&spec) {
-                specs.push(spec);
-            }
-        }
-        let with_sha256 = records.iter().any(|recorded| {
-            let algorithm = recorded
-                .record
-                .as_ref()
-                .and_then(|r| r.algorithm.as_deref());
-            algorithm != Some(Algorithm::Blake3.as_str())
-        });
-        let first = Self::scan(request, &specs, with_sha256);
-        Self {
-            request,
-            specs,
-            with_sha256,
-            first,
-            second: OnceLock::new(),
-        }
-    }
-
-    fn scan(
-        request: &Request<'_>,
-        specs: &[SourceSpec],
-        with_sha256: bool,
-    ) -> Vec<Result<Arc<SourceTree>, SourceError>> {
-        local::scan(specs, with_sha256, request.cache_dir, request.observer)
-            .into_iter()
-            .map(|result| result.map(Arc::new))
-            .collect()
-    }
-
-    fn get(&self, mapping: &Mapping, algorithm: Algorithm) -> Result<Arc<SourceTree>, SourceError> {
-        let all = if self.with_sha256 || algorithm == Algorithm::Blake3 {
-            &self.first
-        } else {
-            self.second
-                .get_or_init(|| Self::scan(self.request, &self.specs, true))
-        };
-        let spec = spec_of(mapping);
-        let index = self.specs.iter().position(|known| *known == spec);
-        index.map_or_else(
-            || {
-                let (path, reason) = (mapping.src.to_string(), "it was not read".to_owned());
-                Err(SourceError { path, reason })
-            },
-            |index| all[index].clone(),
-        )
-    }
-}
-
-fn spec_of(mapping: &Mapping) -> SourceSpec {
-    SourceSpec {
-        root: mapping.src.clone(),
-        exclude: mapping.exclude.clone(),
-        symlinks: mapping.symlinks,
     }
 }
 
@@ -294,51 +256,291 @@ pub fn with_help(error: &dyn miette::Diagnostic) -> String {
         .map_or_else(|| error.to_string(), |help| format!("{error}; {help}"))
 }
 
-fn prepare_host(
-    request: &Request<'_>,
-    host: &Host,
-    recorded: &Recorded,
-    sources: &Sources<'_>,
-) -> (HostPlan, Option<Listing>, Option<PreparedHost>) {
-    let mappings = host
-        .mappings
-        .iter()
-        .map(|mapping| MappingNames {
-            src: mapping.src_as_written.clone(),
-            dest: mapping.dest_as_written.clone(),
-        })
-        .collect();
-    let mut plan = HostPlan {
-        host: host.id.clone(),
-        status: HostStatus::Ok,
-        mappings,
-        change_set: None,
-        unchanged: 0,
-        problems: Vec::new(),
-    };
-    match look_at_host(request, host, recorded, sources) {
-        Ok((changes, prepared)) => {
-            plan.unchanged = changes.unchanged;
-            if !changes.changes.is_empty() {
-                let id = ChangeSetId::of(&changes.changes);
-                plan.change_set = Some(Arc::new(ChangeSet {
-                    id,
-                    changes: changes.changes,
-                }));
+/// One making of a plan.
+struct Run<'a> {
+    request: &'a Request<'a>,
+    sources: Awaited<Sources<'a>>,
+    /// How long a login that was made early waits for them.
+    patience: Duration,
+    comparisons: Comparisons,
+    /// What happens on hosts while the sources are read: the observer is told one after the other.
+    held_back: Mutex<Option<Vec<Event>>>,
+    logins: &'a KeptLogins,
+}
+
+impl Run<'_> {
+    fn host(
+        &self,
+        host: &Host,
+        recorded: &Recorded,
+    ) -> (HostPlan, Option<Listing>, Option<PreparedHost>) {
+        let mappings = host
+            .mappings
+            .iter()
+            .map(|mapping| MappingNames {
+                src: mapping.src_as_written.clone(),
+                dest: mapping.dest_as_written.clone(),
+            })
+            .collect();
+        let mut plan = HostPlan {
+            host: host.id.clone(),
+            status: HostStatus::Ok,
+            mappings,
+            change_set: None,
+            unchanged: 0,
+            problems: Vec::new(),
+        };
+        match self.look_at(host, recorded) {
+            Ok((changes, prepared, login)) => {
+                plan.unchanged = changes.unchanged;
+                if !changes.changes.is_empty() {
+                    let id = ChangeSetId::of(&changes.changes);
+                    plan.change_set = Some(Arc::new(ChangeSet {
+                        id,
+                        changes: changes.changes,
+                    }));
+                }
+                plan.problems = problems_of(host, &prepared.sources);
+                // What apply would need is kept only for hosts that it would work on: there may be many.
+                let is_needed = plan.change_set.is_some() || prepared.is_unsettled;
+                if is_needed {
+                    self.logins.keep(&host.id, login);
+                } else {
+                    login.close();
+                }
+                let listing = prepared.scan.listing;
+                (plan, Some(listing), is_needed.then_some(prepared))
             }
-            plan.problems = problems_of(host, &prepared.sources);
-            // What apply would need is kept only for hosts that it would work on: there may be many.
-            let is_needed = plan.change_set.is_some() || prepared.is_unsettled;
-            let listing = prepared.scan.listing;
-            (plan, Some(listing), is_needed.then_some(prepared))
+            Err(obstacle) => {
+                plan.status = match obstacle {
+                    Obstacle::Unreachable(text) => HostStatus::Unreachable(text),
+                    Obstacle::Failed(text) => HostStatus::Failed(text),
+                };
+                (plan, None, None)
+            }
         }
-        Err(obstacle) => {
-            plan.status = match obstacle {
-                Obstacle::Unreachable(text) => HostStatus::Unreachable(text),
-                Obstacle::Failed(text) => HostStatus::Failed(text),
+    }
+
+    /// Waits for the sources, and logs in meanwhile; `None` when that has to be done yet. A host that
+    /// cannot be worked on is not logged in to.
+    fn log_in_early(&self, host: &Host) -> (Option<Result<Login, TransportError>>, &Sources<'_>) {
+        let login = host.problem.is_none().then(|| self.log_in(host));
+        if let Some(sources) = self.sources.wait_for(self.patience) {
+            return (login, sources);
+        }
+        let login = match login {
+            Some(Ok(login)) => {
+                login.close();
+                None
+            }
+            other => other,
+        };
+        (login, self.sources.wait())
+    }
+
+    fn log_in(&self, host: &Host) -> Result<Login, TransportError> {
+        self.tell_phase(host, Phase::Connecting);
+        self.request.connector.connect(host).map(Login::new)
+    }
+
+    fn tell_phase(&self, host: &Host, phase: Phase) {
+        let event = Event::HostPhase {
+            host: host.id.clone(),
+            phase,
+            total_bytes: 0,
+        };
+        let mut held_back = self.held_back();
+        match held_back.as_mut() {
+            Some(events) => events.push(event),
+            None => self.request.observer.event(&event),
+        }
+    }
+
+    /// Now that the sources have been read, tells what has happened on hosts.
+    fn begin_hosts(&self) {
+        let mut held_back = self.held_back();
+        self.request.observer.event(&Event::HostsStarted {
+            hosts: self.request.hosts.len(),
+            total_bytes: 0,
+        });
+        for event in held_back.take().into_iter().flatten() {
+            self.request.observer.event(&event);
+        }
+    }
+
+    fn held_back(&self) -> MutexGuard<'_, Option<Vec<Event>>> {
+        // Changed in single steps, each of which leaves it right.
+        self.held_back
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Logs in, asks and compares.
+    fn look_at(
+        &self,
+        host: &Host,
+        recorded: &Recorded,
+    ) -> Result<(HostChanges, PreparedHost, Login), Obstacle> {
+        let request = self.request;
+        let (login, sources) = self.log_in_early(host);
+        if let Some(problem) = &host.problem {
+            return Err(Obstacle::Failed(problem.clone()));
+        }
+        // Which paths there are does not depend on the digests, so any reading of the source will do.
+        let comparisons = self.compare(host, recorded, sources, Algorithm::Blake3)?;
+        let base = base_on_host(
+            request.config.settings.staging_path.as_ref(),
+            request.state.identity(),
+            &host.id,
+        );
+        let mut login = login.unwrap_or_else(|| self.log_in(host))?;
+        let scan = self.ask(host, recorded, &comparisons, &base, &mut login)?;
+        check_places(host, &scan)?;
+        check_mirrors(host, &scan)?;
+        let comparisons = self.compare(host, recorded, sources, scan.facts.algorithm)?;
+        let actual: Vec<Actual> = host
+            .mappings
+            .iter()
+            .zip(&comparisons)
+            .map(|(mapping, comparison)| comparison.actual(mapping, &scan))
+            .collect();
+        let changes = self.changes(host, &comparisons, &actual)?;
+        let (desired, recorded_trees): (Vec<_>, Vec<_>) = comparisons
+            .iter()
+            .map(|comparison| {
+                let Comparison {
+                    source, recorded, ..
+                } = &**comparison;
+                (Arc::clone(source), Arc::clone(recorded))
+            })
+            .unzip();
+        check_permissions(host, &scan, &desired, &changes.changes)?;
+        let is_unsettled = recorded.record.as_ref().is_some_and(|record| {
+            record.progress == Progress::InTheMiddle || record.listing.is_none()
+        });
+        let prepared = PreparedHost {
+            is_unsettled,
+            sources: desired,
+            recorded: recorded_trees,
+            record: recorded.record.clone(),
+            actual,
+            scan,
+        };
+        Ok((changes, prepared, login))
+    }
+
+    /// By mapping of the host, the source beside what is recorded.
+    fn compare(
+        &self,
+        host: &Host,
+        recorded: &Recorded,
+        sources: &Sources<'_>,
+        algorithm: Algorithm,
+    ) -> Result<Vec<Arc<Comparison>>, SourceError> {
+        let sides = host.mappings.iter().zip(&recorded.trees);
+        sides
+            .map(|(mapping, recorded)| {
+                let source = sources.get(mapping, algorithm)?;
+                Ok(self.comparisons.of(&source, recorded))
+            })
+            .collect()
+    }
+
+    fn changes(
+        &self,
+        host: &Host,
+        comparisons: &[Arc<Comparison>],
+        actual: &[Actual],
+    ) -> Result<HostChanges, Obstacle> {
+        let mut sides = comparisons.iter().zip(actual);
+        if sides.all(|(it, actual)| it.is_same() && actual.is_just(&it.recorded)) {
+            // The common case, which costs next to nothing however large the trees are.
+            let entries = comparisons.iter().map(|it| it.source.tree.len());
+            return Ok(HostChanges {
+                changes: Vec::new(),
+                unchanged: entries.sum(),
+            });
+        }
+        let unsendable: Vec<Vec<RelPath>> = comparisons
+            .iter()
+            .map(|comparison| {
+                let problems = comparison.source.problems.iter();
+                problems.map(|problem| problem.path.clone()).collect()
+            })
+            .collect();
+        let inputs: Vec<MappingInput<'_>> = host
+            .mappings
+            .iter()
+            .enumerate()
+            .map(|(index, mapping)| MappingInput {
+                desired: &comparisons[index].source.tree,
+                recorded: &comparisons[index].recorded,
+                actual: &actual[index],
+                exact: mapping.exact,
+                exclude: &mapping.exclude,
+                unsendable: &unsendable[index],
+            })
+            .collect();
+        let settings = &self.request.config.settings;
+        let policy = Policy {
+            modes: settings.modes,
+            max_delete: settings.max_delete,
+        };
+        build::build(&inputs, policy).map_err(|error| {
+            let dest = &host.mappings[error.mapping].dest_as_written;
+            Obstacle::Failed(format!(
+                "{dest}: {error}; raise `max_delete` if this is what you want"
+            ))
+        })
+    }
+
+    /// Asks: with the listing when there is one to be trusted, and once more for everything when it turns
+    /// out not to be.
+    fn ask(
+        &self,
+        host: &Host,
+        recorded: &Recorded,
+        comparisons: &[Arc<Comparison>],
+        base: &RemotePath,
+        login: &mut Login,
+    ) -> Result<HostScan, ScanError> {
+        let request = self.request;
+        self.tell_phase(host, Phase::Scanning);
+        let roots: Vec<RemotePath> = host.mappings.iter().map(|m| m.dest.clone()).collect();
+        let mirrors: Vec<usize> = (0..host.mappings.len())
+            .filter(|&index| host.mappings[index].exact == Exact::Mirror)
+            .collect();
+        let listing = recorded
+            .record
+            .as_ref()
+            .and_then(|record| record.listing.as_deref())
+            .filter(|_| request.refresh == Refresh::Quick);
+        let mut ask = |listing: Option<&str>| {
+            let sides = host.mappings.iter().zip(comparisons);
+            let paths: Vec<RemotePath> = sides
+                .flat_map(|(mapping, it)| it.paths_to_look_at(mapping, listing.is_some()))
+                .collect();
+            let question = Question {
+                base,
+                roots: &roots,
+                mirrors: &mirrors,
+                listing,
+                paths: &paths,
+                stall_timeout: request.config.settings.stall_timeout,
             };
-            (plan, None, None)
+            remote::scan(login, &question)
+        };
+        let mut answer = ask(listing);
+        if let Ok(scan) = &answer {
+            // A mirrored folder in which something has moved may have new entries, too.
+            let is_doubtful = scan.listing == Listing::Lost
+                || (scan.listing == Listing::Moved && !mirrors.is_empty());
+            tracing::debug!(listing = ?scan.listing, tool = scan.facts.hash_tool, "looked at");
+            if is_doubtful {
+                answer = ask(None);
+            }
         }
+        answer
     }
 }
 
@@ -354,275 +556,6 @@ fn problems_of(host: &Host, sources: &[Arc<SourceTree>]) -> Vec<String> {
     problems
 }
 
-fn look_at_host(
-    request: &Request<'_>,
-    host: &Host,
-    recorded: &Recorded,
-    sources: &Sources<'_>,
-) -> Result<(HostChanges, PreparedHost), Obstacle> {
-    if let Some(problem) = &host.problem {
-        return Err(Obstacle::Failed(problem.clone()));
-    }
-    // Which paths there are does not depend on the digests, so any reading of the source will do.
-    let desired = sources_of(host, sources, Algorithm::Blake3)?;
-    let base = base_on_host(
-        request.config.settings.staging_path.as_ref(),
-        request.state.identity(),
-        &host.id,
-    );
-    let scan = ask_host(request, host, recorded, &desired, &base)?;
-    check_places(host, &scan)?;
-    check_mirrors(host, &scan)?;
-    let desired = sources_of(host, sources, scan.facts.algorithm)?;
-    let recorded_trees: Vec<Arc<Tree>> = recorded
-        .trees
-        .iter()
-        .zip(&desired)
-        .map(|(tree, source)| with_digests_of(tree, &source.tree))
-        .collect();
-    let actual: Vec<Tree> = host
-        .mappings
-        .iter()
-        .zip(&desired)
-        .zip(&recorded_trees)
-        .map(|((mapping, source), recorded)| actual_tree(mapping, &source.tree, recorded, &scan))
-        .collect();
-
-    let unsendable: Vec<Vec<RelPath>> = desired
-        .iter()
-        .map(|source| {
-            source
-                .problems
-                .iter()
-                .map(|problem| problem.path.clone())
-                .collect()
-        })
-        .collect();
-    let inputs: Vec<MappingInput<'_>> = host
-        .mappings
-        .iter()
-        .enumerate()
-        .map(|(index, mapping)| MappingInput {
-            desired: &desired[index].tree,
-            recorded: &recorded_trees[index],
-            actual: &actual[index],
-            exact: mapping.exact,
-            exclude: &mapping.exclude,
-            unsendable: &unsendable[index],
-        })
-        .collect();
-    let settings = &request.config.settings;
-    let policy = Policy {
-        modes: settings.modes,
-        max_delete: settings.max_delete,
-    };
-    let changes = build::build(&inputs, policy).map_err(|error| {
-        let dest = &host.mappings[error.mapping].dest_as_written;
-        Obstacle::Failed(format!(
-            "{dest}: {error}; raise `max_delete` if this is what you want"
-        ))
-    })?;
-    check_permissions(host, &scan, &desired, &changes.changes)?;
-    let is_unsettled = recorded
-        .record
-        .as_ref()
-        .is_some_and(|record| record.progress == Progress::InTheMiddle || record.listing.is_none());
-    let prepared = PreparedHost {
-        is_unsettled,
-        sources: desired,
-        recorded: recorded_trees,
-        record: recorded.record.clone(),
-        actual,
-        scan,
-    };
-    Ok((changes, prepared))
-}
-
-fn sources_of(
-    host: &Host,
-    sources: &Sources<'_>,
-    algorithm: Algorithm,
-) -> Result<Vec<Arc<SourceTree>>, SourceError> {
-    host.mappings
-        .iter()
-        .map(|mapping| sources.get(mapping, algorithm))
-        .collect()
-}
-
-/// Connects and asks: with the listing when there is one to be trusted, and once more for everything
-/// when it turns out not to be.
-fn ask_host(
-    request: &Request<'_>,
-    host: &Host,
-    recorded: &Recorded,
-    desired: &[Arc<SourceTree>],
-    base: &RemotePath,
-) -> Result<HostScan, Obstacle> {
-    let phase = |phase| {
-        let host = host.id.clone();
-        request.observer.event(&Event::HostPhase {
-            host,
-            phase,
-            total_bytes: 0,
-        });
-    };
-    phase(Phase::Connecting);
-    let mut login = Login::new(request.connector.connect(host)?);
-    phase(Phase::Scanning);
-    let roots: Vec<RemotePath> = host.mappings.iter().map(|m| m.dest.clone()).collect();
-    let mirrors: Vec<usize> = (0..host.mappings.len())
-        .filter(|&index| host.mappings[index].exact == Exact::Mirror)
-        .collect();
-    let listing = recorded
-        .record
-        .as_ref()
-        .and_then(|record| record.listing.as_deref())
-        .filter(|_| request.refresh == Refresh::Quick);
-    let mut ask = |listing: Option<&str>| {
-        let paths = paths_to_look_at(host, desired, &recorded.trees, listing.is_some());
-        let question = Question {
-            base,
-            roots: &roots,
-            mirrors: &mirrors,
-            listing,
-            paths: &paths,
-            stall_timeout: request.config.settings.stall_timeout,
-        };
-        remote::scan(&mut login, &question)
-    };
-    let mut answer = ask(listing);
-    if let Ok(scan) = &answer {
-        // A mirrored folder in which something has moved may have new entries, too.
-        let is_doubtful = scan.listing == Listing::Lost
-            || (scan.listing == Listing::Moved && !mirrors.is_empty());
-        tracing::debug!(listing = ?scan.listing, tool = scan.facts.hash_tool, "looked at");
-        if is_doubtful {
-            answer = ask(None);
-        }
-    }
-    login.close();
-    Ok(answer?)
-}
-
-/// What has to be asked about: everything, or what the trusted listing cannot answer (what the state
-/// has never heard of, and what is to be changed).
-fn paths_to_look_at(
-    host: &Host,
-    desired: &[Arc<SourceTree>],
-    recorded: &[Arc<Tree>],
-    with_listing: bool,
-) -> Vec<RemotePath> {
-    let mut paths = Vec::new();
-    for (index, mapping) in host.mappings.iter().enumerate() {
-        let is_found_anyway = mapping.exact == Exact::Mirror && !with_listing;
-        if is_found_anyway {
-            continue;
-        }
-        let (desired, recorded) = (&desired[index].tree, &recorded[index]);
-        let mut folders: BTreeSet<RelPath> = BTreeSet::new();
-        for Entry { path, node } in desired.entries() {
-            let is_listed = with_listing && recorded.get(path).is_some_and(|old| old.same(node));
-            if !is_listed {
-                paths.push(mapping.dest.join(path));
-                folders.extend(path.parent());
-            }
-        }
-        for Entry { path, .. } in recorded.entries() {
-            if desired.get(path).is_none() {
-                paths.push(mapping.dest.join(path));
-                folders.extend(path.parent());
-            }
-        }
-        // What is done in a folder depends on its file system, its group and its permission bits.
-        if with_listing {
-            paths.extend(folders.iter().map(|folder| mapping.dest.join(folder)));
-        }
-    }
-    paths
-}
-
-/// The recorded tree, with the digests that the source knows of the same content. Mostly it has them
-/// already, and is not copied.
-fn with_digests_of(recorded: &Arc<Tree>, desired: &Tree) -> Arc<Tree> {
-    let merged = |Entry { path, node }: &Entry| match (node, desired.get(path)) {
-        (Node::File { digest, .. }, Some(Node::File { digest: known, .. }))
-            if digest.agrees_with(known) == Some(true) =>
-        {
-            Some(digest.merged_with(known)).filter(|merged| merged != digest)
-        }
-        _ => None,
-    };
-    if recorded
-        .entries()
-        .iter()
-        .all(|entry| merged(entry).is_none())
-    {
-        return Arc::clone(recorded);
-    }
-    let entries = recorded.entries().iter().map(|entry| {
-        let mut entry = entry.clone();
-        if let (Some(merged), Node::File { digest, .. }) = (merged(&entry), &mut entry.node) {
-            *digest = merged;
-        }
-        entry
-    });
-    Arc::new(entries.collect())
-}
-
-/// What is at the destination of a mapping.
-fn actual_tree(mapping: &Mapping, desired: &Tree, recorded: &Tree, scan: &HostScan) -> Tree {
-    let mut entries: BTreeMap<RelPath, Node> = BTreeMap::new();
-    let trusts_listing = matches!(scan.listing, Listing::Same | Listing::Moved);
-    let known = recorded.entries().iter().chain(desired.entries());
-    for Entry { path, .. } in known {
-        let dest = mapping.dest.join(path);
-        if let Some(seen) = scan.seen.get(dest.as_bytes()) {
-            entries.insert(path.clone(), seen.node.clone());
-        } else if trusts_listing
-            && !scan.gone.contains(dest.as_bytes())
-            && let Some(node) = recorded.get(path)
-            && desired.get(path).is_some_and(|wanted| wanted.same(node))
-        {
-            entries.insert(path.clone(), node.clone());
-        }
-    }
-    if mapping.exact == Exact::Mirror && !trusts_listing {
-        for (path, seen) in &scan.seen {
-            if let Some(path) = below(&mapping.dest, path) {
-                entries.insert(path, seen.node.clone());
-            }
-        }
-    }
-    // A lookup below something that is no folder went through a symbolic link.
-    let mut no_folders = build::Subtrees::default();
-    entries
-        .iter()
-        .filter(|(path, node)| {
-            let is_hidden = no_folders.hold(path);
-            if !is_hidden && node.kind() != Kind::Dir {
-                no_folders.push(path);
-            }
-            !is_hidden
-        })
-        .map(|(path, node)| Entry {
-            path: path.clone(),
-            node: node.clone(),
-        })
-        .collect()
-}
-
-/// What of `path` lies below `dest`.
-fn below(dest: &RemotePath, path: &[u8]) -> Option<RelPath> {
-    let rest = path.strip_prefix(dest.as_bytes())?;
-    let is_top = dest.as_bytes().ends_with(b"/");
-    let rest = if is_top {
-        rest
-    } else {
-        rest.strip_prefix(b"/")?
-    };
-    RelPath::new(rest).ok()
-}
-
 /// What is in a folder that may not be listed must not be taken for missing.
 fn check_mirrors(host: &Host, scan: &HostScan) -> Result<(), Obstacle> {
     for mapping in &host.mappings {
@@ -631,7 +564,6 @@ fn check_mirrors(host: &Host, scan: &HostScan) -> Result<(), Obstacle> {
         }
         let is_mirrored = |path: &&Vec<u8>| {
             below(&mapping.dest, path).is_some_and(|path| !mapping.exclude.excludes(&path))
-                || **path == mapping.dest.as_bytes()
         };
         if let Some(folder) = scan.closed.iter().find(is_mirrored) {
             return Err(Obstacle::Failed(format!(
@@ -695,4 +627,143 @@ fn check_permissions(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+    use std::fs;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::config::{self, Environment};
+    use crate::model::Blake3;
+    use crate::transport::{ExecIo, ExecOutcome, Session};
+
+    /// Hosts that let everybody in and then break the line, and what happens to them and here.
+    #[derive(Default)]
+    struct Scene {
+        log: Mutex<Vec<String>>,
+        /// How many logins have to be seen before the sources are read.
+        awaited_logins: usize,
+        /// Whether they have to be logged out, too.
+        awaits_logouts: bool,
+    }
+
+    impl Scene {
+        fn note(&self, what: &str) {
+            self.log.lock().unwrap().push(what.to_owned());
+        }
+
+        fn count(&self, what: &str) -> usize {
+            let log = self.log.lock().unwrap();
+            log.iter().filter(|line| *line == what).count()
+        }
+
+        fn has_come(&self) -> bool {
+            self.count("login") == self.awaited_logins
+                && (!self.awaits_logouts || self.count("logout") == self.awaited_logins)
+        }
+    }
+
+    struct Line(Arc<Scene>);
+
+    impl Session for Line {
+        fn exec(&mut self, _: &str, _: &mut dyn ExecIo) -> Result<ExecOutcome, TransportError> {
+            self.0.note("exec");
+            let (during, reason) = ("while sending".to_owned(), "a test".to_owned());
+            Err(TransportError::Broken { during, reason })
+        }
+
+        fn resume(&mut self, io: &mut dyn ExecIo) -> Result<ExecOutcome, TransportError> {
+            self.exec("", io)
+        }
+
+        fn close(self: Box<Self>) {
+            self.0.note("logout");
+        }
+    }
+
+    impl Connector for Arc<Scene> {
+        fn connect(&self, _: &Host) -> Result<Box<dyn Session>, TransportError> {
+            self.note("login");
+            Ok(Box::new(Line(Self::clone(self))))
+        }
+    }
+
+    impl Observer for Scene {
+        fn event(&self, event: &Event) {
+            match event {
+                Event::LocalScanStarted { .. } => {
+                    let started = Instant::now();
+                    while !self.has_come() {
+                        assert!(started.elapsed() < Duration::from_secs(20), "nobody comes");
+                        thread::sleep(Duration::from_millis(5));
+                    }
+                }
+                Event::LocalScanFinished { .. } => self.note("sources"),
+                Event::HostsStarted { .. } => self.note("hosts"),
+                Event::HostPhase { phase, .. } => self.note(&format!("{phase:?}")),
+                _ => {}
+            }
+        }
+    }
+
+    /// Plans for three hosts, of which two are connected to at once.
+    fn plan(scene: &Arc<Scene>, patience: Duration) -> Plan {
+        let temp = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(temp.path().join(name), text).unwrap();
+        write("file", "text");
+        let mut text = "[settings]\nnumber_of_connections = 2\n".to_owned();
+        for host in ["a", "b", "c"] {
+            text.extend(["[[host]]\nip_address = \"", host, "\"\nuser = \"u\"\n"]);
+        }
+        text += "[[mapping]]\nsrc = \"file\"\ndest = \"~/file\"\n";
+        write("hostsync.toml", &text);
+        let environment = Environment {
+            current_dir: temp.path().to_owned(),
+            home: Some(temp.path().to_owned()),
+        };
+        let config = config::load(Path::new("hostsync.toml"), &environment);
+        let config = config.unwrap().config;
+        let request = Request {
+            config: &config,
+            config_digest: Blake3::of(b""),
+            hosts: &config.hosts.iter().collect::<Vec<_>>(),
+            state: &StateStore::open(&temp.path().join("state")).unwrap(),
+            cache_dir: None,
+            connector: scene,
+            refresh: Refresh::Quick,
+            keep_logins: 0,
+            now: "",
+            observer: scene.as_ref(),
+        };
+        prepare_with_patience(&request, patience).unwrap().plan
+    }
+
+    #[test]
+    fn hosts_are_logged_in_to_while_sources_are_read_and_shown_after_that() {
+        let scene = Arc::new(Scene {
+            awaited_logins: 2,
+            ..Scene::default()
+        });
+        let plan = plan(&scene, Duration::from_mins(1));
+        assert_eq!(plan.hosts.len(), 3);
+        assert_eq!((scene.count("login"), scene.count("exec")), (3, 3));
+        let log = scene.log.lock().unwrap();
+        assert_eq!(log[..4], ["login", "login", "sources", "hosts"]);
+        assert_eq!(log[4..6], ["Connecting", "Connecting"]);
+    }
+
+    #[test]
+    fn login_that_would_wait_long_for_the_sources_is_given_up_and_made_again() {
+        let scene = Arc::new(Scene {
+            awaited_logins: 2,
+            awaits_logouts: true,
+            ..Scene::default()
+        });
+        let _ = plan(&scene, Duration::from_millis(20));
+        assert_eq!((scene.count("login"), scene.count("exec")), (5, 3));
+    }
 }

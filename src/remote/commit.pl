@@ -160,7 +160,8 @@ sub sync_all {
     for my $base (@_) {
         my $device = (stat $base)[0];
         next if !defined $device || $seen{$device}++;
-        system('sh', '-c', 'sync -f "$1" 2>/dev/null || sync', 'sh', $base);
+        # Not every sync knows one file system from the others.
+        system('sync', '-f', $base) == 0 or system('sync');
     }
 }
 

@@ -20,9 +20,9 @@ sub place_of {
 sub scan {
     beat(600);
     my $data = take($in{paths});
-    my ($answer, @lines, @gone, %seen) = ('full');
+    my ($answer, @lines, @gone, %seen, $listed) = ('full');
     my ($kind, $command);
-    my @complaints;
+    my (@complaints, %has_moved);
 
     # What another run is in the middle of is waited for.
     my $lock = lock_of($in{base});
@@ -37,6 +37,7 @@ sub scan {
         my ($paths, $tuples);
         ($kind, $command, $paths, $tuples) = read_listing($in{base}, $in{listing});
         if ($paths) {
+            $listed = $paths;
             my ($now, $nothing) = (q(), pack $TUPLE, (-1) x 8);
             for (@$paths) {
                 my @tuple = (Time::HiRes::lstat($_))[2, 7, 9, 10, 1, 4, 5, 0];
@@ -52,7 +53,7 @@ sub scan {
                     next if $is eq $was;
                     push @gone, line_of([unpack $TUPLE, $was], $paths->[$index]);
                     push @lines, [[unpack $TUPLE, $is], $paths->[$index]] if $is ne $nothing;
-                    $seen{$paths->[$index]} = 1;
+                    $seen{$paths->[$index]} = $has_moved{$paths->[$index]} = 1;
                 }
             }
         }
@@ -97,6 +98,12 @@ sub scan {
     }
 
     my @files = map { $_->[1] } grep { $_->[0][0] >> 12 == 8 } @lines;
+    if ($listed && @files) {
+        # What has not moved since the listing was made has the content that is recorded.
+        my %is_left = map { $_ => 1 } @files;
+        delete @is_left{grep { !$has_moved{$_} } @$listed};
+        @files = grep { $is_left{$_} } @files;
+    }
     # Which tool there is, the listing knows; it is looked for where it has something to do.
     if (!defined $command || @files) {
         find_hash() or fail('this host has no tool for sha256 or blake3 (sha256sum, openssl, shasum, b3sum)');

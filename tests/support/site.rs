@@ -141,6 +141,7 @@ impl Site {
             cache_dir: None,
             connector: &self.hosts,
             refresh,
+            keep_logins: 0,
             now: "2026-01-01T00:00:00Z",
             observer: &Silent,
         };

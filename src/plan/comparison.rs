@@ -1,0 +1,225 @@
+//! How sources differ from what is recorded, found out once for all hosts that have the same.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::config::{Exact, Mapping};
+use crate::model::{Entry, Kind, Node, RelPath, RemotePath, Tree};
+use crate::scan::local::SourceTree;
+use crate::scan::remote::{HostScan, Listing};
+
+use super::actual::Actual;
+use super::build::Subtrees;
+
+/// A source beside what is recorded.
+#[derive(Debug)]
+pub(super) struct Comparison {
+    /// The source.
+    pub(super) source: Arc<SourceTree>,
+    /// What is recorded, with the digests that the source knows of the same content.
+    pub(super) recorded: Arc<Tree>,
+    /// What is not the same on both sides; ascending by path.
+    differing: Vec<Differing>,
+}
+
+#[derive(Debug)]
+struct Differing {
+    path: RelPath,
+    is_desired: bool,
+}
+
+impl Comparison {
+    fn new(source: Arc<SourceTree>, recorded: &Arc<Tree>) -> Self {
+        let sides = || source.tree.beside(recorded);
+        let is_same = |desired: Option<&Node>, recorded: Option<&Node>| {
+            desired
+                .zip(recorded)
+                .is_some_and(|(desired, recorded)| recorded.same(desired))
+        };
+        let differing = sides()
+            .filter(|(_, desired, recorded)| !is_same(*desired, *recorded))
+            .map(|(path, desired, _)| Differing {
+                path: path.clone(),
+                is_desired: desired.is_some(),
+            })
+            .collect();
+        let is_complete = sides().all(|(_, desired, recorded)| {
+            recorded.is_none_or(|recorded| with_digests_of(recorded, desired).is_none())
+        });
+        let recorded = if is_complete {
+            Arc::clone(recorded)
+        } else {
+            let entry = |(path, desired, recorded): (&RelPath, _, Option<&Node>)| {
+                let recorded = recorded?;
+                let node = with_digests_of(recorded, desired).unwrap_or_else(|| recorded.clone());
+                let path = path.clone();
+                Some(Entry { path, node })
+            };
+            Arc::new(sides().filter_map(entry).collect())
+        };
+        Self {
+            source,
+            recorded,
+            differing,
+        }
+    }
+
+    /// Whether all that is desired is recorded, and nothing else.
+    pub(super) fn is_same(&self) -> bool {
+        self.differing.is_empty()
+    }
+
+    /// What has to be asked about at the destination of `mapping`: everything, or what the trusted
+    /// listing cannot answer (what the state has never heard of, and what is to be changed).
+    pub(super) fn paths_to_look_at(
+        &self,
+        mapping: &Mapping,
+        with_listing: bool,
+    ) -> Vec<RemotePath> {
+        if with_listing {
+            let differing = || self.differing.iter().map(|differing| &differing.path);
+            // What is done in a folder depends on its file system, its group and its permission bits.
+            let mut folders: Vec<RelPath> = differing().filter_map(RelPath::parent).collect();
+            folders.sort_unstable();
+            folders.dedup();
+            let paths = differing().chain(&folders);
+            return paths.map(|path| mapping.dest.join(path)).collect();
+        }
+        if mapping.exact == Exact::Mirror {
+            // They are found anyway.
+            return Vec::new();
+        }
+        let desired = self.source.tree.entries().iter().map(|entry| &entry.path);
+        let others = self.differing.iter().filter(|it| !it.is_desired);
+        let paths = desired.chain(others.map(|differing| &differing.path));
+        paths.map(|path| mapping.dest.join(path)).collect()
+    }
+
+    /// What is at the destination of `mapping`, according to the answer of the host.
+    pub(super) fn actual(&self, mapping: &Mapping, scan: &HostScan) -> Actual {
+        let trusts_listing = matches!(scan.listing, Listing::Same | Listing::Moved);
+        let has_everything = mapping.exact == Exact::Mirror && !trusts_listing;
+        let is_known = |path: &RelPath| {
+            has_everything
+                || self.recorded.get(path).is_some()
+                || self.source.tree.get(path).is_some()
+        };
+        let here = |path: &[u8]| below(&mapping.dest, path).filter(is_known);
+        let seen = scan.seen.iter();
+        let seen = seen.filter_map(|(path, seen)| Some((here(path)?, seen.node.clone())));
+        if !trusts_listing {
+            let entries = seen.map(|(path, node)| Entry { path, node });
+            return Actual::from(without_hidden(entries.collect()));
+        }
+        let gone = scan.gone.iter().filter_map(|path| here(path));
+        let differing = self.differing.iter().map(|it| it.path.clone());
+        let moved: BTreeMap<RelPath, Option<Node>> = differing
+            .chain(gone)
+            .map(|path| (path, None))
+            .chain(seen.map(|(path, node)| (path, Some(node))))
+            .collect();
+        if moved.is_empty() {
+            Actual::from(Arc::clone(&self.recorded))
+        } else {
+            Actual::with_moved(Arc::clone(&self.recorded), moved)
+        }
+    }
+}
+
+/// What is recorded of a file, if the source knows a digest of the same content that is not.
+fn with_digests_of(recorded: &Node, desired: Option<&Node>) -> Option<Node> {
+    let (
+        Node::File {
+            size_bytes,
+            mode,
+            digest,
+        },
+        Some(Node::File { digest: known, .. }),
+    ) = (recorded, desired)
+    else {
+        return None;
+    };
+    let knows_more = digest.merged_with(known) != *digest;
+    (knows_more && digest.agrees_with(known) == Some(true)).then(|| Node::File {
+        size_bytes: *size_bytes,
+        mode: *mode,
+        digest: digest.merged_with(known),
+    })
+}
+
+/// The tree without what lies below something that is no folder: a lookup there went through a
+/// symbolic link.
+fn without_hidden(tree: Tree) -> Tree {
+    let mut no_folders = Subtrees::default();
+    let mut hidden = HashSet::new();
+    for Entry { path, node } in tree.entries() {
+        if no_folders.hold(path) {
+            hidden.insert(path);
+        } else if node.kind() != Kind::Dir {
+            no_folders.push(path);
+        }
+    }
+    if hidden.is_empty() {
+        return tree;
+    }
+    let is_there = |entry: &&Entry| !hidden.contains(&entry.path);
+    tree.entries().iter().filter(is_there).cloned().collect()
+}
+
+/// Where `path` lies in the destination `dest`.
+pub(super) fn below(dest: &RemotePath, path: &[u8]) -> Option<RelPath> {
+    let rest = path.strip_prefix(dest.as_bytes())?;
+    if rest.is_empty() {
+        return Some(RelPath::root());
+    }
+    let is_top = dest.as_bytes().ends_with(b"/");
+    let rest = if is_top {
+        rest
+    } else {
+        rest.strip_prefix(b"/")?
+    };
+    RelPath::new(rest).ok()
+}
+
+/// The comparisons that were made so far.
+#[derive(Debug, Default)]
+pub(super) struct Comparisons(Mutex<Vec<Pair>>);
+
+#[derive(Debug)]
+struct Pair {
+    source: Arc<SourceTree>,
+    recorded: Arc<Tree>,
+    comparison: Arc<OnceLock<Arc<Comparison>>>,
+}
+
+impl Comparisons {
+    /// The comparison of these two, made when it is asked for first.
+    pub(super) fn of(&self, source: &Arc<SourceTree>, recorded: &Arc<Tree>) -> Arc<Comparison> {
+        let comparison = self.place_of(source, recorded);
+        let comparison =
+            comparison.get_or_init(|| Arc::new(Comparison::new(Arc::clone(source), recorded)));
+        Arc::clone(comparison)
+    }
+
+    /// Where it is, or will be. Others are not held up while it is made.
+    fn place_of(
+        &self,
+        source: &Arc<SourceTree>,
+        recorded: &Arc<Tree>,
+    ) -> Arc<OnceLock<Arc<Comparison>>> {
+        let mut pairs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = pairs.iter().find(|pair| {
+            Arc::ptr_eq(&pair.source, source) && Arc::ptr_eq(&pair.recorded, recorded)
+        });
+        if let Some(pair) = known {
+            return Arc::clone(&pair.comparison);
+        }
+        let comparison = Arc::default();
+        pairs.push(Pair {
+            source: Arc::clone(source),
+            recorded: Arc::clone(recorded),
+            comparison: Arc::clone(&comparison),
+        });
+        comparison
+    }
+}

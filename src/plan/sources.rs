@@ -1,0 +1,91 @@
+//! The sources of a plan, each read once.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::config::Mapping;
+use crate::scan::local::{self, SourceError, SourceSpec, SourceTree};
+use crate::scan::remote::Algorithm;
+use crate::state::HostRecord;
+
+use super::prepare::Request;
+
+/// The sources of all hosts. Read with sha256 from the start when a host is known to need it or is
+/// not known at all; else as soon as one turns out to.
+pub(super) struct Sources<'a> {
+    request: &'a Request<'a>,
+    specs: Vec<SourceSpec>,
+    with_sha256: bool,
+    first: Vec<Result<Arc<SourceTree>, SourceError>>,
+    second: OnceLock<Vec<Result<Arc<SourceTree>, SourceError>>>,
+}
+
+impl<'a> Sources<'a> {
+    /// Reads them. `records` are those of the hosts.
+    pub(super) fn read(
+        request: &'a Request<'a>,
+        records: impl IntoIterator<Item = Option<&'a HostRecord>>,
+    ) -> Self {
+        let mut specs: Vec<SourceSpec> = Vec::new();
+        let usable = request.hosts.iter().filter(|host| host.problem.is_none());
+        for mapping in usable.flat_map(|host| &host.mappings) {
+            let spec = spec_of(mapping);
+            if !specs.contains(&spec) {
+                specs.push(spec);
+            }
+        }
+        let with_sha256 = records.into_iter().any(|record| {
+            let algorithm = record.and_then(|record| record.algorithm.as_deref());
+            algorithm != Some(Algorithm::Blake3.as_str())
+        });
+        let first = Self::scan(request, &specs, with_sha256);
+        Self {
+            request,
+            specs,
+            with_sha256,
+            first,
+            second: OnceLock::new(),
+        }
+    }
+
+    fn scan(
+        request: &Request<'_>,
+        specs: &[SourceSpec],
+        with_sha256: bool,
+    ) -> Vec<Result<Arc<SourceTree>, SourceError>> {
+        local::scan(specs, with_sha256, request.cache_dir, request.observer)
+            .into_iter()
+            .map(|result| result.map(Arc::new))
+            .collect()
+    }
+
+    /// The source of a mapping, with the digests that a host of this algorithm needs.
+    pub(super) fn get(
+        &self,
+        mapping: &Mapping,
+        algorithm: Algorithm,
+    ) -> Result<Arc<SourceTree>, SourceError> {
+        let all = if self.with_sha256 || algorithm == Algorithm::Blake3 {
+            &self.first
+        } else {
+            self.second
+                .get_or_init(|| Self::scan(self.request, &self.specs, true))
+        };
+        let spec = spec_of(mapping);
+        let index = self.specs.iter().position(|known| *known == spec);
+        index.map_or_else(
+            || {
+                let (path, reason) = (mapping.src.to_string(), "it was not read".to_owned());
+                Err(SourceError { path, reason })
+            },
+            |index| all[index].clone(),
+        )
+    }
+}
+
+fn spec_of(mapping: &Mapping) -> SourceSpec {
+    SourceSpec {
+        root: mapping.src.clone(),
+        exclude: mapping.exclude.clone(),
+        symlinks: mapping.symlinks,
+    }
+}
