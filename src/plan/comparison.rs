@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::config::{Exact, Mapping};
-use crate::model::{Entry, Kind, Node, RelPath, RemotePath, Tree};
+use crate::model::{ContentDigest, Entry, Kind, Node, RelPath, RemotePath, Tree};
 use crate::scan::local::SourceTree;
 use crate::scan::remote::{HostScan, Listing};
 
@@ -106,7 +106,13 @@ impl Comparison {
         };
         let here = |path: &[u8]| below(&mapping.dest, path).filter(is_known);
         let seen = scan.seen.iter();
-        let seen = seen.filter_map(|(path, seen)| Some((here(path)?, seen.node.clone())));
+        let seen = seen.filter_map(|(path, seen)| {
+            let relative = here(path)?;
+            let is_as_listed = trusts_listing && !scan.gone.contains(path);
+            let recorded = self.recorded.get(&relative).filter(|_| is_as_listed);
+            let node = with_recorded_digest(&seen.node, recorded);
+            Some((relative, node))
+        });
         if !trusts_listing {
             let entries = seen.map(|(path, node)| Entry { path, node });
             return Actual::from(without_hidden(entries.collect()));
@@ -123,6 +129,30 @@ impl Comparison {
         } else {
             Actual::with_moved(Arc::clone(&self.recorded), moved)
         }
+    }
+}
+
+/// An entry of the host, of which its agent computes no digest where it has not moved since it was
+/// recorded.
+fn with_recorded_digest(seen: &Node, recorded: Option<&Node>) -> Node {
+    match (seen, recorded) {
+        (
+            Node::File {
+                size_bytes,
+                mode,
+                digest,
+            },
+            Some(Node::File {
+                size_bytes: recorded_bytes,
+                digest: known,
+                ..
+            }),
+        ) if *digest == ContentDigest::default() && size_bytes == recorded_bytes => Node::File {
+            size_bytes: *size_bytes,
+            mode: *mode,
+            digest: *known,
+        },
+        _ => seen.clone(),
     }
 }
 

@@ -82,8 +82,9 @@ pub struct PreparedHost {
     pub actual: Vec<Actual>,
     /// What it answered.
     pub scan: HostScan,
-    /// Whether an earlier apply did not come to its end here, or left no listing to be trusted: apply
-    /// then sees to it, even where nothing is to be changed.
+    /// Whether an earlier apply did not come to its end here, or there is no listing to be trusted, or
+    /// something has moved without becoming different: apply then sees to it, even where nothing is to
+    /// be changed, since every plan would have to look again.
     pub is_unsettled: bool,
 }
 
@@ -416,7 +417,11 @@ impl Run<'_> {
             .unzip();
         check_permissions(host, &scan, &desired, &changes.changes)?;
         let is_unsettled = recorded.record.as_ref().is_some_and(|record| {
-            record.progress == Progress::InTheMiddle || record.listing.is_none()
+            let is_looked_at_anew =
+                request.refresh == Refresh::Quick && !matches!(scan.listing, Listing::Same);
+            record.progress == Progress::InTheMiddle
+                || record.listing.is_none()
+                || is_looked_at_anew
         });
         let prepared = PreparedHost {
             is_unsettled,

@@ -1,4 +1,4 @@
-//! Hosts without a working `scp` get the same through `tar`.
+//! Hosts without perl get the same through `scp`, those without a working `scp` through `tar`.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -21,13 +21,13 @@ fn expect_in_log(scenario: &Scenario, host: &Host, text: &str) {
     );
 }
 
-/// A folder with every command of this system but one.
-fn commands_without(left_out: &str) -> tempfile::TempDir {
+/// A folder with every command of this system but some.
+fn commands_without(left_out: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     chmod(folder.path(), 0o755);
     for entry in fs::read_dir("/usr/bin").expect("commands").flatten() {
         let name = entry.file_name();
-        if name != left_out {
+        if left_out.iter().all(|left_out| name != *left_out) {
             symlink(entry.path(), folder.path().join(name)).expect("our folder");
         }
     }
@@ -64,7 +64,7 @@ fn remove_command(host: &Dropbear, name: &str) {
 
 #[test]
 fn hosts_with_gnu_tar_and_busybox_tar_get_everything_and_then_just_the_edit() {
-    let commands = commands_without("scp");
+    let commands = commands_without(&["perl", "scp"]);
     let options = SshdOptions {
         path: Some(commands.path().display().to_string()),
         ..SshdOptions::default()
@@ -76,6 +76,19 @@ fn hosts_with_gnu_tar_and_busybox_tar_get_everything_and_then_just_the_edit() {
         expect_in_log(&scenario, host, THROUGH_TAR);
         assert!(left_in_staging(host).is_empty());
     }
+}
+
+#[test]
+fn host_without_perl_gets_through_scp_what_one_with_perl_gets() {
+    let commands = commands_without(&["perl", "tar"]);
+    let options = SshdOptions {
+        path: Some(commands.path().display().to_string()),
+        ..SshdOptions::default()
+    };
+    let host = Sshd::start_with("127.2.9.9", &options);
+    let other = Sshd::start("127.2.9.11");
+    walk(&[&host, &other]);
+    assert!(left_in_staging(&host).is_empty());
 }
 
 #[test]
@@ -129,30 +142,41 @@ fn changes_without_an_upload_need_neither() {
 
 /// An apply of one large file on a host where no file can become larger than 4 KiB; everything that
 /// is small gets through.
-fn expect_full_disk(host: &Host) {
+fn expect_full_disk(host: &Host) -> Scenario {
     let scenario = Scenario::of_folder(host);
     scenario.write("src/large", vec![1; 3 << 20]);
     let output = scenario.run(&["apply", "--auto-approve"]).expect(3);
     output.expect_stdout(&["the host could not write: ", "File too large"]);
     assert!(!host.dir().join("dest").exists());
-    expect_in_log(&scenario, host, THROUGH_TAR);
     // Room that nobody has use for is given back.
     let started = std::time::Instant::now();
     while !left_in_staging(host).is_empty() {
         assert!(started.elapsed().as_secs() < 20, "half an upload stays");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
+    scenario
+}
+
+#[test]
+fn full_disk_is_named_by_an_agent() {
+    let options = SshdOptions {
+        start_file: "ulimit -f 8; trap \"\" XFSZ".to_owned(),
+        ..SshdOptions::default()
+    };
+    expect_full_disk(&Sshd::start_with("127.2.9.10", &options));
 }
 
 #[test]
 fn full_disk_is_named_where_gnu_tar_says_only_how_much_it_wrote() {
-    let commands = commands_without("scp");
+    let commands = commands_without(&["perl", "scp"]);
     let options = SshdOptions {
         path: Some(commands.path().display().to_string()),
         start_file: "ulimit -f 8; trap \"\" XFSZ".to_owned(),
         ..SshdOptions::default()
     };
-    expect_full_disk(&Sshd::start_with("127.2.9.7", &options));
+    let host = Sshd::start_with("127.2.9.7", &options);
+    let scenario = expect_full_disk(&host);
+    expect_in_log(&scenario, &host, THROUGH_TAR);
 }
 
 #[test]
@@ -161,5 +185,6 @@ fn full_disk_is_named_by_busybox_tar() {
     remove_command(&host, "tar");
     let limited = "#!/bin/sh\nulimit -f 8\ntrap '' XFSZ\nexec /bin/busybox tar \"$@\"\n";
     install(&host, "tar", limited);
-    expect_full_disk(&host);
+    let scenario = expect_full_disk(&host);
+    expect_in_log(&scenario, &host, THROUGH_TAR);
 }
