@@ -250,10 +250,9 @@ impl Trouble {
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Transport(error) => error.fmt(f),
             Self::Upload(error) => error.fmt(f),
             Self::Other(Failure::Unreachable(error) | Failure::Failed(error)) => f.write_str(error),
-            Self::Other(Failure::Broken(error)) => error.fmt(f),
+            Self::Transport(error) | Self::Other(Failure::Broken(error)) => error.fmt(f),
             Self::Other(Failure::Interrupted) => f.write_str("interrupted"),
         }
     }
