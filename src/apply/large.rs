@@ -30,10 +30,6 @@ use super::program::{Staged, StagedTree};
 use super::stage::{Destination, Receiver, Trouble};
 use super::worker::{Failure, Worker};
 
-/// Round trips until a command has said its first word, where it has to be started first: its
-/// channel, its start, its input.
-const TRIPS_OF_A_START: u32 = 3;
-
 /// A large file that a host is to have, once however often it is staged.
 pub(super) struct LargeFile<'a> {
     id: Blake3,
@@ -313,19 +309,15 @@ impl LargeUpload<'_> {
             // Two megabytes a second is slow for any disk.
             .number("hs_patience", 600 + total_bytes / 2_000_000)
             .number("hs_files", data.len() as u64);
-        let trips = if login.has_agent() {
-            1
-        } else {
-            TRIPS_OF_A_START
-        };
         let mut io = Asking {
             worker: self.worker,
-            run: ScriptRun::new(&script, data),
-            started: Instant::now(),
-            first_word: None,
+            run: ScriptRun::new(&script, Vec::new()),
+            files: data,
+            sent: None,
+            round_trip: None,
         };
         let outcome = login.run(&script, &mut io)?;
-        let round_trip = io.first_word.unwrap_or_default() / trips;
+        let round_trip = io.round_trip.unwrap_or_default();
         let sections = io.run.sections();
         let section = |name: &str| sections.iter().find(|section| section.name == name);
         if let Some(fail) = section("fail") {
@@ -362,27 +354,46 @@ impl LargeUpload<'_> {
     }
 }
 
-/// The ends of the task that asks; stops when the run is interrupted.
+/// The ends of the task that asks; stops when the run is interrupted. It sends its input when the
+/// task has begun, and so sees how long that takes without how long it takes to begin.
 struct Asking<'a> {
     worker: &'a Worker<'a>,
     run: ScriptRun,
-    started: Instant,
-    /// When the host said something first.
-    first_word: Option<Duration>,
+    /// The input, until it is sent.
+    files: Vec<u8>,
+    sent: Option<Instant>,
+    round_trip: Option<Duration>,
+}
+
+impl Asking<'_> {
+    fn has_said(&self, name: &str) -> bool {
+        let sections = self.run.sections();
+        sections.iter().any(|section| section.name == name)
+    }
 }
 
 impl ExecIo for Asking<'_> {
     fn next_input(&mut self, buffer: &mut Vec<u8>) -> Result<Input, Aborted> {
-        self.run.next_input(buffer)
+        if self.sent.is_some() || !self.has_said("begun") {
+            return Ok(Input::Wait);
+        }
+        buffer.append(&mut self.files);
+        self.sent = Some(Instant::now());
+        Ok(Input::Ready)
     }
 
     fn output(&mut self, bytes: &[u8]) -> Result<Flow, Aborted> {
         if self.worker.is_interrupted() {
             return Err(Aborted("interrupted".into()));
         }
-        self.first_word
-            .get_or_insert_with(|| self.started.elapsed());
-        self.run.output(bytes)
+        let flow = self.run.output(bytes)?;
+        if self.round_trip.is_none()
+            && let Some(sent) = self.sent
+            && self.has_said("taken")
+        {
+            self.round_trip = Some(sent.elapsed());
+        }
+        Ok(flow)
     }
 }
 

@@ -5,10 +5,13 @@
 sub blocks {
     umask 077;
     beat($in{patience});
+    my ($base, $run) = @in{qw(base run)};
+    # The time between these two is a round trip.
     mark('begun');
     flush();
-    my ($base, $run) = @in{qw(base run)};
     my @lines = split /\n/, take($in{files}), -1;
+    mark('taken');
+    flush();
     find_hash() or fail('this host has no tool for sha256 or blake3 any more');
     make_ours($base);
     my $folder = "$base/$run/large";

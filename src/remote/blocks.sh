@@ -13,10 +13,12 @@
 
 umask 077
 hs_beat "$hs_patience"
+# The time between these two is a round trip.
 hs_mark begun
+hs_wanted=$(head -c "$hs_files")
+hs_mark taken
 hs_find_hash
 [ -n "$hs_hash" ] || hs_fail 'this host has no tool for sha256 or blake3 any more'
-hs_wanted=$(head -c "$hs_files")
 hs_make_ours "$hs_base"
 hs_top=$hs_base/$hs_run
 mkdir -p -- "$hs_top/large" || hs_fail "cannot make a folder in $hs_base"

@@ -5,7 +5,6 @@ use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use hostsync::apply::{HostResult, LargeFiles, OnConflict};
@@ -430,12 +429,13 @@ fn sessions(site: &mut Site, bytes: &[u8]) -> usize {
     let sessions = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&sessions);
     site.host().before_exec(move |commands| {
-        thread::sleep(Duration::from_millis(150));
         if commands == 0 {
             counted.fetch_add(1, Ordering::Relaxed);
         }
     });
+    *site.host().delay.lock().unwrap() = Duration::from_millis(40);
     let report = site.apply_plan(&prepared).hosts.swap_remove(0);
+    *site.host().delay.lock().unwrap() = Duration::ZERO;
     assert_eq!(report.result, HostResult::Done);
     assert_has(&dest(site, "big"), bytes);
     assert_is_tidy(site);

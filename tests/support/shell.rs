@@ -106,6 +106,8 @@ pub(crate) struct LocalHost {
     /// After how many bytes of input the next sessions break, one after the other; all further ones
     /// last.
     pub(crate) cuts: Mutex<VecDeque<usize>>,
+    /// How long input takes to get there.
+    pub(crate) delay: Mutex<Duration>,
     traffic: Mutex<Traffic>,
 }
 
@@ -141,6 +143,7 @@ impl LocalHost {
             before_exec: Mutex::new(None),
             has_perl_module: AtomicBool::new(false),
             cuts: Mutex::default(),
+            delay: Mutex::default(),
             traffic: Mutex::default(),
         };
         own(&host.home);
@@ -320,7 +323,12 @@ impl Session for ShellSession {
             Happened::Complaint,
             Happened::ComplaintsEnded,
         );
-        let input = write(child.stdin.take().unwrap(), sender, self.host.piece_bytes);
+        let input = write(
+            child.stdin.take().unwrap(),
+            sender,
+            self.host.piece_bytes,
+            *self.host.delay.lock().unwrap(),
+        );
         self.drive(
             Running {
                 child,
@@ -455,10 +463,16 @@ fn read(
     });
 }
 
-fn write(mut to: ChildStdin, taken: Sender<Happened>, piece_bytes: usize) -> Sender<Vec<u8>> {
+fn write(
+    mut to: ChildStdin,
+    taken: Sender<Happened>,
+    piece_bytes: usize,
+    delay: Duration,
+) -> Sender<Vec<u8>> {
     let (sender, receiver) = mpsc::channel::<Vec<u8>>();
     thread::spawn(move || {
         for bytes in receiver {
+            thread::sleep(delay);
             for piece in bytes.chunks(piece_bytes.min(bytes.len()).max(1)) {
                 if to.write_all(piece).is_err() {
                     return;
