@@ -1,9 +1,9 @@
 //! What the state learns of a host: before the commit that it has begun, after it what was confirmed.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use crate::model::{Entry, Node, RelPath, RemotePath, Tree};
-use crate::plan::Action;
+use crate::model::{Entry, Node, RelPath, Tree};
+use crate::plan::{Action, Actual, Change};
 use crate::scan::remote::StatTuple;
 use crate::state::{HostRecord, MappingRecord, Progress};
 
@@ -27,77 +27,59 @@ impl Worker<'_> {
         } else {
             Keep::All
         };
-        let touched: HashSet<RemotePath> = self
-            .changes
-            .iter()
-            .map(|change| program::dest_of(self.host, change))
-            .collect();
+        let mut paths = BTreeSet::new();
+        if keep == Keep::All {
+            for (mapping, after) in self.host.mappings.iter().zip(self.recorded_after()) {
+                paths.extend(
+                    after
+                        .entries()
+                        .iter()
+                        .map(|entry| mapping.dest.join(&entry.path)),
+                );
+            }
+        }
+        // What was recorded and is no longer there has moved, too.
+        let is_recorded =
+            |mapping: usize, path: &RelPath| self.prepared.recorded[mapping].get(path).is_some();
+        for change in &self.changes {
+            if change.after.is_some() || is_recorded(change.mapping, &change.path) {
+                paths.insert(program::dest_of(self.host, change));
+            }
+        }
         let scan = &self.prepared.scan;
-        let has_moved = |path: &RemotePath| {
-            touched.contains(path)
-                || scan.seen.contains_key(path.as_bytes())
-                || scan.gone.contains(path.as_bytes())
-        };
-        let mut bytes = Vec::new();
-        let after = self.recorded_after();
-        for ((mapping, after), before) in self
-            .host
-            .mappings
-            .iter()
-            .zip(&after)
-            .zip(&self.prepared.recorded)
-        {
-            let kept = after.entries().iter().map(|entry| &entry.path);
-            let dropped = before.entries().iter().map(|entry| &entry.path);
-            let dropped = dropped.filter(|path| after.get(path).is_none());
-            for path in kept.chain(dropped) {
-                let dest = mapping.dest.join(path);
-                if keep == Keep::All || has_moved(&dest) || after.get(path).is_none() {
-                    bytes.extend_from_slice(dest.as_bytes());
-                    bytes.push(b'\n');
+        for moved in scan.seen.keys().chain(&scan.gone) {
+            for (index, mapping) in self.host.mappings.iter().enumerate() {
+                if let Some(path) = mapping.dest.strip_from(moved)
+                    && is_recorded(index, &path)
+                {
+                    paths.insert(mapping.dest.join(&path));
                 }
             }
+        }
+        let mut bytes = Vec::new();
+        for path in paths {
+            bytes.extend_from_slice(path.as_bytes());
+            bytes.push(b'\n');
         }
         (keep, bytes)
     }
 
     /// By mapping, what will be recorded if all of `self.changes` is confirmed.
     fn recorded_after(&self) -> Vec<Tree> {
-        let all: HashSet<usize> = (0..self.changes.len()).collect();
-        self.recorded_with(&all)
+        self.recorded_with(&(0..self.changes.len()).collect())
     }
 
     /// By mapping, what is to be recorded when these of the changes have been confirmed: entries of
     /// the source that are in place, and entries of earlier applies that are still there.
     fn recorded_with(&self, confirmed: &HashSet<usize>) -> Vec<Tree> {
-        let mut trees: Vec<BTreeMap<&RelPath, &Node>> = Vec::new();
-        for (recorded, actual) in self.prepared.recorded.iter().zip(&self.prepared.actual) {
-            let still_there = recorded
-                .entries()
-                .iter()
-                .filter(|entry| actual.get(&entry.path).is_some());
-            trees.push(
-                still_there
-                    .map(|entry| (&entry.path, &entry.node))
-                    .collect(),
-            );
-        }
-        for (index, change) in self.changes.iter().enumerate() {
-            if confirmed.contains(&index) {
-                match &change.after {
-                    Some(after) => trees[change.mapping].insert(&change.path, after),
-                    None => trees[change.mapping].remove(&change.path),
-                };
-            }
-        }
-        trees
-            .into_iter()
-            .map(|tree| {
-                let entry = |(path, node): (&RelPath, &Node)| Entry {
-                    path: path.clone(),
-                    node: node.clone(),
-                };
-                tree.into_iter().map(entry).collect()
+        let sides = self.prepared.recorded.iter().zip(&self.prepared.actual);
+        sides
+            .enumerate()
+            .map(|(mapping, (recorded, actual))| {
+                let changes = self.changes.iter().enumerate().filter(|(index, change)| {
+                    change.mapping == mapping && confirmed.contains(index)
+                });
+                with_changes(recorded, actual, changes.map(|(_, change)| *change))
             })
             .collect()
     }
@@ -278,4 +260,35 @@ impl Worker<'_> {
         };
         Ok(self.run.state.save_host(self.run.request.lock, &record)?)
     }
+}
+
+/// What of `recorded` is still there, with these changes made; they are ascending by path.
+fn with_changes<'a>(
+    recorded: &Tree,
+    actual: &Actual,
+    changes: impl Iterator<Item = &'a Change>,
+) -> Tree {
+    let mut changes = changes.peekable();
+    let mut there = actual.iter().map(|(path, _)| path).peekable();
+    let mut entries = Vec::with_capacity(recorded.len());
+    let after = |change: &Change| {
+        let node = change.after.clone()?;
+        let path = change.path.clone();
+        Some(Entry { path, node })
+    };
+    for entry in recorded.entries() {
+        while let Some(change) = changes.next_if(|change| change.path < entry.path) {
+            entries.extend(after(change));
+        }
+        if let Some(change) = changes.next_if(|change| change.path == entry.path) {
+            entries.extend(after(change));
+            continue;
+        }
+        while there.next_if(|path| **path < entry.path).is_some() {}
+        if there.peek() == Some(&&entry.path) {
+            entries.push(entry.clone());
+        }
+    }
+    entries.extend(changes.filter_map(after));
+    entries.into_iter().collect()
 }

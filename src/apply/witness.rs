@@ -10,7 +10,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::config::{Exact, Host, Mapping};
-use crate::model::{Entry, Tree};
+use crate::model::{RelPath, Tree};
 use crate::plan::{Action, Change};
 use crate::scan::remote::{Seen, StatTuple};
 
@@ -53,10 +53,23 @@ impl Witness<'_> {
     pub(super) fn stands_for(&self, trees: &[Tree]) -> bool {
         let touches = self.touches();
         let parents = self.folders_of(&touches);
-        self.host.mappings.iter().zip(trees).all(|(mapping, tree)| {
-            tree.entries()
+        let mut sides = self.host.mappings.iter().zip(trees);
+        if !self.unnamed_is_unmoved {
+            return sides.all(|(mapping, tree)| {
+                tree.entries()
+                    .iter()
+                    .all(|entry| self.explains(mapping, &entry.path, &touches, &parents))
+            });
+        }
+        // What nobody looked at and no step touched explains itself, and is most of a large tree.
+        let known = touches.keys().chain(self.seen.keys()).map(Vec::as_slice);
+        let known: HashSet<&[u8]> = known.chain(self.after.keys().copied()).collect();
+        sides.all(|(mapping, tree)| {
+            known
                 .iter()
-                .all(|entry| self.explains(mapping, entry, &touches, &parents))
+                .filter_map(|path| mapping.dest.strip_from(path))
+                .filter(|path| tree.get(path).is_some())
+                .all(|path| self.explains(mapping, &path, &touches, &parents))
         })
     }
 
@@ -99,11 +112,11 @@ impl Witness<'_> {
     fn explains(
         &self,
         mapping: &Mapping,
-        entry: &Entry,
+        path: &RelPath,
         touches: &HashMap<Vec<u8>, Touch>,
         parents: &HashSet<Vec<u8>>,
     ) -> bool {
-        let dest = mapping.dest.join(&entry.path);
+        let dest = mapping.dest.join(path);
         let path = dest.as_bytes();
         let Some(now) = self.after.get(path) else {
             return self.unnamed_is_unmoved

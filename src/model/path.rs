@@ -190,6 +190,21 @@ impl RemotePath {
         &self.0
     }
 
+    /// Where `path`, a whole path on the host, lies below this one.
+    pub fn strip_from(&self, path: &[u8]) -> Option<RelPath> {
+        let rest = path.strip_prefix(self.as_bytes())?;
+        if rest.is_empty() {
+            return Some(RelPath::root());
+        }
+        let is_top = self.as_bytes().ends_with(b"/");
+        let rest = if is_top {
+            rest
+        } else {
+            rest.strip_prefix(b"/")?
+        };
+        RelPath::new(rest).ok()
+    }
+
     /// This path with `rel` appended; itself when `rel` is the root.
     #[must_use]
     pub fn join(&self, rel: &RelPath) -> Self {

@@ -1,6 +1,7 @@
 //! Trees: all entries of one mapping.
 
 use std::cmp::Ordering;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -134,10 +135,20 @@ pub struct Entry {
 /// All entries of one mapping.
 ///
 /// Invariant: in byte order of their path, each path once.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Tree {
     entries: Vec<Entry>,
+    /// Computed when it is first asked for: many hosts have the same tree.
+    digest: OnceLock<Blake3>,
 }
+
+impl PartialEq for Tree {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries == other.entries
+    }
+}
+
+impl Eq for Tree {}
 
 impl Tree {
     /// Sorts the entries. Of two with the same path the first one is kept.
@@ -146,7 +157,10 @@ impl Tree {
             entries.sort_by(|a, b| a.path.cmp(&b.path));
             entries.dedup_by(|a, b| a.path == b.path);
         }
-        Self { entries }
+        Self {
+            entries,
+            digest: OnceLock::new(),
+        }
     }
 
     /// The entries in byte order of their path.
@@ -209,10 +223,21 @@ impl Tree {
     /// The digest that names this tree: over kind, path, permission bits, size, blake3 and link
     /// target of every entry. Two trees with the same digest are the same to a host.
     pub fn digest(&self) -> Blake3 {
+        *self.digest.get_or_init(|| self.compute_digest())
+    }
+
+    fn compute_digest(&self) -> Blake3 {
+        const CHUNK_BYTES: usize = 64 * 1024;
         let mut hasher = blake3::Hasher::new();
+        // Small pieces are slow to hash.
+        let mut chunk = Vec::with_capacity(CHUNK_BYTES);
         let mut field = |bytes: &[u8]| {
-            hasher.update(&(bytes.len() as u64).to_le_bytes());
-            hasher.update(bytes);
+            if chunk.len() + bytes.len() > CHUNK_BYTES {
+                hasher.update(&chunk);
+                chunk.clear();
+            }
+            chunk.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+            chunk.extend_from_slice(bytes);
         };
         for Entry { path, node } in &self.entries {
             field(path.as_bytes());
@@ -248,7 +273,7 @@ impl Tree {
                 }
             }
         }
-        Blake3::from_bytes(*hasher.finalize().as_bytes())
+        Blake3::from_bytes(*hasher.update(&chunk).finalize().as_bytes())
     }
 }
 

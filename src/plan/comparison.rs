@@ -104,7 +104,7 @@ impl Comparison {
                 || self.recorded.get(path).is_some()
                 || self.source.tree.get(path).is_some()
         };
-        let here = |path: &[u8]| below(&mapping.dest, path).filter(is_known);
+        let here = |path: &[u8]| mapping.dest.strip_from(path).filter(is_known);
         let seen = scan.seen.iter();
         let seen = seen.filter_map(|(path, seen)| {
             let relative = here(path)?;
@@ -194,21 +194,6 @@ fn without_hidden(tree: Tree) -> Tree {
     }
     let is_there = |entry: &&Entry| !hidden.contains(&entry.path);
     tree.entries().iter().filter(is_there).cloned().collect()
-}
-
-/// Where `path` lies in the destination `dest`.
-pub(super) fn below(dest: &RemotePath, path: &[u8]) -> Option<RelPath> {
-    let rest = path.strip_prefix(dest.as_bytes())?;
-    if rest.is_empty() {
-        return Some(RelPath::root());
-    }
-    let is_top = dest.as_bytes().ends_with(b"/");
-    let rest = if is_top {
-        rest
-    } else {
-        rest.strip_prefix(b"/")?
-    };
-    RelPath::new(rest).ok()
 }
 
 /// The comparisons that were made so far.

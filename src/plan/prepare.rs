@@ -18,7 +18,7 @@ use crate::transport::{Connector, TransportError};
 
 use super::actual::Actual;
 use super::build::{self, HostChanges, MappingInput, Policy};
-use super::comparison::{Comparison, Comparisons, below};
+use super::comparison::{Comparison, Comparisons};
 use super::sources::Sources;
 use super::staging;
 use super::{
@@ -568,7 +568,10 @@ fn check_mirrors(host: &Host, scan: &HostScan) -> Result<(), Obstacle> {
             continue;
         }
         let is_mirrored = |path: &&Vec<u8>| {
-            below(&mapping.dest, path).is_some_and(|path| !mapping.exclude.excludes(&path))
+            mapping
+                .dest
+                .strip_from(path)
+                .is_some_and(|path| !mapping.exclude.excludes(&path))
         };
         if let Some(folder) = scan.closed.iter().find(is_mirrored) {
             return Err(Obstacle::Failed(format!(

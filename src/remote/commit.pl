@@ -199,22 +199,30 @@ sub keep_listing {
     # Whatever changes after the listing was made must get a later time than what is in it.
     tick();
     my @fresh = split /\n/, $paths;
-    my (@names, $tuples) = ();
+    my (@names, $tuples, %place) = ();
     $tuples = q();
     if ($keep eq 'part') {
+        @names = @$old_paths;
+        $tuples = $$old_tuples;
+        # Where those that are looked at again were.
         my %fresh = map { $_ => 1 } @fresh;
-        for my $index (0 .. $#$old_paths) {
-            next if $fresh{$old_paths->[$index]};
-            push @names, $old_paths->[$index];
-            $tuples .= substr $$old_tuples, $index * $TUPLE_BYTES, $TUPLE_BYTES;
-        }
+        for my $index (0 .. $#names) { $place{$names[$index]} = $index if $fresh{$names[$index]} }
     }
     mark("listing $keep");
     for my $path (@fresh) {
         my @tuple = tuple_of($path) or next;
-        push @names, $path;
-        $tuples .= pack $TUPLE, @tuple;
+        my $index = delete $place{$path};
+        if (!defined $index) {
+            $index = @names;
+            push @names, $path;
+        }
+        substr($tuples, $index * $TUPLE_BYTES, $TUPLE_BYTES) = pack $TUPLE, @tuple;
         say_text(line_of(\@tuple, $path));
+    }
+    # What is left of them is no longer there.
+    for my $index (sort { $b <=> $a } values %place) {
+        splice @names, $index, 1;
+        substr $tuples, $index * $TUPLE_BYTES, $TUPLE_BYTES, q();
     }
     my $all = join q(), map { "$_\0" } @names;
     my $listing = "1 $algorithm $hash_command[0]\n" . @names . q( ) . length($all) . "\n$all$tuples";

@@ -38,6 +38,7 @@ sub scan {
         ($kind, $command, $paths, $tuples) = read_listing($in{base}, $in{listing});
         if ($paths) {
             $listed = $paths;
+            find_hash($command);
             my ($now, $nothing) = (q(), pack $TUPLE, (-1) x 8);
             for (@$paths) {
                 my @tuple = (Time::HiRes::lstat($_))[2, 7, 9, 10, 1, 4, 5, 0];
