@@ -260,24 +260,59 @@ sub line_of {
 }
 
 # The listing that is kept on the host: a line with its format and the tool for digests, one with the
-# number of entries and the length of their paths, the paths, each ended by a NUL, and their tuples.
-our ($TUPLE, $TUPLE_BYTES) = ('d8', 64);
+# number of entries and the length of their paths, the paths, each ended by a NUL, and their stamps. A
+# stamp says of an entry what tells whether it has moved, in as many bytes for each; zeros stand for one
+# that is not there. Format 1 are the numbers of lstat, format 2 parts of what the kernel itself
+# answers, which is twice as fast.
+our %STAMP_BYTES = (1 => 64, 2 => 68);
 
-# It is not read twice in a session.
+# Numbers of system calls, where they and the layout of their answers are known.
+use Config;
+our ($NEWFSTATAT, $SYNCFS) = $Config{archname} =~ /^x86_64-linux/ ? (262, 306) : ();
+
+# The stamps of paths.
+sub stamps_of {
+    my ($format, $paths) = @_;
+    my $stamps = q();
+    if ($format == 1) {
+        for (@$paths) {
+            my @tuple = tuple_of($_);
+            $stamps .= pack 'd8', @tuple ? @tuple : (0) x 8;
+        }
+        return $stamps;
+    }
+    # Device and inode; type and permission bits, owner and group; size; mtime and ctime. A path is
+    # relative to the working folder (-100), and a link is not followed (256).
+    my ($is, $nothing) = ("\0" x 256, "\0" x $STAMP_BYTES{2});
+    for (@$paths) {
+        $stamps .=
+            syscall($NEWFSTATAT, -100, $_, $is, 256) == 0
+            ? substr($is, 0, 16) . substr($is, 24, 12) . substr($is, 48, 8) . substr($is, 88, 32)
+            : $nothing;
+    }
+    return $stamps;
+}
+
+# The format that stamps are made in here.
+sub stamp_format { return $NEWFSTATAT ? 2 : 1 }
+
+# The listing with this digest; nothing where there is none: its format, the algorithm and the tool for
+# digests, the paths and their stamps. It is not read twice in a session.
 our @listing;
 
 sub read_listing {
     my ($base, $digest) = @_;
-    return @listing[1 .. 4] if @listing && $listing[0] eq "$base $digest";
+    return @listing[1 .. 5] if @listing && $listing[0] eq "$base $digest";
     my $bytes = read_file("$base/listing.agent");
     return unless defined $bytes && (digest_of($bytes) || q()) eq $digest;
-    $bytes =~ s/^1 (\S+) ([^\n]+)\n(\d+) (\d+)\n// or return;
-    my ($kind, $command, $count, $length) = ($1, $2, $3, $4);
-    return unless length $bytes == $length + $count * $TUPLE_BYTES;
+    $bytes =~ s/^([12]) (\S+) ([^\n]+)\n(\d+) (\d+)\n// or return;
+    my ($format, $kind, $command, $count, $length) = ($1, $2, $3, $4, $5);
+    return if $format > stamp_format();
+    return unless length $bytes == $length + $count * $STAMP_BYTES{$format};
     my @paths = split /\0/, substr $bytes, 0, $length, q();
     return unless @paths == $count;
-    @listing = ("$base $digest", $kind, $command, \@paths, \$bytes);
-    return @listing[1 .. 4];
+    @listing = ("$base $digest", $format, $kind, $command, \@paths, \$bytes);
+    return @listing[1 .. 5];
 }
 
 sub read_file {

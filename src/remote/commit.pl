@@ -160,6 +160,9 @@ sub sync_all {
     for my $base (@_) {
         my $device = (stat $base)[0];
         next if !defined $device || $seen{$device}++;
+        if ($SYNCFS && sysopen my $folder, $base, O_RDONLY) {
+            next if syscall($SYNCFS, fileno $folder) == 0;
+        }
         # Not every sync knows one file system from the others.
         system('sync', '-f', $base) == 0 or system('sync');
     }
@@ -186,9 +189,9 @@ sub keep_listing {
     my ($home, $work, $paths) = @_;
     my $keep = $in{keep};
     unlink "$home/listing";
-    my ($old_paths, $old_tuples);
+    my ($format, $old_paths, $old_stamps) = stamp_format();
     if ($keep eq 'part') {
-        (undef, undef, $old_paths, $old_tuples) = read_listing($home, $in{listing});
+        ($format, undef, undef, $old_paths, $old_stamps) = read_listing($home, $in{listing});
         # It is not the one that the plan was made with.
         $keep = 'nothing' unless $old_paths;
     }
@@ -199,33 +202,37 @@ sub keep_listing {
     # Whatever changes after the listing was made must get a later time than what is in it.
     tick();
     my @fresh = split /\n/, $paths;
-    my (@names, $tuples, %place) = ();
-    $tuples = q();
+    # First the stamps, then what is answered: what moves in between is seen by the next plan.
+    my $fresh_stamps = stamps_of($format, \@fresh);
+    my (@names, %place);
+    my $stamps = q();
     if ($keep eq 'part') {
         @names = @$old_paths;
-        $tuples = $$old_tuples;
+        $stamps = $$old_stamps;
         # Where those that are looked at again were.
         my %fresh = map { $_ => 1 } @fresh;
         for my $index (0 .. $#names) { $place{$names[$index]} = $index if $fresh{$names[$index]} }
     }
+    my $bytes = $STAMP_BYTES{$format};
     mark("listing $keep");
-    for my $path (@fresh) {
+    for my $number (0 .. $#fresh) {
+        my $path = $fresh[$number];
         my @tuple = tuple_of($path) or next;
         my $index = delete $place{$path};
         if (!defined $index) {
             $index = @names;
             push @names, $path;
         }
-        substr($tuples, $index * $TUPLE_BYTES, $TUPLE_BYTES) = pack $TUPLE, @tuple;
+        substr($stamps, $index * $bytes, $bytes) = substr $fresh_stamps, $number * $bytes, $bytes;
         say_text(line_of(\@tuple, $path));
     }
     # What is left of them is no longer there.
     for my $index (sort { $b <=> $a } values %place) {
         splice @names, $index, 1;
-        substr $tuples, $index * $TUPLE_BYTES, $TUPLE_BYTES, q();
+        substr $stamps, $index * $bytes, $bytes, q();
     }
     my $all = join q(), map { "$_\0" } @names;
-    my $listing = "1 $algorithm $hash_command[0]\n" . @names . q( ) . length($all) . "\n$all$tuples";
+    my $listing = "$format $algorithm $hash_command[0]\n" . @names . q( ) . length($all) . "\n$all$stamps";
     my $digest = digest_of($listing);
     write_file("$work/listing", $listing) && rename "$work/listing", "$home/listing.agent"
         or die "cannot write the listing: $!\n";

@@ -34,27 +34,23 @@ sub scan {
     # What moved since the listing was made.
     if ($in{mode} eq 'quick') {
         $answer = 'lost';
-        my ($paths, $tuples);
-        ($kind, $command, $paths, $tuples) = read_listing($in{base}, $in{listing});
+        (my $format, $kind, $command, my $paths, my $stamps) = read_listing($in{base}, $in{listing});
         if ($paths) {
             $listed = $paths;
             find_hash($command);
-            my ($now, $nothing) = (q(), pack $TUPLE, (-1) x 8);
-            for (@$paths) {
-                my @tuple = (Time::HiRes::lstat($_))[2, 7, 9, 10, 1, 4, 5, 0];
-                $now .= @tuple ? pack $TUPLE, @tuple : $nothing;
-            }
+            my $now = stamps_of($format, $paths);
             $answer = 'same';
-            if ($now ne $$tuples) {
+            if ($now ne $$stamps) {
                 $answer = 'moved';
+                my $bytes = $STAMP_BYTES{$format};
                 for my $index (0 .. $#$paths) {
-                    my $at = $index * $TUPLE_BYTES;
-                    my $is = substr $now, $at, $TUPLE_BYTES;
-                    my $was = substr $$tuples, $at, $TUPLE_BYTES;
-                    next if $is eq $was;
-                    push @gone, line_of([unpack $TUPLE, $was], $paths->[$index]);
-                    push @lines, [[unpack $TUPLE, $is], $paths->[$index]] if $is ne $nothing;
-                    $seen{$paths->[$index]} = $has_moved{$paths->[$index]} = 1;
+                    my $path = $paths->[$index];
+                    next if substr($now, $index * $bytes, $bytes) eq substr($$stamps, $index * $bytes, $bytes);
+                    # What it was before is of no interest.
+                    push @gone, line_of([(0) x 8], $path);
+                    my @tuple = tuple_of($path);
+                    push @lines, [\@tuple, $path] if @tuple;
+                    $seen{$path} = $has_moved{$path} = 1;
                 }
             }
         }
