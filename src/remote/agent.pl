@@ -53,6 +53,9 @@ sub take_line {
     return $line;
 }
 
+# Makes a pipe larger, where Linux lets us, which spares both ends most of their turns.
+sub widen { fcntl $_[0], 1031, 1048576 if $^O eq 'linux' }
+
 sub say_text { $output .= join q(), @_; flush() if length $output > 65536 }
 
 sub flush {
@@ -450,8 +453,7 @@ sub lock_of { return folder_of(folder_of($_[0])) . '/lock-' . boot() }
 sub serve {
     # A child that is killed by a signal of ours must not take us along; one that we write to may be gone.
     $SIG{PIPE} = 'IGNORE';
-    # A large pipe, where Linux lets us, spares both ends most of their turns.
-    fcntl STDIN, 1031, 1048576 if $^O eq 'linux';
+    widen(\*STDIN);
     binmode STDIN;
     binmode STDOUT;
     while (1) {

@@ -2,6 +2,10 @@
 # host has of a file so far; an upload of the blocks that are wrong or missing completes it. Its
 # variables and what it reads are those of blocks.sh.
 
+# By id, the size that a large file is to have, and the process that hashes it while it arrives as a whole
+# with the file that it writes its answer to.
+our (%large_size, %streamed);
+
 sub blocks {
     umask 077;
     beat($in{patience});
@@ -27,6 +31,7 @@ sub blocks {
     remove_dead_runs($base);
     for my $index (0 .. $#wanted) {
         my ($id, $size, $in_place) = @{$wanted[$index]};
+        $large_size{$id} = $size;
         my $partial = "$folder/$id";
         -e $partial or copy_to($in_place, $partial, $size) or write_file($partial, q()) or fail("cannot write in $base ($!)");
         merge_extents($folder, $id);
@@ -137,4 +142,34 @@ sub writer_of {
     }
     # Without the farewells of perl.
     kill 9, $$;
+}
+
+# A process that hashes what is written to the handle that comes with it; its answer is in a file.
+sub hasher_to {
+    my ($answer) = @_;
+    pipe my $reader, my $writer or return;
+    my $child = fork;
+    defined $child or return;
+    if (!$child) {
+        @at_end = ();
+        close $writer;
+        if (open(STDOUT, q(>), $answer) && open STDIN, q(<&), $reader) {
+            open STDERR, q(>), '/dev/null';
+            no warnings;
+            exec @hash_command;
+        }
+        kill 9, $$;
+    }
+    widen($writer);
+    return ($writer, $child);
+}
+
+# The digest of a large file that was hashed while it arrived.
+sub streamed_sum {
+    my ($id) = @_;
+    my ($child, $answer) = @{delete $streamed{$id} or return};
+    1 while waitpid($child, 0) < 0 && $!{EINTR};
+    my $text = read_file($answer);
+    unlink $answer;
+    return defined $text && $text =~ /^\\?([0-9a-f]{64})/ ? $1 : undef;
 }

@@ -4,12 +4,14 @@
 # What the steps share: answers of those that were taken, folders that are known to be there, and why the
 # last attempt did not work.
 our (%is_done, %made, $why);
+# Digests of large files that are known already, by their staged path.
+our %large_sums;
 # A file of ours whose times tell those of its file system.
 our $clock;
 
 sub commit {
     umask 077;
-    %is_done = %made = ();
+    %is_done = %made = %large_sums = ();
     my @bases = map { $in{"base_$_"} } 0 .. $in{bases} - 1;
     my @places = map { [$in{"root_$_"}, $bases[$in{"at_$_"}]] } 0 .. $in{mappings} - 1;
     my ($home, $run) = @in{qw(home run)};
@@ -114,6 +116,8 @@ sub place_large {
         my $partial = "$folder/$id";
         merge_extents($folder, $id);
         truncate $partial, $size if -e $partial && -s _ > $size;
+        my $sum = streamed_sum($id);
+        $large_sums{$path} = $sum if defined $sum && $how eq 'move';
         next unless $how eq 'move' ? rename $partial, $new : copy_to($partial, $new, $size);
         utime $mtime, $mtime, $new;
         chmod oct $mode, $new;
@@ -127,7 +131,7 @@ sub place_large {
 sub differences {
     my ($bases, $staged, $sums) = @_;
     my (@wrong, %names);
-    my %got = early_sums();
+    my %got = (early_sums(), %large_sums);
     my @sums = split /\n/, $sums;
     for my $line (split /\n/, $staged) {
         my ($base, $name) = split / /, $line, 2;

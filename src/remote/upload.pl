@@ -2,7 +2,8 @@
 # many records at a time, where `scp -t` reads the header of every file byte by byte and writes every
 # answer alone. Extents of large files it writes straight into their partials.
 #
-# What has arrived is hashed while more arrives: by one process at a time, some megabytes each.
+# What has arrived is hashed while more arrives: by one process at a time, some megabytes each, and a large
+# file that arrives as a whole by one of its own.
 #
 # Its variables are those of upload.sh. What follows on standard input is the stream; a last `E` ends it.
 
@@ -66,11 +67,17 @@ sub receive {
             my $left = $bytes;
             chomp $name;
             $output .= "\0";
-            my $file;
+            my ($file, $hasher_input);
             if ($is_large) {
                 my ($id, $start) = $name =~ /^([0-9a-f]{64})\.([0-9]+)$/ or die "$path$name: is no extent\n";
                 sysopen $file, $id, O_WRONLY or die "$id: $!\n";
                 sysseek $file, $start * $in{block}, 0 or die "$id: $!\n";
+                delete $streamed{$id};
+                if ($start == 0 && $bytes == ($large_size{$id} || 0) && !-s $file) {
+                    # All of it, from its first byte to its last.
+                    ($hasher_input, my $child) = hasher_to("../sum-$id");
+                    $streamed{$id} = [$child, "$folder/../sum-$id"] if $hasher_input;
+                }
             }
             else {
                 sysopen $file, $name, O_WRONLY | O_CREAT | O_EXCL, $mode & 0777 or die "$path$name: $!\n";
@@ -80,9 +87,16 @@ sub receive {
                 my $wanted = $left < length $input ? $left : length $input;
                 my $count = syswrite $file, $input, $wanted;
                 defined $count or $!{EINTR} ? next : die "$path$name: $!\n";
+                # One that has ended early has no answer, and the file is hashed later.
+                for (my $at = 0; $hasher_input && $at < $count;) {
+                    my $hashed = syswrite $hasher_input, $input, $count - $at, $at;
+                    if (defined $hashed) { $at += $hashed }
+                    elsif (!$!{EINTR}) { $hasher_input = undef }
+                }
                 substr $input, 0, $count, q();
                 $left -= $count;
             }
+            close $hasher_input if $hasher_input;
             need_more() unless length $input;
             substr($input, 0, 1, q()) eq "\0" or die "$path$name: its end is missing\n";
             utime @times, $file if @times;

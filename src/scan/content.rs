@@ -140,8 +140,7 @@ impl Reading {
         }
         let stamp = Stamp::of(&metadata);
         let (digest, bytes) = if self.in_parallel {
-            let mut buffer = vec![0; LARGE_BUFFER_BYTES];
-            self.digest(&mut file, stamp.size_bytes, &mut buffer, on_read)?
+            self.digest_in_parallel(&mut file, stamp.size_bytes, on_read)?
         } else {
             thread_local! {
                 static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; SMALL_BUFFER_BYTES]);
@@ -171,40 +170,84 @@ impl Reading {
         buffer: &mut [u8],
         on_read: &dyn Fn(u64),
     ) -> io::Result<(ContentDigest, u64)> {
-        let mut blake3 = blake3::Hasher::new();
-        let mut sha256 = self.with_sha256.then(sha2::Sha256::new);
+        let mut hashers = Hashers::new(self.with_sha256);
         let mut bytes = 0;
         while bytes <= size_bytes {
-            let length = match file.read(buffer) {
-                Ok(0) => break,
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
+            let length = read_some(file, buffer)?;
+            if length == 0 {
+                break;
+            }
             let chunk = &buffer[..length];
-            match &mut sha256 {
-                Some(sha256) if self.in_parallel => {
-                    rayon::join(|| blake3.update_rayon(chunk), || sha256.update(chunk));
-                }
-                Some(sha256) => {
-                    blake3.update(chunk);
-                    sha256.update(chunk);
-                }
-                None if self.in_parallel => {
-                    blake3.update_rayon(chunk);
-                }
-                None => {
-                    blake3.update(chunk);
-                }
+            hashers.blake3.update(chunk);
+            if let Some(sha256) = &mut hashers.sha256 {
+                sha256.update(chunk);
             }
             bytes += length as u64;
             on_read(length as u64);
         }
-        let digest = ContentDigest {
-            blake3: Some(Blake3::from_bytes(*blake3.finalize().as_bytes())),
-            sha256: sha256.map(|sha256| Sha256::from_bytes(sha256.finalize().into())),
-        };
-        Ok((digest, bytes))
+        Ok((hashers.finish(), bytes))
+    }
+
+    /// The same on all cores: both digests at once, while the next part is read.
+    fn digest_in_parallel(
+        self,
+        file: &mut File,
+        size_bytes: u64,
+        on_read: &dyn Fn(u64),
+    ) -> io::Result<(ContentDigest, u64)> {
+        let mut hashers = Hashers::new(self.with_sha256);
+        let mut buffer = vec![0; LARGE_BUFFER_BYTES];
+        let mut next = vec![0; LARGE_BUFFER_BYTES];
+        let mut bytes = 0;
+        let mut length = read_some(file, &mut buffer)?;
+        while length > 0 && bytes <= size_bytes {
+            let chunk = &buffer[..length];
+            let Hashers { blake3, sha256 } = &mut hashers;
+            let hash = || {
+                let sha256 = || sha256.iter_mut().for_each(|sha256| sha256.update(chunk));
+                rayon::join(sha256, || _ = blake3.update_rayon(chunk));
+            };
+            let ((), read) = rayon::join(hash, || read_some(file, &mut next));
+            bytes += length as u64;
+            on_read(length as u64);
+            length = read?;
+            std::mem::swap(&mut buffer, &mut next);
+        }
+        Ok((hashers.finish(), bytes))
+    }
+}
+
+/// The digests of a file while it is read.
+struct Hashers {
+    blake3: blake3::Hasher,
+    sha256: Option<sha2::Sha256>,
+}
+
+impl Hashers {
+    fn new(with_sha256: bool) -> Self {
+        Self {
+            blake3: blake3::Hasher::new(),
+            sha256: with_sha256.then(sha2::Sha256::new),
+        }
+    }
+
+    fn finish(self) -> ContentDigest {
+        ContentDigest {
+            blake3: Some(Blake3::from_bytes(*self.blake3.finalize().as_bytes())),
+            sha256: self
+                .sha256
+                .map(|sha256| Sha256::from_bytes(sha256.finalize().into())),
+        }
+    }
+}
+
+/// How many bytes came; 0 at the end.
+fn read_some(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match file.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
 
