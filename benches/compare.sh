@@ -541,14 +541,13 @@ wait_for_sessions() {
   done
 }
 
-# Processor time that finished processes of the tools and of the hosts have taken so far, in hundredths of a second.
+# Processor time that this machine has spent so far, in hundredths of a second. All of it, since a command may outlive
+# the session that it was started by, and would then be counted nowhere else.
 processor_time() {
-  local pid sum=0 fields
-  for pid in $$ "${sshds[@]}"; do
-    read -r -a fields <"/proc/$pid/stat"
-    sum=$((sum + fields[15] + fields[16]))
-  done
-  echo "$sum"
+  local cpu user nice system idle iowait irq softirq rest
+  # shellcheck disable=SC2034 # Words that are of no interest have a name, too.
+  read -r cpu user nice system idle iowait irq softirq rest </proc/stat
+  echo $((user + nice + system + irq + softirq))
 }
 
 # Runs a function, fails with its output when it fails, and sets `elapsed_us` and `processor_ticks`.
