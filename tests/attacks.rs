@@ -375,6 +375,10 @@ fn meddle(way: Way, site: &Site, moment: (&str, &str), commands: &str) {
 /// Applies while somebody meddles, and gives what the next plan shows.
 fn seen_after_meddling(way: Way, exact: Exact, commands: &str) {
     for moment in MOMENTS {
+        if way == Way::DashAndPerl && moment.0 == "sync" {
+            // An agent may need no program for that; its pause comes right after.
+            continue;
+        }
         let mut site = way.site();
         site.first_mapping().exact = exact;
         make_source_folder(&site, "sub");

@@ -1166,3 +1166,63 @@ fn digest_of_what_has_arrived_is_compared_too() {
     assert!(error.contains("f17"), "{error}");
     assert!(!site.host().home().join("d").exists());
 }
+
+#[test]
+fn files_that_their_owner_may_not_read_arrive() {
+    under_every_shell(|shell| {
+        let site = Site::with_host(LocalHost::new(shell), "~/d");
+        for (name, mode) in [("none", 0), ("write", 0o200), ("group", 0o040)] {
+            fs::write(site.source(name), "x").unwrap();
+            set_mode(&site.source(name), mode);
+        }
+        if fs::read(site.source("none")).is_err() {
+            println!("not root: no source can be read that its owner may not");
+            return;
+        }
+        let report = site.apply();
+        assert_eq!((report.result, report.changed), (HostResult::Done, 4));
+        for (name, mode) in [("none", 0), ("write", 0o200), ("group", 0o040)] {
+            let there = fs::metadata(site.host().home().join("d").join(name)).unwrap();
+            assert_eq!(there.mode() & 0o7777, mode, "{name}");
+        }
+    });
+}
+
+#[test]
+fn no_listing_is_kept_where_times_are_whole_seconds() {
+    let site = Site::with_host(LocalHost::new(Shell::Perl), "~/d");
+    fs::write(site.source("a"), "1st.").unwrap();
+    site.host().load_in_perl(
+        "package Meddler; use Time::HiRes; no warnings;
+        my $lstat = \\&Time::HiRes::lstat;
+        *Time::HiRes::lstat = sub {
+            my @is = $lstat->(@_);
+            return @is ? (@is[0 .. 7], map({ int } @is[8 .. 10]), @is[11, 12]) : ();
+        };
+        1;",
+    );
+    assert_eq!(site.apply().result, HostResult::Done);
+    assert!(!site.listing("a").exists());
+    site.host().write("d/a", "2nd.");
+    let prepared = site.plan();
+    assert_eq!(prepared.plan.hosts[0].changes().len(), 1);
+}
+
+#[test]
+fn what_a_dead_run_left_is_removed_where_nothing_is_to_be_done() {
+    under_every_shell(|shell| {
+        let site = Site::with_host(LocalHost::new(shell), "~/d");
+        fs::write(site.source("a"), "x").unwrap();
+        assert_eq!(site.apply().result, HostResult::Done);
+        let left = site.base("a").join("run-dead");
+        fs::create_dir_all(left.join("large")).unwrap();
+        // No boot has this name.
+        fs::write(left.join("owner"), "1 1 before\n").unwrap();
+        for path in [left.clone(), left.join("large"), left.join("owner")] {
+            own(&path);
+        }
+        assert_eq!(site.apply().result, HostResult::Unchanged);
+        assert!(!left.exists(), "{shell:?}");
+        assert_is_tidy(&site);
+    });
+}

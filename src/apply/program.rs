@@ -278,7 +278,8 @@ impl<'a> Compiler<'a> {
                             .extend(change.path.parent().map(|parent| (change.mapping, parent)));
                     }
                     let staged = Staged::File {
-                        mode: *mode,
+                        // Its owner has to be able to verify it.
+                        mode: Mode::new(mode.bits() | 0o400),
                         mtime,
                         size_bytes: *size_bytes,
                         source,
@@ -286,8 +287,8 @@ impl<'a> Compiler<'a> {
                         is_large,
                     };
                     tree.insert(components, staged);
-                    if mode.bits() & 0o7000 != 0 {
-                        // The kernel takes these bits from a file that is written to.
+                    if mode.bits() & 0o7000 != 0 || mode.bits() & 0o400 == 0 {
+                        // The kernel takes the special bits from a file that is written to.
                         let mode = mode.to_string();
                         self.silent("bits", change.mapping, &mode, &change.path, b"");
                     }

@@ -422,6 +422,7 @@ impl Run<'_> {
             record.progress == Progress::InTheMiddle
                 || record.listing.is_none()
                 || is_looked_at_anew
+                || scan.has_leftovers
         });
         let prepared = PreparedHost {
             is_unsettled,

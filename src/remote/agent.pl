@@ -376,7 +376,11 @@ sub make_folders {
     my ($folder) = @_;
     return 1 if -d $folder;
     if ($folder =~ m{^(.+)/[^/]+$}s) { make_folders($1) or return 0 }
-    return mkdir($folder) || -d $folder;
+    return 1 if mkdir $folder;
+    my $reason = $!;
+    return 1 if -d $folder;
+    $! = $reason;
+    return 0;
 }
 
 # Makes a folder of ours and those above it, from the one named .hostsync or the configured one on. They
@@ -418,7 +422,7 @@ sub started {
 # Writes down which process something belongs to: this one.
 sub sign {
     my ($path) = @_;
-    return write_file($path, join(q( ), $$, started($$), boot()) . "\n");
+    return write_file("$path.new", join(q( ), $$, started($$), boot()) . "\n") && rename "$path.new", $path;
 }
 
 # Whether the process that signed is gone, and which it is. When in doubt, it is not.
@@ -432,14 +436,24 @@ sub is_gone {
     return (!kill(0, $pid) && $!{ESRCH}, $pid);
 }
 
-# Removes what runs that are gone have left in a folder of ours. One that never signed is given an hour.
+# Whether a run that is gone has left something in a folder of ours.
+sub has_dead_runs {
+    my ($base) = @_;
+    return 0 + grep { /^run-/ && (is_gone("$base/$_/owner"))[0] } names_in($base);
+}
+
+# Removes what runs that are gone have left in a folder of ours. One that nobody has signed is given an
+# hour.
 sub remove_dead_runs {
     my ($base) = @_;
-    for my $run (grep { /^run-/ } names_in($base)) {
+    for my $run (grep { /^run-/ && $_ ne ($in{run} || q()) } names_in($base)) {
         my $path = "$base/$run";
         next if -l $path || !-d _;
-        if (-e "$path/owner") { (is_gone("$path/owner"))[0] or next }
-        else { time - (lstat $path)[9] > 3600 or next }
+        my ($is_gone, $owner) = is_gone("$path/owner");
+        $is_gone = time - (lstat $path)[9] > 3600 if $owner eq 'unknown';
+        next unless $is_gone;
+        # Whose it was is known to the end.
+        remove_tree("$path/$_") for grep { $_ ne 'owner' } names_in($path);
         remove_tree($path);
     }
 }

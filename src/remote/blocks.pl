@@ -20,19 +20,22 @@ sub blocks {
     make_ours($base);
     my $folder = "$base/$run/large";
     make_folders($folder) or fail("cannot make a folder in $base ($!)");
-    # Also where an earlier session of this run did: it may be gone.
-    sign("$base/$run/owner") or fail("cannot write in $base ($!)");
     my @wanted;
     while (@lines >= 2) {
         my ($head, $in_place) = splice @lines, 0, 2;
         push @wanted, [split(/ /, $head), $in_place];
     }
     adopt($base, $folder, map { $_->[0] } @wanted);
+    # Makes room before it needs any.
     remove_dead_runs($base);
+    # Also where an earlier session of this run did: it may be gone, or about to write again.
+    end_writers("$base/$run");
+    sign("$base/$run/owner") or fail("cannot write in $base ($!)");
     for my $index (0 .. $#wanted) {
         my ($id, $size, $in_place) = @{$wanted[$index]};
         $large_size{$id} = $size;
         my $partial = "$folder/$id";
+        remove_tree($partial) if -l $partial || !-f _;
         -e $partial or copy_to($in_place, $partial, $size) or write_file($partial, q()) or fail("cannot write in $base ($!)");
         merge_extents($folder, $id);
         truncate $partial, $size if -s $partial > $size;
@@ -53,6 +56,18 @@ sub adopt {
             my ($id) = split /\./, $name;
             rename "$left/$name", "$folder/$name" if $is_wanted{$id} && !-e "$folder/$name";
         }
+    }
+}
+
+# Ends the processes that write into the partials of a run, apart from this one. A session that stalled
+# may go on at any time, and what was its partial may be in place by then.
+sub end_writers {
+    my ($run) = @_;
+    for my $path (map { "$run/$_" } grep { /^writer-[0-9]+$/ } names_in($run)) {
+        my ($is_gone, $pid) = is_gone($path);
+        next if $pid eq $$;
+        kill 9, $pid if !$is_gone && $pid =~ /^[0-9]+$/;
+        unlink $path;
     }
 }
 
@@ -77,9 +92,9 @@ sub copy_to {
 sub merge_extents {
     my ($folder, $id) = @_;
     for my $name (grep { /^\Q$id\E\.[0-9]+$/ } names_in($folder)) {
+        # Never moved: a receiver that stalled may still have it open when the file is in place.
         my ($extent, $partial) = ("$folder/$name", "$folder/$id");
         my ($start) = $name =~ /([0-9]+)$/;
-        next if $start == 0 && -s $extent >= -s $partial && rename $extent, $partial;
         outputs_of(['dd', "if=$extent", "of=$partial", "bs=$in{block}", "seek=$start", 'conv=notrunc']);
         unlink $extent;
     }

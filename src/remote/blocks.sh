@@ -22,9 +22,6 @@ hs_find_hash
 hs_make_ours "$hs_base"
 hs_top=$hs_base/$hs_run
 mkdir -p -- "$hs_top/large" || hs_fail "cannot make a folder in $hs_base"
-# Also where an earlier session of this run did: it may be gone.
-hs_sign "$PPID" "$hs_top/owner" || hs_fail "cannot write in $hs_base"
-
 # Takes over what runs that are gone have left of these files.
 for hs_dead in "$hs_base"/run-*; do
   if [ ! -d "$hs_dead/large" ] || ! hs_is_gone "$hs_dead/owner"; then continue; fi
@@ -37,13 +34,17 @@ ${hs_name%%.*} "*) [ -e "$hs_top/large/$hs_name" ] || mv -T -- "$hs_left" "$hs_t
     esac
   done
 done
+# Makes room before it needs any.
 hs_remove_dead_runs "$hs_base"
+# Also where an earlier session of this run did: it may be gone.
+hs_sign "$PPID" "$hs_top/owner" || hs_fail "cannot write in $hs_base"
 
 hs_i=0
 printf '%s\n' "$hs_wanted" | while read -r hs_id hs_size; do
   IFS= read -r hs_path || hs_path=
   hs_partial=$hs_top/large/$hs_id
   hs_copy=$hs_top/large/copy-$$
+  if [ -L "$hs_partial" ] || [ ! -f "$hs_partial" ]; then hs_remove_tree "$hs_partial"; fi
   if [ ! -e "$hs_partial" ] && [ -f "$hs_path" ] && [ ! -L "$hs_path" ]; then
     # Never a link: what is written into the copy must not change the file.
     if {

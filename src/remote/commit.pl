@@ -6,8 +6,8 @@
 our (%is_done, %made, $why);
 # Digests of large files that are known already, by their staged path.
 our %large_sums;
-# A file of ours whose times tell those of its file system.
-our $clock;
+# Files of ours whose times tell those of their file systems.
+our @clocks;
 
 sub commit {
     umask 077;
@@ -21,6 +21,8 @@ sub commit {
     make_ours($_) for $home, @bases;
 
     my $work = "$home/$run";
+    # Makes room before it needs any.
+    remove_dead_runs($_) for $home, @bases;
     if (!-d $work) {
         mkdir $work or fail("cannot make a folder in $home ($!)");
         sign("$work/owner") or fail("cannot write in $home ($!)");
@@ -39,7 +41,7 @@ sub commit {
     }
     push @at_end, sub { unlink "$lock/owner"; rmdir $lock };
 
-    place_large(\@bases, $large);
+    place_large(\@bases, $large) if length $large;
     my @wrong = differences(\@bases, $staged, $sums);
     if (@wrong) {
         clean_up();
@@ -57,7 +59,14 @@ sub commit {
     my $kept = $in{serial};
     for (my $n = 2; grep { -e "$_/backup/$kept" } @bases; $n++) { $kept = "$in{serial}-$n" }
     mark('steps');
-    take_steps($work, $run, $kept, $intent, @places);
+    my %devices;
+    for my $base ($home, @bases) {
+        make_folders("$base/$run") or fail("cannot make a folder in $base ($!)");
+        my $device = (stat "$base/$run")[0];
+        $devices{$device} = "$base/$run/clock" if defined $device;
+    }
+    @clocks = values %devices;
+    take_steps($run, $kept, $intent, @places);
     sync_all(@bases);
 
     keep_listing($home, $work, $paths);
@@ -107,6 +116,7 @@ sub lock_out {
 # found there.
 sub place_large {
     my ($bases, $large) = @_;
+    end_writers("$_/$in{run}") for @$bases;
     my @lines = split /\n/, $large;
     while (@lines >= 2) {
         my ($head, $path) = splice @lines, 0, 2;
@@ -172,20 +182,24 @@ sub sync_all {
     }
 }
 
-# Waits until whatever changes from now on gets a later time than all that has changed by now. Clocks of
-# file systems tick a few milliseconds apart, some by the second.
+# Waits until whatever changes from now on gets a later time than all that has changed by now, on every
+# file system that is written to. Their clocks tick a few milliseconds apart, some by the second.
 sub tick {
-    open my $file, q(>), $clock or die "cannot write $clock: $!\n";
-    my $now = sub {
-        utime undef, undef, $file or die "cannot set the time of $clock: $!\n";
-        return (Time::HiRes::lstat($clock))[10];
-    };
-    my ($before, $time) = $now->();
-    do {
-        Time::HiRes::sleep(0.001);
-        $time = $now->();
-    } until $time > $before;
-    return $time;
+    my $first;
+    for my $clock (@clocks) {
+        open my $file, q(>), $clock or die "cannot write $clock: $!\n";
+        my $now = sub {
+            utime undef, undef, $file or die "cannot set the time of $clock: $!\n";
+            return (Time::HiRes::lstat($clock))[10];
+        };
+        my ($before, $time) = $now->();
+        do {
+            Time::HiRes::sleep(0.001);
+            $time = $now->();
+        } until $time > $before;
+        $first = $time unless defined $first && $first < $time;
+    }
+    return $first;
 }
 
 # Makes the listing that the next plan trusts, and answers what is in it.
@@ -218,10 +232,18 @@ sub keep_listing {
         for my $index (0 .. $#names) { $place{$names[$index]} = $index if $fresh{$names[$index]} }
     }
     my $bytes = $STAMP_BYTES{$format};
+    my (@tuples, %has_fractions) = map { [tuple_of($_)] } @fresh;
+    for my $tuple (grep { @$_ } @tuples) { $has_fractions{$tuple->[7]} ||= $tuple->[3] != int $tuple->[3] }
+    if (grep { !$_ } values %has_fractions) {
+        # Where times are whole seconds, a change within the second that an entry was put in place would
+        # not show. Such a file system is looked at in full by every plan.
+        unlink "$home/listing.agent";
+        return;
+    }
     mark("listing $keep");
     for my $number (0 .. $#fresh) {
         my $path = $fresh[$number];
-        my @tuple = tuple_of($path) or next;
+        my @tuple = @{$tuples[$number]} or next;
         my $index = delete $place{$path};
         if (!defined $index) {
             $index = @names;
@@ -361,8 +383,7 @@ sub give_group {
 }
 
 sub take_steps {
-    my ($work, $run, $kept, $intent, @places) = @_;
-    $clock = "$work/begun";
+    my ($run, $kept, $intent, @places) = @_;
     my $has_begun = 0;
     my @lines = split /\n/, $intent, -1;
     while (@lines >= 3) {

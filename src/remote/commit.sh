@@ -50,6 +50,8 @@ hs_take() {
   done
 }
 
+# Makes room before it needs any.
+hs_remove_dead_runs "$hs_home"
 hs_work=$hs_home/$hs_run
 if [ ! -d "$hs_work" ]; then
   mkdir -- "$hs_work" || hs_fail "cannot make a folder in $hs_home"
@@ -430,6 +432,13 @@ hs_take_steps
 
 hs_sync_all
 
+# Whether times have fractions of a second on all file systems that lines of a listing are about. Where
+# they are whole seconds, a change within the second that an entry was put in place would not show.
+hs_has_fractions() {
+  awk '{ seen[$12]; if ($6 !~ /[.]0+$/) fine[$12] }
+    END { for (device in seen) if (!(device in fine)) exit 1 }' "$1"
+}
+
 # Lines of a listing without those of the paths in a file.
 hs_without() {
   awk 'NR == FNR { drop[$0]; next }
@@ -444,16 +453,16 @@ if [ "$hs_keep" = part ] && { [ ! -r "$hs_home/listing" ] || [ "$(hs_digest <"$h
   # It is not the one that the plan was made with.
   hs_keep=nothing
 fi
+if [ "$hs_keep" != nothing ]; then
+  # Whatever changes after the listing was made must get a later ctime than what is in it.
+  sleep 0.05 2>/dev/null || sleep 1
+  hs_each_line stat -c "$hs_format" -- <"$hs_work/paths" >"$hs_work/fresh" 2>/dev/null
+  hs_has_fractions "$hs_work/fresh" || hs_keep=nothing
+fi
 if [ "$hs_keep" = nothing ]; then
+  # Every plan looks at everything then.
   rm -f -- "$hs_home/listing"
 else
-  # Whatever changes after the listing was made must get a later ctime than what is in it.
-  [ -e "$hs_work/begun" ] || : >"$hs_work/begun"
-  case $(stat -c %z -- "$hs_work/begun" 2>/dev/null) in
-    *.000000000\ *) sleep 2 ;;
-    *) sleep 0.05 2>/dev/null || sleep 1 ;;
-  esac
-  hs_each_line stat -c "$hs_format" -- <"$hs_work/paths" >"$hs_work/fresh" 2>/dev/null
   if [ "$hs_keep" = part ]; then
     hs_without "$hs_work/paths" "$hs_home/listing" >"$hs_work/listing" || hs_fail 'cannot write the listing'
   fi

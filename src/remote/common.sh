@@ -116,7 +116,9 @@ hs_started() {
 }
 
 # Writes down which process something belongs to.
-hs_sign() { printf '%s %s %s\n' "$1" "$(hs_started "$1")" "$hs_boot" >"$2"; }
+hs_sign() {
+  printf '%s %s %s\n' "$1" "$(hs_started "$1")" "$hs_boot" >"$2.new" && mv -fT -- "$2.new" "$2"
+}
 
 # Whether the process that signed is gone. When in doubt, it is not.
 hs_is_gone() {
@@ -130,15 +132,18 @@ hs_is_gone() {
 }
 
 # Removes what runs that are gone have left in a folder of ours. A run lasts as long as its connection,
-# which is the parent of its scripts. One that never signed is given an hour.
+# which is the parent of its scripts. One that nobody has signed is given an hour.
 hs_remove_dead_runs() {
   for hs_dead in "$1"/run-*; do
-    [ -d "$hs_dead" ] || continue
-    if [ -e "$hs_dead/owner" ]; then
+    if [ ! -d "$hs_dead" ] || [ "$hs_dead" = "$1/${hs_run:-}" ]; then continue; fi
+    if [ -s "$hs_dead/owner" ]; then
       hs_is_gone "$hs_dead/owner" || continue
     else
       [ -n "$(find "$hs_dead" -prune -mmin +60 2>/dev/null)" ] || continue
     fi
+    # Whose it was is known to the end.
+    hs_remove_tree "$hs_dead/up"
+    hs_remove_tree "$hs_dead/large"
     hs_remove_tree "$hs_dead"
   done
 }
@@ -152,12 +157,9 @@ hs_merge_extents() {
   for hs_extent in "$1/$2".*; do
     [ -e "$hs_extent" ] || continue
     hs_start=${hs_extent##*.}
-    if [ "$hs_start" -eq 0 ] && [ "$(stat -c %s -- "$hs_extent")" -ge "$(stat -c %s -- "$1/$2")" ]; then
-      mv -fT -- "$hs_extent" "$1/$2"
-    else
-      dd if="$hs_extent" of="$1/$2" bs="$hs_block" seek="$hs_start" conv=notrunc 2>/dev/null
-      rm -f -- "$hs_extent"
-    fi
+    # Never moved: a receiver that stalled may still have it open when the file is in place.
+    dd if="$hs_extent" of="$1/$2" bs="$hs_block" seek="$hs_start" conv=notrunc 2>/dev/null
+    rm -f -- "$hs_extent"
   done
 }
 

@@ -111,7 +111,8 @@ sub scan {
     say_text(
         "algorithm=$kind\ntool=$command\nuid=$>\ngid=", $) + 0, "\n",
         'scp=', find_command('scp') && !-e '/etc/ssh/disable_scp' ? 'yes' : q(), "\n",
-        'tar=', find_command('tar') ? 'yes' : q(), "\nagent=yes\n"
+        'tar=', find_command('tar') ? 'yes' : q(), "\n",
+        'left=', has_dead_runs($in{base}) ? 'yes' : q(), "\nagent=yes\n"
     );
     mark('places');
     say_text($places);

@@ -76,9 +76,15 @@ if command -v scp >/dev/null 2>&1 && [ ! -e /etc/ssh/disable_scp ]; then hs_scp=
 hs_tar=
 if command -v tar >/dev/null 2>&1; then hs_tar=yes; fi
 
+# What a run that is gone has left.
+hs_left=
+for hs_owner in "$hs_base"/run-*/owner; do
+  if [ -e "$hs_owner" ] && hs_is_gone "$hs_owner"; then hs_left=yes; fi
+done
+
 hs_mark facts
-printf 'algorithm=%s\ntool=%s\nuid=%s\ngid=%s\nscp=%s\ntar=%s\n' \
-  "$hs_algorithm" "${hs_hash%% *}" "$(id -u)" "$(id -g)" "$hs_scp" "$hs_tar"
+printf 'algorithm=%s\ntool=%s\nuid=%s\ngid=%s\nscp=%s\ntar=%s\nleft=%s\n' \
+  "$hs_algorithm" "${hs_hash%% *}" "$(id -u)" "$(id -g)" "$hs_scp" "$hs_tar" "$hs_left"
 
 hs_mark places
 hs_any_root=

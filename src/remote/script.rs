@@ -105,7 +105,8 @@ impl Script {
     ///
     /// No newline, `!` or backslash, since tcsh and fish would change these; well below the 9,000
     /// bytes that dropbear takes. perl is given the agent first; `sh` has the script if there is no
-    /// perl, or if it lacks a module, which it says before it has read anything. A perl that has
+    /// perl, or if it lacks a module, which it says before it has read anything. What changes perl for
+    /// other programs of the login is taken away. A perl that has
     /// begun ends with 0 or by a signal, and leaves nothing for `sh` to do. Perl's `$;` is the one
     /// variable of it that `sh` does not take for one of its own.
     pub fn command(&self) -> String {
@@ -115,6 +116,7 @@ impl Script {
         let script = shell_text.len();
         format!(
             "exec /bin/sh -c 'LC_ALL=C TZ=UTC0; export LC_ALL TZ; \
+             unset PERL5OPT PERL5LIB PERLLIB PERL_UNICODE; \
              perl -MTime::HiRes -MFcntl -MErrno -e \"$;=q();1while length($;)<{agent}&&sysread STDIN,$;,\
              {agent}-length$;,length$;;eval$;;warn\"; \
              case $? in 0|129|1[3-9]?|2[0-4]?) exit;; esac; \

@@ -24,6 +24,7 @@ sub upload {
         make_folders("$top/up") or fail("cannot make a folder in $base ($!)");
         sign("$top/owner") or fail("cannot write in $base ($!)");
     }
+    else { sign("$top/writer-$$") or fail("cannot write in $base ($!)") }
     # Half an upload is of no use, except for large files: the next attempt takes up what they have.
     push @at_end, sub { remove_tree(-d "$top/large" ? "$top/up" : $top) if $into eq 'up' };
     mark('scp');

@@ -272,6 +272,8 @@ pub struct HostScan {
     pub places: Vec<DestPlace>,
     /// Where staging would lie.
     pub staging: Place,
+    /// Whether a run that is gone has left something in our folder.
+    pub has_leftovers: bool,
     /// What became of the kept listing.
     pub listing: Listing,
     /// What was looked at and is there.
@@ -425,10 +427,15 @@ fn read_answer(sections: &[Section<'_>], roots: usize) -> Result<HostScan, ScanE
         .flat_map(Section::lines)
         .map(<[u8]>::to_vec)
         .collect();
+    let has_leftovers = section("facts")
+        .into_iter()
+        .flat_map(Section::lines)
+        .any(|line| line == b"left=yes");
     Ok(HostScan {
         facts,
         places,
         staging,
+        has_leftovers,
         listing,
         seen,
         gone,

@@ -12,7 +12,6 @@ use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -102,7 +101,6 @@ pub(crate) struct LocalHost {
     /// Commands run as root, when the tests do.
     pub(crate) is_login_of_root: bool,
     before_exec: Mutex<Option<Hook>>,
-    has_perl_module: AtomicBool,
     /// After how many bytes of input the next sessions break, one after the other; all further ones
     /// last.
     pub(crate) cuts: Mutex<VecDeque<usize>>,
@@ -141,7 +139,6 @@ impl LocalHost {
             piece_bytes: usize::MAX,
             is_login_of_root: false,
             before_exec: Mutex::new(None),
-            has_perl_module: AtomicBool::new(false),
             cuts: Mutex::default(),
             delay: Mutex::default(),
             traffic: Mutex::default(),
@@ -198,9 +195,11 @@ impl LocalHost {
 
     /// Has every perl load this module first, from now on.
     pub(crate) fn load_in_perl(&self, module: &str) {
-        let path = self.folder.path().join("bin/Meddler.pm");
-        fs::write(path, module).unwrap();
-        self.has_perl_module.store(true, Ordering::Relaxed);
+        let bin = self.folder.path().join("bin");
+        fs::write(bin.join("Meddler.pm"), module).unwrap();
+        let perl = required("perl", "perl");
+        let (bin, perl) = (bin.display(), perl.display());
+        self.replace_program("perl", &format!(r#"exec {perl} -I{bin} -MMeddler "$@""#));
     }
 
     /// Has no such program from now on.
@@ -255,10 +254,6 @@ impl LocalHost {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
-        if self.has_perl_module.load(Ordering::Relaxed) {
-            let bin = self.folder.path().join("bin");
-            process.env("PERL5OPT", format!("-I{} -MMeddler", bin.display()));
-        }
         if rustix::process::geteuid().is_root() && !self.is_login_of_root {
             process.uid(NOBODY).gid(NOBODY);
         }
