@@ -75,6 +75,15 @@ pub(crate) struct Program {
     pub(crate) impossible: Vec<Impossible>,
 }
 
+/// When the source of an entry was modified, in seconds since 1970.
+pub(crate) fn mtime_of(prepared: &PreparedHost, change: &Change) -> i64 {
+    let source = &prepared.sources[change.mapping];
+    let entries = source.tree.entries();
+    entries
+        .binary_search_by(|entry| entry.path.cmp(&change.path))
+        .map_or(0, |at| source.mtimes[at])
+}
+
 /// Translates the changes.
 pub(crate) fn compile(job: &Job<'_>) -> Program {
     let mut compiler = Compiler {
@@ -247,11 +256,7 @@ impl<'a> Compiler<'a> {
             }
             let Some(after) = &change.after else { continue };
             let source = &self.job.prepared.sources[change.mapping];
-            let mtime = source
-                .tree
-                .entries()
-                .binary_search_by(|entry| entry.path.cmp(&change.path))
-                .map_or(0, |at| source.mtimes[at]);
+            let mtime = mtime_of(self.job.prepared, change);
             let base = self.job.base_of[change.mapping];
             let components = components(change);
             let tree = &mut self.program.staged[base];

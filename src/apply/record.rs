@@ -6,6 +6,7 @@ use crate::model::{Entry, Node, RelPath, Tree};
 use crate::plan::{Action, Actual, Change};
 use crate::scan::remote::StatTuple;
 use crate::state::{HostRecord, MappingRecord, Progress};
+use crate::transport::upload::clamped;
 
 use super::commit::{Answer, Keep, Why};
 use super::program::{self, Program};
@@ -157,7 +158,10 @@ impl Worker<'_> {
         self.log_steps(program, &confirmed);
         let trees = self.recorded_with(&confirmed);
         let listing = answer.digest.clone().filter(|_| {
-            report.refused.is_empty() && self.witness(program, answer, &after).stands_for(&trees)
+            report.refused.is_empty()
+                && self
+                    .witness(program, answer, &after, &self.mtimes())
+                    .stands_for(&trees)
         });
         if listing.is_none() {
             tracing::debug!("the next plan will look at everything");
@@ -166,11 +170,28 @@ impl Worker<'_> {
         self.save(Progress::Finished, listing, mappings)
     }
 
+    /// By destination, the modification times that files get.
+    fn mtimes(&self) -> HashMap<Vec<u8>, i64> {
+        let is_sent = |change: &&&Change| {
+            matches!(change.action, Action::Create | Action::Update)
+                && matches!(change.after, Some(Node::File { .. }))
+        };
+        let changes = self.changes.iter().filter(is_sent);
+        changes
+            .map(|change| {
+                let dest = program::dest_of(self.host, change);
+                let mtime = program::mtime_of(self.prepared, change);
+                (dest.as_bytes().to_vec(), clamped(mtime).cast_signed())
+            })
+            .collect()
+    }
+
     fn witness<'w>(
         &'w self,
         program: &'w Program,
         answer: &'w Answer,
         after: &'w HashMap<&'w [u8], &'w StatTuple>,
+        mtimes: &'w HashMap<Vec<u8>, i64>,
     ) -> Witness<'w> {
         Witness {
             host: self.host,
@@ -178,6 +199,7 @@ impl Worker<'_> {
             changes: &self.changes,
             steps: &program.steps,
             step_times: &answer.times,
+            mtimes,
             begun: answer.begun,
             after,
             unnamed_is_unmoved: answer.is_part,

@@ -30,6 +30,9 @@ pub(super) struct Witness<'a> {
     pub(super) steps: &'a [Vec<usize>],
     /// By step, when it changed its entry.
     pub(super) step_times: &'a HashMap<usize, f64>,
+    /// By path, the modification time that a step gave to its file, in seconds since 1970. Whoever writes
+    /// into it in the same tick leaves the change time as it is.
+    pub(super) mtimes: &'a HashMap<Vec<u8>, i64>,
     /// When the first visible step began.
     pub(super) begun: Option<f64>,
     /// What was looked at for the listing, by path.
@@ -128,9 +131,13 @@ impl Witness<'_> {
         let only_bits_count = now.is_folder() && mapping.exact != Exact::Mirror;
         match (touches.get(path), self.seen.get(path)) {
             (Some(_), _) if only_bits_count => true,
-            (Some(Touch::Itself(Some(time))), _) if !parents.contains(path) => now
-                .changed()
-                .is_some_and(|changed| (changed - time).abs() < TIME_TOLERANCE),
+            (Some(Touch::Itself(Some(time))), _) if !parents.contains(path) => {
+                let mtime = self.mtimes.get(path);
+                mtime.is_none_or(|mtime| now.modified_s() == Some(*mtime))
+                    && now
+                        .changed()
+                        .is_some_and(|changed| (changed - time).abs() < TIME_TOLERANCE)
+            }
             (Some(Touch::Along), _) => now
                 .changed()
                 .zip(self.begun)

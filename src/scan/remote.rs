@@ -197,6 +197,14 @@ impl StatTuple {
         )
     }
 
+    /// Time of the last change of the content, in whole seconds since 1970.
+    pub fn modified_s(&self) -> Option<i64> {
+        let words = [self.word(2), self.word(3)].map(Option::unwrap_or_default);
+        let seconds = seconds_of(&words.join(" "))?.floor();
+        // Far below the integers that a float cannot hold.
+        format!("{seconds:.0}").parse().ok()
+    }
+
     /// Inode number.
     pub fn inode(&self) -> u64 {
         self.number(8)
