@@ -13,9 +13,9 @@ use crate::transport::tar::TarUpload;
 use crate::transport::upload::{Content, UploadError, UploadRecord, UploadReport};
 use crate::transport::{Aborted, ExecIo, Flow, Input, TransportError};
 
-use super::large;
 use super::program::{self, Program, Staged, StagedTree};
 use super::worker::{Failure, Worker};
+use super::{large, refusal};
 
 /// Where things are staged on a host.
 pub(super) struct Staging {
@@ -151,12 +151,15 @@ impl Worker<'_> {
         if tree.is_empty() {
             return Ok(());
         }
+        let explained = |trouble| refusal::explained(trouble, self.host, to, tree);
         let large = large::large_files(self.host, &self.prepared.scan, tree);
         if !large.is_empty() {
-            self.send_large(login, to, &large, receiver, sent_bytes)?;
+            self.send_large(login, to, &large, receiver, sent_bytes)
+                .map_err(explained)?;
         }
         self.begin(Phase::Uploading, program::small_bytes(tree));
         self.upload(login, to, records(tree), receiver, sent_bytes)
+            .map_err(explained)
     }
 
     /// Uploads some records.
