@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::model::{Event, Node, Phase, RelPath, RemotePath};
 use crate::plan::prepare::{base_on_host, with_help};
-use crate::plan::staging::{StagingPlace, device_of};
+use crate::plan::staging::{NoReceiver, StagingPlace, device_of};
 use crate::remote::{Login, Program as RemoteProgram, Script, ScriptRun, last_line};
 use crate::scan::remote::Place;
 use crate::transport::scp::ScpUpload;
@@ -102,9 +102,7 @@ impl Worker<'_> {
             tracing::info!("no scp on this host: sending through tar");
             return Ok(Some(Receiver::Tar));
         }
-        Err(Failure::Failed(
-            "the host has neither an scp nor a tar command; install one of them there".to_owned(),
-        ))
+        Err(Failure::Failed(NoReceiver.to_string()))
     }
 
     /// Uploads into every staging folder, through `tar` where `scp` turns out not to work. The bytes

@@ -122,8 +122,14 @@ fn host_with_neither_says_what_is_missing_and_is_left_alone() {
     remove_command(&host, "tar");
     let scenario = Scenario::of_folder(&host);
     scenario.write("src/file", "text");
-    let output = scenario.run(&["apply", "--auto-approve"]).expect(3);
-    output.expect_stdout(&["neither an scp nor a tar command", "install"]);
+    for args in [
+        &["check", "--connect"][..],
+        &["plan"],
+        &["apply", "--auto-approve"],
+    ] {
+        let output = scenario.run(args).expect(3);
+        output.expect_stdout(&["neither an scp nor a tar command", "install"]);
+    }
     assert!(!host.dir().join("dest").exists());
     assert!(!host.dir().join(".hostsync").exists());
 }
@@ -138,6 +144,24 @@ fn changes_without_an_upload_need_neither() {
     scenario.chmod("src/file", 0o600);
     scenario.apply();
     scenario.expect_nothing_to_do();
+    scenario.write("src/other", "text");
+    let output = scenario.run(&["plan"]).expect(3);
+    output.expect_stdout(&["nothing can be sent"]);
+}
+
+#[test]
+fn check_that_connects_names_tools_that_are_missing_and_leaves_nothing_behind() {
+    let host = Dropbear::start("127.2.9.17");
+    let scenario = Scenario::of_folder(&host);
+    let output = scenario.run(&["check", "--connect"]).expect(0);
+    output.expect_stdout(&["have what is needed"]);
+    remove_command(&host, "sha256sum");
+    let output = scenario.run(&["check", "--connect"]).expect(3);
+    output.expect_stdout(&["127.2.9.17: ", "no tool for sha256", "1 host has a problem"]);
+    remove_command(&host, "stat");
+    let output = scenario.run(&["check", "--connect"]).expect(3);
+    output.expect_stdout(&["127.2.9.17: ", "stat command"]);
+    assert!(!host.dir().join(".hostsync").exists());
 }
 
 /// An apply of one large file on a host where no file can become larger than 4 KiB; everything that
