@@ -301,7 +301,7 @@ mod settings_file {
             "\"aes256-ctr, aes512-ctr\"",
             "[\"aes256-ctr\", \"aes512-ctr\"]",
         ] {
-            let site = Site::with_toml(&format!("[settings]\nciphers = {list}\n"));
+            let site = Site::with_toml(format!("[settings]\nciphers = {list}\n"));
             assert_eq!(site.marked()[0].trim_matches('"'), "aes512-ctr", "{list}");
         }
         let site = Site::with_ini("ciphers = aes256-ctr\n  aes512-ctr");
