@@ -23,7 +23,7 @@ hs_make_ours "$hs_base"
 hs_top=$hs_base/$hs_run
 mkdir -p -- "$hs_top/large" || hs_fail "cannot make a folder in $hs_base"
 # Also where an earlier session of this run did: it may be gone.
-hs_sign "$PPID" "$hs_top/owner" || hs_fail "cannot write in $hs_base"
+hs_sign "$PPID" "$hs_top/owner" || hs_fail "cannot write in $hs_base ($(hs_why_not "$hs_top/owner"))"
 
 # Takes over what runs that are gone have left of these files.
 for hs_dead in "$hs_base"/run-*; do
@@ -58,7 +58,7 @@ printf '%s\n' "$hs_wanted" | while read -r hs_id hs_size; do
       rm -f -- "$hs_copy"
     fi
   fi
-  : >>"$hs_partial" || hs_fail "cannot write in $hs_base"
+  : >>"$hs_partial" || hs_fail "cannot write in $hs_base ($(hs_why_not "$hs_partial"))"
   hs_merge_extents "$hs_top/large" "$hs_id"
   hs_cut "$hs_partial" "$hs_size"
   hs_mark blocks "$hs_i"
