@@ -10,6 +10,7 @@ mod commit;
 mod large;
 mod program;
 mod record;
+mod refusal;
 mod report;
 mod stage;
 mod witness;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::model::{Event, Node, Phase, RelPath, RemotePath};
 use crate::plan::prepare::{base_on_host, with_help};
-use crate::plan::staging::{StagingPlace, device_of};
+use crate::plan::staging::{NoReceiver, StagingPlace, device_of};
 use crate::remote::{Login, Program as RemoteProgram, Script, ScriptRun, last_line};
 use crate::scan::remote::Place;
 use crate::transport::scp::ScpUpload;
@@ -13,9 +13,9 @@ use crate::transport::tar::TarUpload;
 use crate::transport::upload::{Content, UploadError, UploadRecord, UploadReport};
 use crate::transport::{Aborted, ExecIo, Flow, Input, TransportError};
 
-use super::large;
 use super::program::{self, Program, Staged, StagedTree};
 use super::worker::{Failure, Worker};
+use super::{large, refusal};
 
 /// Where things are staged on a host.
 pub(super) struct Staging {
@@ -102,9 +102,7 @@ impl Worker<'_> {
             tracing::info!("no scp on this host: sending through tar");
             return Ok(Some(Receiver::Tar));
         }
-        Err(Failure::Failed(
-            "the host has neither an scp nor a tar command; install one of them there".to_owned(),
-        ))
+        Err(Failure::Failed(NoReceiver.to_string()))
     }
 
     /// Uploads into every staging folder, through `tar` where `scp` turns out not to work. The bytes
@@ -151,12 +149,15 @@ impl Worker<'_> {
         if tree.is_empty() {
             return Ok(());
         }
+        let explained = |trouble| refusal::explained(trouble, self.host, to, tree);
         let large = large::large_files(self.host, &self.prepared.scan, tree);
         if !large.is_empty() {
-            self.send_large(login, to, &large, receiver, sent_bytes)?;
+            self.send_large(login, to, &large, receiver, sent_bytes)
+                .map_err(explained)?;
         }
         self.begin(Phase::Uploading, program::small_bytes(tree));
         self.upload(login, to, records(tree), receiver, sent_bytes)
+            .map_err(explained)
     }
 
     /// Uploads some records.

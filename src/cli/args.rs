@@ -406,7 +406,7 @@ Examples:
   hostsync check
   hostsync check --connect --limit 10.0.0.5")]
     Check {
-        /// Log in to every host, too
+        /// Log in to every host, too, and look whether it has the tools that are needed
         #[arg(long)]
         connect: bool,
 

@@ -8,11 +8,14 @@ use super::console::Console;
 use super::context::{Context, Stop};
 use super::exit::Exit;
 use super::interrupt::Interrupts;
-use crate::config::Host;
+use crate::config::{Host, Settings};
 use crate::model::map_parallel;
-use crate::plan::prepare::with_help;
+use crate::plan::prepare::{base_on_host, with_help};
+use crate::plan::staging::check_receiver;
+use crate::remote::Login;
+use crate::scan::remote::{self, Question};
 use crate::state::StateStore;
-use crate::transport::Connector as _;
+use crate::transport::Connector;
 use crate::view::text::{count, escape_text};
 
 pub(super) fn run(
@@ -23,7 +26,7 @@ pub(super) fn run(
     let _interrupts = Interrupts::listen();
     let mut context = Context::load(global, console)?;
     context.start_logs("check")?;
-    StateStore::open(&context.config.settings.state_path)?;
+    let state = StateStore::open(&context.config.settings.state_path)?;
     for remark in &context.remarks {
         console.say(&format!("remark: {remark}"));
     }
@@ -35,15 +38,10 @@ pub(super) fn run(
         let connector = context.connector();
         let threads = context.config.settings.number_of_connections;
         map_parallel(&hosts, threads, |host| {
-            host.problem
-                .clone()
-                .or_else(|| match connector.connect(host) {
-                    Ok(session) => {
-                        session.close();
-                        None
-                    }
-                    Err(error) => Some(with_help(&error)),
-                })
+            let span = tracing::info_span!("check", host = %host.id);
+            let _entered = span.enter();
+            let lacks = || look_at(host, &context.config.settings, &state, &connector).err();
+            host.problem.clone().or_else(lacks)
         })
     } else {
         hosts.iter().map(|host| host.problem.clone()).collect()
@@ -63,7 +61,7 @@ pub(super) fn run(
         count(mappings, "mapping", "mappings")
     );
     let verdict = match (failed, settings.connects) {
-        (0, true) => "all of them let us in".to_owned(),
+        (0, true) => "all of them let us in and have what is needed".to_owned(),
         (0, false) => "the configuration is valid".to_owned(),
         (failed, _) => count(failed, "host has a problem", "hosts have a problem"),
     };
@@ -75,6 +73,38 @@ pub(super) fn run(
         Exit::HostsFailed
     };
     Ok(context.finish(exit))
+}
+
+/// Logs in to a host and asks it about nothing but itself, in the way in which a plan asks. What it
+/// lacks is the error.
+fn look_at(
+    host: &Host,
+    settings: &Settings,
+    state: &StateStore,
+    connector: &dyn Connector,
+) -> Result<(), String> {
+    let session = connector.connect(host).map_err(|error| with_help(&error))?;
+    let mut login = Login::new(session);
+    let base = base_on_host(settings.staging_path.as_ref(), state.identity(), &host.id);
+    let question = Question {
+        base: &base,
+        roots: &[],
+        mirrors: &[],
+        listing: None,
+        paths: &[],
+        stall_timeout: settings.stall_timeout,
+    };
+    let answer = remote::scan(&mut login, &question);
+    login.close();
+    let facts = answer.map_err(|error| with_help(&error))?.facts;
+    tracing::debug!(
+        tool = facts.hash_tool,
+        has_agent = facts.has_agent,
+        has_scp = facts.has_scp,
+        has_tar = facts.has_tar,
+        "looked at"
+    );
+    check_receiver(&facts).map_err(|error| error.to_string())
 }
 
 /// Folders that the old program, like `scp -r`, put into a destination that was there already. Here

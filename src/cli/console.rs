@@ -194,6 +194,8 @@ impl Console {
         };
         let handler = GraphicalReportHandler::new_themed(theme)
             .with_width(self.err.width)
+            // Names of ciphers and paths are to be copied as they are.
+            .with_word_splitter(textwrap::WordSplitter::NoHyphenation)
             .with_links(false);
         let mut text = String::new();
         if handler.render_report(&mut text, report.as_ref()).is_err() {

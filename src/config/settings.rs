@@ -7,7 +7,7 @@ use std::time::Duration;
 use globset::Glob;
 
 use super::check::{Fields, Places, dest_error, no_home};
-use super::document::{Findings, Node, RawTable, Value};
+use super::document::{Findings, Node, RawTable, Span, Value};
 use super::error::IssueCode;
 use super::inventory::InventoryPaths;
 use super::types::{CIPHERS, MaxDelete, Modes, Settings};
@@ -297,8 +297,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A list: of its own kind where the form has lists, else separated by commas or lines.
-    fn words(&mut self, key: &str) -> Vec<String> {
+    /// A list, with the place of each element: of its own kind where the form has lists, else separated
+    /// by commas or lines.
+    fn words(&mut self, key: &str) -> Vec<(String, Span)> {
         let Some(node) = self.fields.get(key) else {
             return Vec::new();
         };
@@ -308,13 +309,13 @@ impl<'a> Reader<'a> {
                 .split([',', '\n'])
                 .map(str::trim)
                 .filter(|word| !word.is_empty())
-                .map(str::to_owned)
+                .map(|word| (word.to_owned(), place_of(word, text, node.span)))
                 .collect(),
             Value::List(elements) => {
                 let mut words = Vec::new();
                 for element in elements {
                     match &element.value {
-                        Value::Text(word) => words.push(word.clone()),
+                        Value::Text(word) => words.push((word.clone(), element.span)),
                         _ => self.wrong(key, element, "a list of texts"),
                     }
                 }
@@ -329,32 +330,49 @@ impl<'a> Reader<'a> {
 
     fn ciphers(&mut self) -> Option<Vec<String>> {
         let ciphers = self.words("ciphers");
-        for cipher in &ciphers {
-            if let Some(node) = self.fields.get("ciphers")
-                && !CIPHERS.contains(&cipher.as_str())
-            {
+        for (cipher, span) in &ciphers {
+            if !CIPHERS.contains(&cipher.as_str()) {
+                let message = format!("unknown cipher `{cipher}`");
                 self.findings.issue(
                     self.fields
-                        .invalid(node, format!("unknown cipher `{cipher}`"), "in this list")
+                        .document
+                        .issue(IssueCode::InvalidValue, message)
+                        .label(*span, "this one")
                         .help(format!("known ciphers: {}", CIPHERS.join(", "))),
                 );
             }
         }
+        let ciphers: Vec<String> = ciphers.into_iter().map(|(cipher, _)| cipher).collect();
         Some(ciphers).filter(|ciphers| !ciphers.is_empty())
     }
 
     fn globs(&mut self, key: &str) -> Vec<String> {
         let globs = self.words(key);
-        for glob in &globs {
-            if let (Err(error), Some(node)) = (Glob::new(glob), self.fields.get(key)) {
+        for (glob, span) in &globs {
+            if let Err(error) = Glob::new(glob) {
                 self.findings.issue(
                     self.fields
                         .document
                         .issue(IssueCode::InvalidGlob, format!("`{glob}` is not a glob"))
-                        .label(node.span, error.kind().to_string()),
+                        .label(*span, error.kind().to_string()),
                 );
             }
         }
-        globs
+        globs.into_iter().map(|(glob, _)| glob).collect()
+    }
+}
+
+/// The place of a word, which is a part of a text at `span`: all of the text where that is not written as it
+/// is, but with escapes or over several lines.
+fn place_of(word: &str, text: &str, span: Span) -> Span {
+    let quotes = (span.end - span.start).checked_sub(text.len());
+    let (Some(quotes @ (0 | 2)), false) = (quotes, text.contains('\n')) else {
+        return span;
+    };
+    let before = word.as_ptr().addr() - text.as_ptr().addr();
+    let start = span.start + quotes / 2 + before;
+    Span {
+        start,
+        end: start + word.len(),
     }
 }

@@ -296,7 +296,20 @@ mod settings_file {
         for cipher in CIPHERS {
             assert!(help.contains(cipher), "{help}");
         }
-        assert_eq!(site.marked(), ["aes256-ctr, aes512-ctr"]);
+        assert_eq!(site.marked(), ["aes512-ctr"]);
+        for list in [
+            "\"aes256-ctr, aes512-ctr\"",
+            "[\"aes256-ctr\", \"aes512-ctr\"]",
+        ] {
+            let site = Site::with_toml(format!("[settings]\nciphers = {list}\n"));
+            assert_eq!(site.marked()[0].trim_matches('"'), "aes512-ctr", "{list}");
+        }
+        let site = Site::with_ini("ciphers = aes256-ctr\n  aes512-ctr");
+        assert!(
+            site.marked()[0].contains("aes512-ctr"),
+            "{:?}",
+            site.marked()
+        );
     }
 
     #[test]

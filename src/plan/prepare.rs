@@ -416,6 +416,10 @@ impl Run<'_> {
             })
             .unzip();
         check_permissions(host, &scan, &desired, &changes.changes)?;
+        if changes.changes.iter().any(is_staged) {
+            staging::check_receiver(&scan.facts)
+                .map_err(|error| Obstacle::Failed(error.to_string()))?;
+        }
         let is_unsettled = recorded.record.as_ref().is_some_and(|record| {
             let is_looked_at_anew =
                 request.refresh == Refresh::Quick && !matches!(scan.listing, Listing::Same);
@@ -636,6 +640,16 @@ fn check_permissions(
         }
     }
     Ok(())
+}
+
+/// Whether apply would send something for a change. A symlink needs the folder that it is made in.
+fn is_staged(change: &Change) -> bool {
+    matches!(change.action, Action::Create | Action::Update)
+        && match &change.after {
+            Some(Node::File { .. } | Node::Dir { .. }) => true,
+            Some(Node::Symlink { .. }) => !change.path.is_root(),
+            Some(Node::Other { .. }) | None => false,
+        }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! Where things are staged on a host: only on one file system is a rename one step.
+//! Where things are staged on a host, since only on one file system is a rename one step; and what
+//! receives them there.
 
-use crate::scan::remote::{DestPlace, Place};
+use crate::scan::remote::{DestPlace, HostFacts, Place};
 
 /// Which folder serves a mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,26 @@ impl StagingPlace {
         } else {
             Err(NoStagingPlace)
         }
+    }
+}
+
+/// Nothing on a host can receive an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "nothing can be sent: the host has neither an scp nor a tar command, nor perl; install one of them \
+     there"
+)]
+pub struct NoReceiver;
+
+/// Whether a host can receive an upload.
+///
+/// # Errors
+/// When it has nothing to do it with.
+pub fn check_receiver(facts: &HostFacts) -> Result<(), NoReceiver> {
+    if facts.has_agent || facts.has_scp || facts.has_tar {
+        Ok(())
+    } else {
+        Err(NoReceiver)
     }
 }
 

@@ -37,7 +37,7 @@ done
 # Makes room before it needs any.
 hs_remove_dead_runs "$hs_base"
 # Also where an earlier session of this run did: it may be gone.
-hs_sign "$PPID" "$hs_top/owner" || hs_fail "cannot write in $hs_base"
+hs_sign "$PPID" "$hs_top/owner" || hs_fail "cannot write in $hs_base ($(hs_why_not "$hs_top/owner.new"))"
 
 hs_i=0
 printf '%s\n' "$hs_wanted" | while read -r hs_id hs_size; do
@@ -59,7 +59,7 @@ printf '%s\n' "$hs_wanted" | while read -r hs_id hs_size; do
       rm -f -- "$hs_copy"
     fi
   fi
-  : >>"$hs_partial" || hs_fail "cannot write in $hs_base"
+  : >>"$hs_partial" || hs_fail "cannot write in $hs_base ($(hs_why_not "$hs_partial"))"
   hs_merge_extents "$hs_top/large" "$hs_id"
   hs_cut "$hs_partial" "$hs_size"
   hs_mark blocks "$hs_i"

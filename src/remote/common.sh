@@ -120,6 +120,9 @@ hs_sign() {
   printf '%s %s %s\n' "$1" "$(hs_started "$1")" "$hs_boot" >"$2.new" && mv -fT -- "$2.new" "$2"
 }
 
+# Says why a file cannot be written. Some shells do not.
+hs_why_not() { { echo x | cat >"$1"; } 2>&1 | sed 's/.*: //'; }
+
 # Whether the process that signed is gone. When in doubt, it is not.
 hs_is_gone() {
   read -r hs_pid hs_start hs_where <"$1" 2>/dev/null || return 1

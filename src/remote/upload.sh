@@ -18,7 +18,7 @@ if [ "$hs_into" = up ]; then
   if ! mkdir -p -- "$hs_top/up" 2>/dev/null; then
     hs_fail "cannot make a folder in $hs_base ($(mkdir -p -- "$hs_top/up" 2>&1))"
   fi
-  hs_sign "$PPID" "$hs_top/owner" || hs_fail "cannot write in $hs_base"
+  hs_sign "$PPID" "$hs_top/owner" || hs_fail "cannot write in $hs_base ($(hs_why_not "$hs_top/owner.new"))"
 fi
 
 # A connection that breaks must not keep us from cleaning up.

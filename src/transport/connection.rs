@@ -96,6 +96,8 @@ pub(super) struct Algorithms<'a> {
     pub(super) host_keys: &'a [&'static str],
     /// Ciphers, best first.
     pub(super) ciphers: &'a [&'a str],
+    /// Whether the configuration names them.
+    pub(super) are_ciphers_configured: bool,
     /// Whether to compress after login.
     pub(super) compress: bool,
 }
@@ -328,7 +330,8 @@ impl Connection {
                 Stop::Deadline => {
                     deadline.exceeded(format!("the SSH handshake with {address}:{port}"))
                 }
-                Stop::Failed(error) => unreachable(handshake_reason(&error)),
+                Stop::Failed(error) => disagreement(&error, &connection.wire.session, algorithms)
+                    .unwrap_or_else(|| unreachable(handshake_reason(&error))),
             })?;
         connection
             .wire
@@ -406,14 +409,58 @@ fn handshake_reason(error: &ssh2::Error) -> String {
             "what answers there does not speak SSH".to_owned()
         }
         _ if is_disconnect(error) => "the server closed the connection at once".to_owned(),
-        ErrorCode::Session(
-            raw::LIBSSH2_ERROR_KEX_FAILURE | raw::LIBSSH2_ERROR_KEY_EXCHANGE_FAILURE,
-        ) => format!(
-            "no agreement on algorithms, or a damaged key exchange ({})",
-            error.message()
-        ),
+        _ if is_failed_exchange(error) => format!("damaged key exchange ({})", error.message()),
         _ => error.message().to_owned(),
     }
+}
+
+fn is_failed_exchange(error: &ssh2::Error) -> bool {
+    matches!(
+        error.code(),
+        ErrorCode::Session(
+            raw::LIBSSH2_ERROR_KEX_FAILURE | raw::LIBSSH2_ERROR_KEY_EXCHANGE_FAILURE
+        )
+    )
+}
+
+/// What no agreement was found on, if that is why a handshake failed. libssh2 agrees on one sort of
+/// algorithm after the other and stops at the first without any; what the host offers it does not say.
+fn disagreement(
+    error: &ssh2::Error,
+    session: &ssh2::Session,
+    algorithms: &Algorithms<'_>,
+) -> Option<TransportError> {
+    const CURE: &str = "the server may be very old, or set up to accept next to nothing: update it, or \
+                        let it accept one of these";
+    let has = |method| session.methods(method).is_some();
+    if !is_failed_exchange(error) {
+        return None;
+    }
+    let supported = |method| {
+        let names = session.supported_algs(method);
+        names.map(|names| names.join(", ")).unwrap_or_default()
+    };
+    let (what, offered, cure) = if !has(MethodType::Kex) || !has(MethodType::HostKey) {
+        let offered = [MethodType::Kex, MethodType::HostKey].map(supported);
+        ("key exchange or host key", offered.join(", "), CURE)
+    } else if !has(MethodType::CryptCs) || !has(MethodType::CryptSc) {
+        let cure = if algorithms.are_ciphers_configured {
+            "remove `ciphers` from the settings, or add one to it that the host accepts: `sshd -T` says \
+             there which it does"
+        } else {
+            CURE
+        };
+        ("cipher", algorithms.ciphers.join(", "), cure)
+    } else if !has(MethodType::MacCs) || !has(MethodType::MacSc) {
+        ("message authentication", supported(MethodType::MacCs), CURE)
+    } else {
+        return None;
+    };
+    Some(TransportError::NoCommonAlgorithm {
+        what,
+        offered,
+        cure,
+    })
 }
 
 fn prefer_algorithms(

@@ -117,6 +117,17 @@ pub enum TransportError {
         /// What there is.
         supported: String,
     },
+    /// The host has none of the algorithms that we offer.
+    #[error("the host accepts no {what} that is offered to it ({offered})")]
+    #[diagnostic(code(hostsync::transport::no_common_algorithm), help("{cure}"))]
+    NoCommonAlgorithm {
+        /// What sort of algorithm: `cipher`, for instance.
+        what: &'static str,
+        /// The names of what we offer, best first.
+        offered: String,
+        /// What to do about it.
+        cure: &'static str,
+    },
     /// The `known_hosts` file cannot be read or written.
     #[error("cannot use known_hosts file {path}: {reason}")]
     #[diagnostic(

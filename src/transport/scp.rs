@@ -66,9 +66,8 @@ impl<'a> ScpUpload<'a> {
             return Err(failure);
         }
         if !self.replies.complaints().is_empty() {
-            return Err(UploadError::Refused {
-                complaints: self.replies.into_complaints(),
-            });
+            let complaints = self.replies.into_complaints();
+            return Err(UploadError::refused(complaints));
         }
         let acknowledged = self.replies.acknowledged;
         match self.replies.status()? {

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::event::PollFlags;
 use secrecy::SecretString;
-use ssh2::Channel;
+use ssh2::{Channel, MethodType};
 
 use super::connection::{
     Algorithms, Connection, Deadline, Stop, Wire, plain_reason, reason_of, would_block,
@@ -158,6 +158,7 @@ impl SshConnector {
         let algorithms = Algorithms {
             host_keys: &known_hosts.preferred_algorithms(&host.address, host.port),
             ciphers: &chosen,
+            are_ciphers_configured: self.options.ciphers.is_some(),
             compress: self.options.compress,
         };
         let connection = Connection::open(&host.address, host.port, &deadline, &algorithms)?;
@@ -184,6 +185,8 @@ impl SshConnector {
         }
         let deadline = Deadline::after(self.options.login_timeout, "login_timeout");
         auth::login(connection.wire(), host, &self.options, &deadline)?;
+        let cipher = connection.wire().session.methods(MethodType::CryptCs);
+        tracing::debug!(cipher = cipher.unwrap_or_default(), "logged in");
         Ok(connection)
     }
 

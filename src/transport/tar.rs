@@ -89,7 +89,7 @@ impl<'a> TarUpload<'a> {
             return Err(if complaints.is_empty() {
                 UploadError::incomplete(format!("its `tar` ended with status {status}"))
             } else {
-                UploadError::Refused { complaints }
+                UploadError::refused(complaints)
             });
         }
         if !self.is_all_encoded {

@@ -121,13 +121,12 @@ pub enum UploadError {
     },
     /// The host could not write.
     #[error("the host could not write: {}", .complaints.join("; "))]
-    #[diagnostic(
-        code(hostsync::transport::upload_refused),
-        help("make room or permit it on the host, then run the same command again")
-    )]
+    #[diagnostic(code(hostsync::transport::upload_refused), help("{cure}"))]
     Refused {
         /// What its program said: causes first, then what followed from them. Never empty.
         complaints: Vec<String>,
+        /// What to do about it.
+        cure: String,
     },
     /// The program that receives does not work on the host. Nothing has arrived.
     #[error("`{program}` does not work on the host (status {status})")]
@@ -157,6 +156,13 @@ impl UploadError {
     pub(super) fn incomplete(reason: impl Into<String>) -> Self {
         Self::Incomplete {
             reason: reason.into(),
+        }
+    }
+
+    pub(super) fn refused(complaints: Vec<String>) -> Self {
+        Self::Refused {
+            complaints,
+            cure: "make room or permit it on the host, then run the same command again".to_owned(),
         }
     }
 

@@ -13,7 +13,8 @@ use super::host_ranges::fold_hosts;
 use super::style::{ALARM, CREATE, DELETE, HEADING, PLAIN, QUIET, UPDATE, paint};
 use super::table::{self, Row};
 use super::text::{count, escape, escape_text, size, width_of, wrap_path};
-use crate::model::Kind;
+use crate::apply::LargeFiles;
+use crate::model::{Kind, Node};
 use crate::plan::{Action, Change, ChangeSet, HostPlan, HostStatus, MappingNames, Plan, Refresh};
 
 /// Entries of one mapping that are shown one by one, unless everything is asked for.
@@ -123,7 +124,7 @@ pub fn summary_line(plan: &Plan) -> String {
             summary.update,
             summary.delete,
             count(summary.metadata, "mode", "modes"),
-            size(summary.bytes_to_send)
+            bytes_in_words(plan, summary.bytes_to_send)
         )
     } else if summary.hosts == 0 {
         "No changes: there are no hosts".to_owned()
@@ -156,6 +157,24 @@ pub fn summary_line(plan: &Plan) -> String {
     }
     line.push('.');
     line
+}
+
+/// `4.2 KiB`; `at most 300.0 MiB` where a host has something of a large file, of which only the blocks
+/// that differ are sent. Which these are is found out when they are.
+fn bytes_in_words(plan: &Plan, bytes: u64) -> String {
+    let from_bytes = LargeFiles::default().from_bytes;
+    let is_file = |node: &Option<Node>| matches!(node, Some(Node::File { .. }));
+    let is_sent_in_part = |change: &Change| {
+        change.action == Action::Update
+            && is_file(&change.before)
+            && change.bytes_to_send() >= from_bytes
+    };
+    let mut hosts = plan.hosts.iter();
+    if hosts.any(|host| host.changes().iter().any(is_sent_in_part)) {
+        format!("at most {}", size(bytes))
+    } else {
+        size(bytes)
+    }
 }
 
 /// A line of a list, and how many changes it stands for.
@@ -1070,6 +1089,26 @@ Plan: 1 to create, 0 to update, 0 to delete, 0 modes to change on 1 of 4 hosts (
             anstream::adapter::strip_str(&colored).to_string(),
             render(&hosts, &view())
         );
+    }
+
+    #[test]
+    fn large_file_that_is_updated_is_sent_in_part_and_a_new_one_as_a_whole() {
+        const MIB: u64 = 1024 * 1024;
+        let line = |change| summary_line(&plan(vec![host("a", vec![change])]));
+        let update = |from, to| {
+            let (before, after) = (file(from, 0o644), file(to, 0o644));
+            change("disk.img", Reason::Content, Some(before), Some(after))
+        };
+        assert!(line(update(1, 300 * MIB)).contains("(at most 300.0 MiB to send)"));
+        assert!(line(update(300 * MIB, 63 * MIB)).contains("(63.0 MiB to send)"));
+        assert!(line(new("disk.img", file(300 * MIB, 0o644))).contains("(300.0 MiB to send)"));
+        let instead = change(
+            "disk.img",
+            Reason::Type,
+            Some(dir()),
+            Some(file(64 * MIB, 0o644)),
+        );
+        assert!(line(instead).contains("(64.0 MiB to send)"));
     }
 
     #[test]

@@ -157,6 +157,16 @@ fn wrong_files_are_shown_with_the_place_and_the_cure() {
 }
 
 #[test]
+fn names_of_ciphers_are_kept_whole_however_narrow_the_text_is() {
+    let scenario = Scenario::new();
+    scenario.settings(&["ciphers = rot13"]);
+    let output = scenario.run(&["check"]).expect(1);
+    for cipher in hostsync::config::CIPHERS {
+        assert!(output.stderr.contains(cipher), "{cipher} in\n{output}");
+    }
+}
+
+#[test]
 fn empty_list_of_hosts_is_no_error_and_nothing_to_do() {
     let scenario = Scenario::new();
     scenario.write("connection_info.json", "[]");

@@ -37,6 +37,9 @@ fn every_line_has_its_time_level_host_and_run() {
     }
     assert_eq!(runs.len(), 2, "{all}");
     assert!(all.contains("host=127.2.6.1 "), "{all}");
+    let logins =
+        |line: &&str| line.contains("host=127.2.6.1 ") && line.contains("logged in cipher=");
+    assert_eq!(all.lines().filter(logins).count(), 2, "{all}");
     let of_bad_host =
         |line: &&str| line.contains("host=127.2.6.2 ") && line.contains("no-such-key");
     assert!(errors.lines().any(|line| of_bad_host(&line)), "{errors}");

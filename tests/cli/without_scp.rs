@@ -122,8 +122,14 @@ fn host_with_neither_says_what_is_missing_and_is_left_alone() {
     remove_command(&host, "tar");
     let scenario = Scenario::of_folder(&host);
     scenario.write("src/file", "text");
-    let output = scenario.run(&["apply", "--auto-approve"]).expect(3);
-    output.expect_stdout(&["neither an scp nor a tar command", "install"]);
+    for args in [
+        &["check", "--connect"][..],
+        &["plan"],
+        &["apply", "--auto-approve"],
+    ] {
+        let output = scenario.run(args).expect(3);
+        output.expect_stdout(&["neither an scp nor a tar command", "install"]);
+    }
     assert!(!host.dir().join("dest").exists());
     assert!(!host.dir().join(".hostsync").exists());
 }
@@ -138,6 +144,24 @@ fn changes_without_an_upload_need_neither() {
     scenario.chmod("src/file", 0o600);
     scenario.apply();
     scenario.expect_nothing_to_do();
+    scenario.write("src/other", "text");
+    let output = scenario.run(&["plan"]).expect(3);
+    output.expect_stdout(&["nothing can be sent"]);
+}
+
+#[test]
+fn check_that_connects_names_tools_that_are_missing_and_leaves_nothing_behind() {
+    let host = Dropbear::start("127.2.9.17");
+    let scenario = Scenario::of_folder(&host);
+    let output = scenario.run(&["check", "--connect"]).expect(0);
+    output.expect_stdout(&["have what is needed"]);
+    remove_command(&host, "sha256sum");
+    let output = scenario.run(&["check", "--connect"]).expect(3);
+    output.expect_stdout(&["127.2.9.17: ", "no tool for sha256", "1 host has a problem"]);
+    remove_command(&host, "stat");
+    let output = scenario.run(&["check", "--connect"]).expect(3);
+    output.expect_stdout(&["127.2.9.17: ", "stat command"]);
+    assert!(!host.dir().join(".hostsync").exists());
 }
 
 /// An apply of one large file on a host where no file can become larger than 4 KiB; everything that
@@ -146,7 +170,11 @@ fn expect_full_disk(host: &Host) -> Scenario {
     let scenario = Scenario::of_folder(host);
     scenario.write("src/large", vec![1; 3 << 20]);
     let output = scenario.run(&["apply", "--auto-approve"]).expect(3);
-    output.expect_stdout(&["the host could not write: ", "File too large"]);
+    output.expect_stdout(&[
+        "the host could not write: ",
+        "File too large",
+        "~/.hostsync/",
+    ]);
     assert!(!host.dir().join("dest").exists());
     // Room that nobody has use for is given back.
     let started = std::time::Instant::now();
@@ -166,14 +194,60 @@ fn full_disk_is_named_by_an_agent() {
     expect_full_disk(&Sshd::start_with("127.2.9.10", &options));
 }
 
-#[test]
-fn full_disk_is_named_where_gnu_tar_says_only_how_much_it_wrote() {
-    let commands = commands_without(&["perl", "scp"]);
+/// An apply of a file that is sent as blocks, on a host where no file can become so large.
+fn expect_destination_of_blocks(host: &Host) {
+    let scenario = Scenario::of_folder(host);
+    scenario.write("src/disk.img", "");
+    let file = fs::File::options()
+        .write(true)
+        .open(scenario.path("src/disk.img"))
+        .and_then(|file| file.set_len(65 << 20));
+    file.expect("it may have holes");
+    let output = scenario.run(&["apply", "--auto-approve"]).expect(3);
+    let output = output.expect_stdout(&["~/dest/disk.img: ", "File too large", "~/.hostsync/"]);
+    let is_id = |word: &str| word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit());
+    let mut words = output.stdout.split(|c: char| !c.is_alphanumeric());
+    assert!(!words.any(is_id), "{output}");
+}
+
+/// No file can become larger than 4 KiB.
+fn tiny_files(left_out: &[&str]) -> (tempfile::TempDir, SshdOptions) {
+    let commands = commands_without(left_out);
     let options = SshdOptions {
         path: Some(commands.path().display().to_string()),
         start_file: "ulimit -f 8; trap \"\" XFSZ".to_owned(),
         ..SshdOptions::default()
     };
+    (commands, options)
+}
+
+#[test]
+fn large_file_for_which_there_is_no_room_is_named_by_its_destination() {
+    for (address, left_out) in [
+        ("127.2.9.12", &[][..]),
+        ("127.2.9.13", &["perl"]),
+        ("127.2.9.14", &["perl", "scp"]),
+    ] {
+        let (_commands, options) = tiny_files(left_out);
+        expect_destination_of_blocks(&Sshd::start_with(address, &options));
+    }
+}
+
+#[test]
+fn small_file_for_which_there_is_no_room_is_named_by_its_destination() {
+    for (address, left_out) in [("127.2.9.15", &[][..]), ("127.2.9.16", &["perl"])] {
+        let (_commands, options) = tiny_files(left_out);
+        let host = Sshd::start_with(address, &options);
+        let scenario = Scenario::of_folder(&host);
+        scenario.write("src/sub/file", vec![1; 3 << 20]);
+        let output = scenario.run(&["apply", "--auto-approve"]).expect(3);
+        output.expect_stdout(&["the host could not write: ~/dest/sub/file: "]);
+    }
+}
+
+#[test]
+fn full_disk_is_named_where_gnu_tar_says_only_how_much_it_wrote() {
+    let (_commands, options) = tiny_files(&["perl", "scp"]);
     let host = Sshd::start_with("127.2.9.7", &options);
     let scenario = expect_full_disk(&host);
     expect_in_log(&scenario, &host, THROUGH_TAR);

@@ -528,6 +528,70 @@ fn cipher_that_is_not_built_in_is_refused_with_those_that_are() {
 }
 
 #[test]
+fn host_without_a_common_cipher_says_what_it_was_offered_and_which_setting_says_so() {
+    let host = Sshd::start_with(
+        "127.0.0.57",
+        &SshdOptions {
+            config: vec!["Ciphers aes256-gcm@openssh.com".to_owned()],
+            ..SshdOptions::default()
+        },
+    );
+    let options = SshOptions {
+        ciphers: Some(vec!["aes128-cbc".to_owned(), "aes128-ctr".to_owned()]),
+        ..options_for(&host)
+    };
+    let error = failure(options, &host.to_config());
+    let told = error.to_string();
+    assert!(
+        told.contains("no cipher") && told.contains("aes128-cbc, aes128-ctr"),
+        "{told}"
+    );
+    let help = miette::Diagnostic::help(&error)
+        .expect("a help")
+        .to_string();
+    assert!(help.contains("remove `ciphers`"), "{help}");
+}
+
+#[test]
+fn server_that_has_only_what_is_obsolete_is_called_old() {
+    let host = Sshd::start_with(
+        "127.0.0.58",
+        &SshdOptions {
+            config: vec!["Ciphers aes128-cbc".to_owned()],
+            ..SshdOptions::default()
+        },
+    );
+    let error = failure(options_for(&host), &host.to_config());
+    assert!(error.to_string().contains("no cipher"), "{error}");
+    let help = miette::Diagnostic::help(&error)
+        .expect("a help")
+        .to_string();
+    assert!(
+        help.contains("very old") && !help.contains("`ciphers`"),
+        "{help}"
+    );
+}
+
+#[test]
+fn host_without_a_common_message_authentication_is_not_taken_for_one_that_is_down() {
+    let host = Sshd::start_with(
+        "127.0.0.59",
+        &SshdOptions {
+            config: vec![
+                "Ciphers aes128-ctr".to_owned(),
+                "MACs umac-64@openssh.com".to_owned(),
+            ],
+            ..SshdOptions::default()
+        },
+    );
+    let error = failure(options_for(&host), &host.to_config());
+    assert!(
+        error.to_string().contains("no message authentication"),
+        "{error}"
+    );
+}
+
+#[test]
 fn host_that_wants_two_keys_gets_them_from_the_agent() {
     let host = Sshd::start_with(
         "127.0.0.52",

@@ -222,7 +222,7 @@ fn source_that_is_gone_ends_the_upload_and_the_session_lives_on() {
 #[track_caller]
 fn complaints(outcome: Result<UploadReport, UploadError>) -> Vec<String> {
     match outcome.expect_err("is refused") {
-        UploadError::Refused { complaints } => complaints,
+        UploadError::Refused { complaints, .. } => complaints,
         other => panic!("{other}"),
     }
 }
