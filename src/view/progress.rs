@@ -204,11 +204,16 @@ impl Totals {
         self.sent_bytes.min(self.total_bytes)
     }
 
-    /// The rate, and the seconds that are left, when there is a rate.
+    /// The rate, and the time that is left, while there is a rate.
     fn pace(&self, now: Instant) -> Option<(String, String)> {
         let rate = self.rate.per_second(self.sent_bytes, now)?;
         let open = self.total_bytes.saturating_sub(self.sent_bytes);
-        let left = duration(Duration::from_secs(open.div_ceil(rate)));
+        let left = match open.div_ceil(rate) {
+            // All is sent, and what comes now takes no time that could be told.
+            0 => return None,
+            seconds @ 1..60 => format!("{seconds} s"),
+            seconds => duration(Duration::from_secs(seconds)),
+        };
         Some((format!("{}/s", size(rate)), format!("{left} left")))
     }
 
@@ -625,7 +630,7 @@ mod tests {
         events.extend((1..=9).map(|second| (second, sent("a", 1024))));
         assert_eq!(
             plain(&events),
-            "applied: 0 of 2 hosts, 5.0 KiB of 10.0 KiB sent (1.0 KiB/s, 5.0 s left)\n"
+            "applied: 0 of 2 hosts, 5.0 KiB of 10.0 KiB sent (1.0 KiB/s, 5 s left)\n"
         );
     }
 
@@ -697,12 +702,12 @@ mod tests {
         assert_eq!(pace(&totals, 22), None);
         totals.event(&sent("a", 2048), start + Duration::from_secs(22));
         // What came before the sending does not count.
-        let expected = Some("1.0 KiB/s, 8.0 s left".to_owned());
+        let expected = Some("1.0 KiB/s, 8 s left".to_owned());
         assert_eq!(pace(&totals, 22), expected);
         assert_eq!(pace(&totals, 60), None);
         totals.event(&sent("a", 2048), start + Duration::from_secs(60));
         totals.event(&sent("a", 2048), start + Duration::from_secs(61));
-        let expected = Some("2.0 KiB/s, 2.0 s left".to_owned());
+        let expected = Some("2.0 KiB/s, 2 s left".to_owned());
         assert_eq!(pace(&totals, 61), expected);
     }
 
