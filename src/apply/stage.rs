@@ -193,6 +193,8 @@ impl Worker<'_> {
             early: ScriptRun::new(&script, Vec::new()),
         };
         let outcome = login.run(&script, &mut io);
+        // What was on its way when the connection broke may have arrived.
+        io.count();
         if self.is_interrupted() {
             return Err(Trouble::Other(Failure::Interrupted));
         }
@@ -403,6 +405,21 @@ struct UploadIo<'a> {
     early: ScriptRun,
 }
 
+impl UploadIo<'_> {
+    /// Counts content alone, without what is around it. It is handed on in small portions, and one that
+    /// the host has begun to take counts as a whole.
+    fn count(&self) {
+        let sent_bytes = self.read_bytes.take();
+        if sent_bytes > 0 {
+            self.worker.tally.add(sent_bytes);
+            let host = self.worker.host.id.clone();
+            self.worker
+                .observer()
+                .event(&Event::HostProgress { host, sent_bytes });
+        }
+    }
+}
+
 impl ExecIo for UploadIo<'_> {
     fn next_input(&mut self, buffer: &mut Vec<u8>) -> Result<Input, Aborted> {
         if self.worker.is_interrupted() {
@@ -420,15 +437,6 @@ impl ExecIo for UploadIo<'_> {
 
     fn sent(&mut self, bytes: usize) {
         self.stream.io().sent(bytes);
-        // Content alone, without what is around it. It is handed on in small portions, and a portion
-        // that the host has begun to take counts as a whole.
-        let sent_bytes = self.read_bytes.take();
-        if sent_bytes > 0 {
-            self.worker.tally.add(sent_bytes);
-            let host = self.worker.host.id.clone();
-            self.worker
-                .observer()
-                .event(&Event::HostProgress { host, sent_bytes });
-        }
+        self.count();
     }
 }

@@ -705,7 +705,7 @@ mod tests {
         let expected = Some("1.0 KiB/s, 8 s left".to_owned());
         assert_eq!(pace(&totals, 22), expected);
         assert_eq!(pace(&totals, 60), None);
-        totals.event(&sent("a", 2048), start + Duration::from_secs(60));
+        totals.event(&sent("a", 2048), start + Duration::from_mins(1));
         totals.event(&sent("a", 2048), start + Duration::from_secs(61));
         let expected = Some("2.0 KiB/s, 2 s left".to_owned());
         assert_eq!(pace(&totals, 61), expected);
