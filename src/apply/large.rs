@@ -10,7 +10,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicIsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -39,6 +39,12 @@ pub(super) struct LargeFile<'a> {
     dest: RemotePath,
     /// Whether a file is there.
     is_update: bool,
+}
+
+impl LargeFile<'_> {
+    pub(super) fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
 }
 
 /// The large files of a staging folder.
@@ -90,14 +96,14 @@ type Piece = (usize, Range<u64>);
 
 impl Worker<'_> {
     /// Brings the partials of these files to where they should be. As often as it brings something, it
-    /// logs in again and goes on after the connection broke.
+    /// logs in again and goes on after the connection broke. Afterwards `after_bytes` will be sent.
     pub(super) fn send_large(
         &self,
         login: &mut Login,
         to: &Destination<'_>,
         files: &[LargeFile<'_>],
         receiver: Receiver,
-        sent_bytes: &AtomicU64,
+        after_bytes: u64,
     ) -> Result<(), Trouble> {
         let mut sending = LargeUpload {
             worker: self,
@@ -105,7 +111,7 @@ impl Worker<'_> {
             to,
             files,
             receiver,
-            sent_bytes,
+            after_bytes,
             attempts: Attempts::new(),
             is_alone: false,
         };
@@ -136,6 +142,7 @@ impl Worker<'_> {
             };
             tracing::warn!("{trouble}: logging in again to send what is missing");
             is_connected = false;
+            self.begin(Phase::Reconnecting, 0);
             self.pause(pause);
         }
     }
@@ -162,7 +169,8 @@ struct LargeUpload<'a> {
     to: &'a Destination<'a>,
     files: &'a [LargeFile<'a>],
     receiver: Receiver,
-    sent_bytes: &'a AtomicU64,
+    /// What is sent when all of this is there.
+    after_bytes: u64,
     attempts: Attempts,
     /// Whether further sessions did not work.
     is_alone: bool,
@@ -198,14 +206,16 @@ impl LargeUpload<'_> {
         }
         let blocks = pieces.iter().map(|(_, run)| run.end - run.start).sum();
         self.attempts.miss(blocks);
-        if pieces.is_empty() {
-            return Ok(true);
-        }
         let bytes = pieces
             .iter()
             .map(|piece| self.bytes_of(piece))
             .map(|bytes| bytes.end - bytes.start);
         let bytes = bytes.sum();
+        self.worker.tally.expect_more(bytes + self.after_bytes);
+        if pieces.is_empty() {
+            return Ok(true);
+        }
+        self.worker.tally.set_keeps_part(true);
         self.worker.begin(Phase::Uploading, bytes);
         let sessions = if self.is_alone {
             1
@@ -276,13 +286,8 @@ impl LargeUpload<'_> {
             }
         });
         let to = self.to.for_extents();
-        self.worker.upload(
-            login,
-            &to,
-            records.collect(),
-            self.receiver,
-            self.sent_bytes,
-        )
+        self.worker
+            .upload(login, &to, records.collect(), self.receiver)
     }
 
     fn bytes_of(&self, piece: &Piece) -> Range<u64> {

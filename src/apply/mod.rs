@@ -13,6 +13,7 @@ mod record;
 mod refusal;
 mod report;
 mod stage;
+mod tally;
 mod witness;
 mod worker;
 
@@ -23,9 +24,10 @@ pub use blocks::LargeFiles;
 pub use report::{HostReport, HostResult, Refused, Report};
 
 use large::{SourceBlocks, SpareLogins};
+use tally::Tally;
 
 use crate::config::{Config, Host};
-use crate::model::{Blake3, Event, HostOutcome, Observer, map_parallel};
+use crate::model::{Blake3, Event, HostOutcome, Observer, Work, map_parallel};
 use crate::plan::prepare::{Prepared, PreparedHost};
 use crate::plan::{Change, HostPlan, HostStatus, saved};
 use crate::remote::Login;
@@ -101,16 +103,6 @@ pub fn apply(request: &Request<'_>, state: &mut StateStore) -> Result<Report, St
         ),
     };
 
-    let total_bytes = plan.summary().bytes_to_send;
-    let busy = plan
-        .hosts
-        .iter()
-        .filter(|host| host.change_set.is_some())
-        .count();
-    request.observer.event(&Event::HostsStarted {
-        hosts: busy,
-        total_bytes,
-    });
     let threads = request.config.settings.number_of_connections;
     let mut work: Vec<_> = plan
         .hosts
@@ -118,6 +110,14 @@ pub fn apply(request: &Request<'_>, state: &mut StateStore) -> Result<Report, St
         .zip(&request.prepared.hosts)
         .enumerate()
         .collect();
+    request.observer.event(&Event::HostsStarted {
+        work: Work::Applying,
+        hosts: work
+            .iter()
+            .filter(|(_, (host, prepared))| is_visited(host, prepared.as_ref()))
+            .count(),
+        total_bytes: plan.summary().bytes_to_send,
+    });
     // A login that was kept is not to wait for the others.
     work.sort_by_key(|(_, (host_plan, _))| !request.prepared.logins.has(&host_plan.host));
     let mut hosts = map_parallel(&work, threads, |(index, (host_plan, prepared))| {
@@ -138,6 +138,12 @@ pub fn apply(request: &Request<'_>, state: &mut StateStore) -> Result<Report, St
     })
 }
 
+/// Whether there is something to do on a host: changes, or a listing to be renewed.
+fn is_visited(plan: &HostPlan, prepared: Option<&PreparedHost>) -> bool {
+    plan.status == HostStatus::Ok
+        && prepared.is_some_and(|prepared| plan.change_set.is_some() || prepared.is_unsettled)
+}
+
 impl Run<'_> {
     fn host(&self, plan: &HostPlan, prepared: Option<&PreparedHost>) -> HostReport {
         let started = Instant::now();
@@ -149,6 +155,7 @@ impl Run<'_> {
             refused: Vec::new(),
             skipped: 0,
             sent_bytes: 0,
+            keeps_part: false,
             elapsed: Duration::ZERO,
         };
         let host = self
@@ -162,10 +169,15 @@ impl Run<'_> {
                 report.result = HostResult::Unreachable(error.clone());
             }
             (HostStatus::Failed(error), ..) => report.result = HostResult::Failed(error.clone()),
-            (HostStatus::Ok, Some(prepared), Some(host))
-                if plan.change_set.is_some() || prepared.is_unsettled =>
-            {
-                self.work(host, plan, prepared, &mut report);
+            (HostStatus::Ok, Some(prepared), Some(host)) if is_visited(plan, Some(prepared)) => {
+                let tally = Tally::new(
+                    self.request.observer,
+                    plan.changes().iter().map(Change::bytes_to_send).sum(),
+                );
+                self.work(host, plan, prepared, &tally, &mut report);
+                tally.expect_more(0);
+                report.sent_bytes = tally.sent_bytes();
+                report.keeps_part = tally.keeps_part();
                 report.elapsed = started.elapsed();
                 self.tell(&report);
             }
@@ -174,7 +186,14 @@ impl Run<'_> {
         report
     }
 
-    fn work(&self, host: &Host, plan: &HostPlan, prepared: &PreparedHost, report: &mut HostReport) {
+    fn work(
+        &self,
+        host: &Host,
+        plan: &HostPlan,
+        prepared: &PreparedHost,
+        tally: &Tally<'_>,
+        report: &mut HostReport,
+    ) {
         let login = self.request.prepared.logins.take(&host.id);
         let changes = match self.changes_to_make(plan) {
             Ok(changes) => changes,
@@ -190,6 +209,7 @@ impl Run<'_> {
             host,
             prepared,
             changes,
+            tally,
             leaves_some: report.skipped > 0,
         };
         report.result = match worker.work(login, report) {
@@ -225,7 +245,11 @@ impl Run<'_> {
                     sent_bytes = report.sent_bytes,
                     "done"
                 );
-                HostOutcome::Done
+                match report.refused.len() {
+                    0 => HostOutcome::Done,
+                    1 => HostOutcome::DoneExcept("1 entry refused".to_owned()),
+                    refused => HostOutcome::DoneExcept(format!("{refused} entries refused")),
+                }
             }
             HostResult::Unreachable(error) | HostResult::Failed(error) => {
                 tracing::error!("{error}");
@@ -234,7 +258,8 @@ impl Run<'_> {
             HostResult::Stale(reason) => HostOutcome::LeftAlone(reason.clone()),
             HostResult::Conflicts(count) => {
                 tracing::warn!(count, "left untouched because of conflicts");
-                HostOutcome::LeftAlone(format!("{count} conflicts"))
+                let plural = if *count == 1 { "" } else { "s" };
+                HostOutcome::LeftAlone(format!("{count} conflict{plural}"))
             }
             HostResult::NotBegun | HostResult::Interrupted => {
                 HostOutcome::LeftAlone("interrupted".to_owned())

@@ -55,8 +55,10 @@ pub struct HostReport {
     pub refused: Vec<Refused>,
     /// Entries left as they are because `--on-conflict skip` says so.
     pub skipped: usize,
-    /// Bytes of content that were sent.
+    /// Bytes of content that were sent, whatever became of them.
     pub sent_bytes: u64,
+    /// Whether it keeps a part of large files that is not in place yet: the next apply goes on with it.
+    pub keeps_part: bool,
     /// From connecting to the end.
     pub elapsed: Duration,
 }

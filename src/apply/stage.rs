@@ -1,7 +1,7 @@
 //! Getting what is sent onto a host: into private folders, on the file systems of the destinations.
 
+use std::cell::Cell;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::model::{Event, Node, Phase, RelPath, RemotePath};
 use crate::plan::prepare::{base_on_host, with_help};
@@ -13,9 +13,10 @@ use crate::transport::tar::TarUpload;
 use crate::transport::upload::{Content, UploadError, UploadRecord, UploadReport};
 use crate::transport::{Aborted, ExecIo, Flow, Input, TransportError};
 
+use super::large::{self, LargeFile};
 use super::program::{self, Program, Staged, StagedTree};
+use super::refusal;
 use super::worker::{Failure, Worker};
-use super::{large, refusal};
 
 /// Where things are staged on a host.
 pub(super) struct Staging {
@@ -105,16 +106,14 @@ impl Worker<'_> {
         Err(Failure::Failed(NoReceiver.to_string()))
     }
 
-    /// Uploads into every staging folder, through `tar` where `scp` turns out not to work. The bytes
-    /// of content that were sent.
+    /// Uploads into every staging folder, through `tar` where `scp` turns out not to work.
     pub(super) fn upload_all(
         &self,
         login: &mut Login,
         staging: &mut Staging,
         program: &Program,
         receiver: Receiver,
-    ) -> Result<u64, Failure> {
-        let sent_bytes = AtomicU64::new(0);
+    ) -> Result<(), Failure> {
         let mut receiver = receiver;
         let mut at = 0;
         while let (Some(base), Some(tree)) = (staging.bases.get(at), program.staged.get(at)) {
@@ -123,7 +122,9 @@ impl Worker<'_> {
                 run_name: &staging.run_name,
                 into: "up",
             };
-            match self.upload_tree(login, &to, tree, receiver, &sent_bytes) {
+            let later = program.staged[at + 1..].iter();
+            let later_bytes = later.map(|tree| self.bytes_of(tree)).sum();
+            match self.upload_tree(login, &to, tree, receiver, later_bytes) {
                 Ok(()) => at += 1,
                 Err(Trouble::Upload(error @ UploadError::Unavailable { .. }))
                     if receiver == Receiver::Scp && self.prepared.scan.facts.has_tar =>
@@ -134,29 +135,40 @@ impl Worker<'_> {
                 Err(trouble) => return Err(trouble.into()),
             }
         }
-        Ok(sent_bytes.into_inner())
+        Ok(())
     }
 
-    /// Uploads into one staging folder: the large files, then all else.
+    /// How much content a staging folder gets if the host has nothing of its large files.
+    fn bytes_of(&self, tree: &StagedTree) -> u64 {
+        let large = large::large_files(self.host, &self.prepared.scan, tree);
+        let large_bytes: u64 = large.iter().map(LargeFile::size_bytes).sum();
+        program::small_bytes(tree) + large_bytes
+    }
+
+    /// Uploads into one staging folder: the large files, then all else. Later ones will get
+    /// `later_bytes`.
     fn upload_tree(
         &self,
         login: &mut Login,
         to: &Destination<'_>,
         tree: &StagedTree,
         receiver: Receiver,
-        sent_bytes: &AtomicU64,
+        later_bytes: u64,
     ) -> Result<(), Trouble> {
         if tree.is_empty() {
             return Ok(());
         }
         let explained = |trouble| refusal::explained(trouble, self.host, to, tree);
         let large = large::large_files(self.host, &self.prepared.scan, tree);
+        let small_bytes = program::small_bytes(tree);
+        let after_bytes = small_bytes + later_bytes;
         if !large.is_empty() {
-            self.send_large(login, to, &large, receiver, sent_bytes)
+            self.send_large(login, to, &large, receiver, after_bytes)
                 .map_err(explained)?;
         }
-        self.begin(Phase::Uploading, program::small_bytes(tree));
-        self.upload(login, to, records(tree), receiver, sent_bytes)
+        self.tally.expect_more(after_bytes);
+        self.begin(Phase::Uploading, small_bytes);
+        self.upload(login, to, records(tree), receiver)
             .map_err(explained)
     }
 
@@ -167,7 +179,6 @@ impl Worker<'_> {
         to: &Destination<'_>,
         records: Vec<UploadRecord>,
         receiver: Receiver,
-        sent_bytes: &AtomicU64,
     ) -> Result<(), Trouble> {
         let mut script = Script::new(RemoteProgram::Upload, self.stall_timeout());
         script
@@ -176,12 +187,16 @@ impl Worker<'_> {
             .text("hs_into", to.into.as_bytes())
             .number("hs_block", self.run.request.large.block_bytes)
             .text("hs_with", receiver.as_str().as_bytes());
+        let read_bytes = Cell::new(0);
         let mut io = UploadIo {
             worker: self,
-            stream: Stream::new(receiver, script.nonce().as_str(), records, sent_bytes),
+            stream: Stream::new(receiver, script.nonce().as_str(), records, &read_bytes),
+            read_bytes: &read_bytes,
             early: ScriptRun::new(&script, Vec::new()),
         };
         let outcome = login.run(&script, &mut io);
+        // What was on its way when the connection broke may have arrived.
+        io.count();
         if self.is_interrupted() {
             return Err(Trouble::Other(Failure::Interrupted));
         }
@@ -356,9 +371,9 @@ impl<'a> Stream<'a> {
         receiver: Receiver,
         nonce: &str,
         records: Vec<UploadRecord>,
-        sent_bytes: &'a AtomicU64,
+        read_bytes: &'a Cell<u64>,
     ) -> Self {
-        let count = |bytes| _ = sent_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let count = |bytes| read_bytes.set(read_bytes.get() + bytes);
         let scp = |records| ScpUpload::new(nonce, records).on_progress(count);
         match receiver {
             Receiver::Agent => Self::Scp(scp(records).with_open_end()),
@@ -386,8 +401,25 @@ impl<'a> Stream<'a> {
 struct UploadIo<'a> {
     worker: &'a Worker<'a>,
     stream: Stream<'a>,
+    /// Bytes of content that were read for what is being sent.
+    read_bytes: &'a Cell<u64>,
     /// Reads along, for the case that the script gives up before the stream begins.
     early: ScriptRun,
+}
+
+impl UploadIo<'_> {
+    /// Counts content alone, without what is around it. It is handed on in small portions, and one that
+    /// the host has begun to take counts as a whole.
+    fn count(&self) {
+        let sent_bytes = self.read_bytes.take();
+        if sent_bytes > 0 {
+            self.worker.tally.add(sent_bytes);
+            let host = self.worker.host.id.clone();
+            self.worker
+                .observer()
+                .event(&Event::HostProgress { host, sent_bytes });
+        }
+    }
 }
 
 impl ExecIo for UploadIo<'_> {
@@ -407,9 +439,6 @@ impl ExecIo for UploadIo<'_> {
 
     fn sent(&mut self, bytes: usize) {
         self.stream.io().sent(bytes);
-        let (host, sent_bytes) = (self.worker.host.id.clone(), bytes as u64);
-        self.worker
-            .observer()
-            .event(&Event::HostProgress { host, sent_bytes });
+        self.count();
     }
 }

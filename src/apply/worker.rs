@@ -14,6 +14,7 @@ use crate::transport::TransportError;
 
 use super::program::{self, Job};
 use super::stage::Staging;
+use super::tally::Tally;
 use super::{HostReport, HostResult, Run};
 
 /// The changes that remain when conflicts are left alone: without them, and without what would lie
@@ -74,6 +75,7 @@ pub(super) struct Worker<'a> {
     pub(super) host: &'a Host,
     pub(super) prepared: &'a PreparedHost,
     pub(super) changes: Vec<&'a Change>,
+    pub(super) tally: &'a Tally<'a>,
     /// Whether the plan has changes that are left alone.
     pub(super) leaves_some: bool,
 }
@@ -116,7 +118,7 @@ impl Worker<'_> {
                 staging = self.choose_staging()?;
                 uploaded = self.upload_all(&mut login, &mut staging, &program, receiver);
             }
-            report.sent_bytes += uploaded?;
+            uploaded?;
         }
         tracing::debug!(elapsed_ms = started.elapsed().as_millis(), "uploaded");
         if self.is_interrupted() {
@@ -125,6 +127,8 @@ impl Worker<'_> {
         }
         self.begin(Phase::Committing, 0);
         self.record_start()?;
+        // It uses them up.
+        self.tally.set_keeps_part(false);
         let answer = self.commit(&mut login, &staging, &program, &names, &sums);
         login.close();
         let answer = answer?;

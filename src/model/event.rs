@@ -4,6 +4,15 @@ use std::time::Duration;
 
 use super::HostId;
 
+/// What is done on all hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// They are looked at, for a plan.
+    Looking,
+    /// They are changed.
+    Applying,
+}
+
 /// What a host is busy with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -13,6 +22,8 @@ pub enum Phase {
     Scanning,
     /// Sending into staging.
     Uploading,
+    /// The connection did not last: a new one, to send what is missing.
+    Reconnecting,
     /// Verifying and moving into place.
     Committing,
 }
@@ -22,6 +33,8 @@ pub enum Phase {
 pub enum HostOutcome {
     /// Everything that was to be done is done.
     Done,
+    /// What was to be done is done, but for some of it; the text says for what.
+    DoneExcept(String),
     /// It could not be reached, or it failed; the text is for people.
     Failed(String),
     /// It was left as it is, on purpose; the text says why.
@@ -56,10 +69,17 @@ pub enum Event {
     },
     /// Work on hosts begins.
     HostsStarted {
-        /// How many hosts there are.
+        /// What the work is.
+        work: Work,
+        /// How many hosts will have a [`HostFinished`](Self::HostFinished).
         hosts: usize,
-        /// Bytes to be sent to all of them together; 0 while planning.
+        /// Bytes of content to be sent to all of them together, as far as known; 0 while planning.
         total_bytes: u64,
+    },
+    /// More or fewer bytes are to be sent to all hosts together than was known before.
+    TotalChanged {
+        /// How many more; below 0 for fewer.
+        by_bytes: i64,
     },
     /// A host enters a phase.
     HostPhase {
@@ -67,14 +87,14 @@ pub enum Event {
         host: HostId,
         /// The phase.
         phase: Phase,
-        /// Bytes to send in this phase; 0 where none are.
+        /// Bytes of content to send in this phase; 0 where none are.
         total_bytes: u64,
     },
     /// A host took some bytes.
     HostProgress {
         /// Which host.
         host: HostId,
-        /// Bytes sent since the last event of this kind.
+        /// Bytes of content sent since the last event of this kind.
         sent_bytes: u64,
     },
     /// Work on a host has ended.

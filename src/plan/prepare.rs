@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::{Config, Exact, Host, Mapping};
 use crate::model::{
-    Awaited, Event, HostId, HostOutcome, Node, Observer, Phase, RelPath, RemotePath, Tree,
+    Awaited, Event, HostId, HostOutcome, Node, Observer, Phase, RelPath, RemotePath, Tree, Work,
     map_parallel,
 };
 use crate::remote::Login;
@@ -361,6 +361,7 @@ impl Run<'_> {
     fn begin_hosts(&self) {
         let mut held_back = self.held_back();
         self.request.observer.event(&Event::HostsStarted {
+            work: Work::Looking,
             hosts: self.request.hosts.len(),
             total_bytes: 0,
         });

@@ -3,15 +3,16 @@
 //! The only file that knows indicatif. A standard error that is closed or broken costs the display,
 //! never the run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::io::{self, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::text::{count, duration, escape, escape_text, size};
-use crate::model::{Event, HostId, HostOutcome, Observer, Phase};
+use crate::model::{Event, HostId, HostOutcome, Observer, Phase, Work};
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,12 +30,17 @@ const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
 /// Between two turns of a spinner.
 const TICK: Duration = Duration::from_millis(100);
 
-const TOTAL_BYTES: &str = "{spinner} {msg}  {wide_bar}  {binary_bytes} of {binary_total_bytes}  \
-                           {binary_bytes_per_sec}  {eta} left";
+/// How far back a rate looks.
+const RATE_WINDOW: Duration = Duration::from_secs(5);
+/// How long bytes must have been sent before a rate says anything: the first ones only fill buffers.
+const RATE_FROM: Duration = Duration::from_secs(1);
+/// Between two samples of a rate.
+const RATE_SAMPLE: Duration = Duration::from_millis(200);
+
+const TOTAL_BYTES: &str = "{spinner} {msg}  {wide_bar}  {sizes}{pace}";
 const TOTAL: &str = "{spinner} {msg}";
 /// Fits 80 columns whatever the sizes are; so the rate is on the line of all hosts alone.
-const HOST_BYTES: &str =
-    "  {prefix:20!}  {msg:10}  {bar:10}  {binary_bytes} of {binary_total_bytes}";
+const HOST_BYTES: &str = "  {prefix:20!}  {msg:10}  {bar:10}  {sizes}";
 const HOST: &str = "  {prefix:20!}  {msg}";
 
 /// Shows what happens on standard error until it is finished or dropped.
@@ -42,8 +48,8 @@ pub struct Progress {
     display: Option<Mutex<Box<dyn Display>>>,
 }
 
-impl std::fmt::Debug for Progress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Progress")
             .field("shown", &self.display.is_some())
             .finish()
@@ -113,34 +119,108 @@ trait Display: Send {
     fn finish(&mut self) {}
 }
 
+/// How fast bytes go, over the last seconds.
+#[derive(Default)]
+struct Rate {
+    /// How many had been sent when.
+    samples: VecDeque<(Instant, u64)>,
+}
+
+impl Rate {
+    /// Told how many have been sent by now.
+    fn note(&mut self, sent_bytes: u64, now: Instant) {
+        let last = self.samples.back();
+        if last.is_some_and(|(at, _)| now.duration_since(*at) < RATE_SAMPLE) {
+            return;
+        }
+        self.samples.push_back((now, sent_bytes));
+        while let Some((at, _)) = self.samples.front()
+            && now.duration_since(*at) > RATE_WINDOW
+        {
+            self.samples.pop_front();
+        }
+    }
+
+    /// Bytes in a second; `None` before there is a rate, and when nothing has moved for long.
+    fn per_second(&self, sent_bytes: u64, now: Instant) -> Option<u64> {
+        let is_recent = |at: &Instant| now.duration_since(*at) <= RATE_WINDOW;
+        let (since, before) = self.samples.iter().find(|(at, _)| is_recent(at))?;
+        let elapsed = now.duration_since(*since);
+        let bytes = u128::from(sent_bytes.saturating_sub(*before));
+        let rate = (bytes * 1000).checked_div(elapsed.as_millis())?;
+        let rate = u64::try_from(rate).unwrap_or(u64::MAX);
+        (elapsed >= RATE_FROM && rate > 0).then_some(rate)
+    }
+}
+
 /// What is known about all hosts together.
 #[derive(Default)]
 struct Totals {
+    work: Option<Work>,
     hosts: usize,
     ended: usize,
     failed: usize,
     total_bytes: u64,
     sent_bytes: u64,
+    rate: Rate,
 }
 
 impl Totals {
-    fn event(&mut self, event: &Event) {
+    fn event(&mut self, event: &Event, now: Instant) {
         match event {
-            Event::HostsStarted { hosts, total_bytes } => {
+            Event::HostsStarted {
+                work,
+                hosts,
+                total_bytes,
+            } => {
                 *self = Self {
+                    work: Some(*work),
                     hosts: *hosts,
                     total_bytes: *total_bytes,
                     ..Self::default()
                 };
             }
+            Event::TotalChanged { by_bytes } => {
+                self.total_bytes = self.total_bytes.saturating_add_signed(*by_bytes);
+            }
+            Event::HostPhase {
+                phase: Phase::Uploading,
+                ..
+            } => self.rate.note(self.sent_bytes, now),
             Event::HostProgress { sent_bytes, .. } => {
                 self.sent_bytes = self.sent_bytes.saturating_add(*sent_bytes);
+                self.rate.note(self.sent_bytes, now);
             }
             Event::HostFinished { outcome, .. } => {
                 self.ended += 1;
                 self.failed += usize::from(matches!(outcome, HostOutcome::Failed(_)));
             }
             _ => {}
+        }
+    }
+
+    /// How much was sent, as it is shown: never more than there is.
+    fn shown_bytes(&self) -> u64 {
+        self.sent_bytes.min(self.total_bytes)
+    }
+
+    /// The rate, and the time that is left, while there is a rate.
+    fn pace(&self, now: Instant) -> Option<(String, String)> {
+        let rate = self.rate.per_second(self.sent_bytes, now)?;
+        let open = self.total_bytes.saturating_sub(self.sent_bytes);
+        let left = match open.div_ceil(rate) {
+            // All is sent, and what comes now takes no time that could be told.
+            0 => return None,
+            seconds @ 1..60 => format!("{seconds} s"),
+            seconds => duration(Duration::from_secs(seconds)),
+        };
+        Some((format!("{}/s", size(rate)), format!("{left} left")))
+    }
+
+    fn work_in_words(&self) -> &'static str {
+        match self.work {
+            Some(Work::Applying) => "applied",
+            Some(Work::Looking) | None => "looked at",
         }
     }
 
@@ -159,6 +239,7 @@ fn phase_in_words(phase: Phase) -> &'static str {
         Phase::Connecting => "connecting",
         Phase::Scanning => "comparing",
         Phase::Uploading => "sending",
+        Phase::Reconnecting => "connection lost, logging in again",
         Phase::Committing => "committing",
     }
 }
@@ -172,7 +253,6 @@ fn scanned(files: u64, total_bytes: u64) -> String {
 struct Plain<W> {
     out: W,
     totals: Totals,
-    started: Instant,
     last_line: Instant,
 }
 
@@ -181,7 +261,6 @@ impl<W: Write> Plain<W> {
         Self {
             out,
             totals: Totals::default(),
-            started: now,
             last_line: now,
         }
     }
@@ -193,22 +272,14 @@ impl<W: Write> Plain<W> {
     }
 
     fn totals_line(&self, now: Instant) -> String {
-        let Totals {
-            total_bytes,
-            sent_bytes,
-            ..
-        } = self.totals;
-        let mut text = format!("{} done", self.totals.in_words());
-        if total_bytes > 0 {
-            text = format!("{text}, {} of {} sent", size(sent_bytes), size(total_bytes));
+        let totals = &self.totals;
+        let mut text = format!("{}: {}", totals.work_in_words(), totals.in_words());
+        if totals.total_bytes > 0 {
+            let sent = size(totals.shown_bytes());
+            text = format!("{text}, {sent} of {} sent", size(totals.total_bytes));
         }
-        let elapsed = now.duration_since(self.started).as_millis().max(1);
-        let rate = u128::from(sent_bytes) * 1000 / elapsed;
-        let open = u128::from(total_bytes.saturating_sub(sent_bytes));
-        if let Some(seconds_left) = open.checked_div(rate) {
-            let whole = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
-            let left = duration(Duration::from_secs(whole(seconds_left)));
-            text = format!("{text} ({}/s, {left} left)", size(whole(rate)));
+        if let Some((rate, left)) = totals.pace(now) {
+            text = format!("{text} ({rate}, {left})");
         }
         text
     }
@@ -216,7 +287,7 @@ impl<W: Write> Plain<W> {
 
 impl<W: Write + Send> Display for Plain<W> {
     fn event(&mut self, event: &Event, now: Instant) {
-        self.totals.event(event);
+        self.totals.event(event, now);
         match event {
             Event::LocalScanFinished {
                 files,
@@ -228,15 +299,24 @@ impl<W: Write + Send> Display for Plain<W> {
                 let elapsed = duration(*elapsed);
                 self.line(&format!("sources: {sources}, read in {elapsed}"), now);
             }
-            Event::HostsStarted { .. } => {
-                self.started = now;
-                self.last_line = now;
+            Event::HostsStarted { .. } => self.last_line = now,
+            Event::HostPhase {
+                host,
+                phase: phase @ Phase::Reconnecting,
+                ..
+            } => {
+                let host = escape(host.as_str().as_bytes());
+                self.line(&format!("{host}: {}", phase_in_words(*phase)), now);
             }
             Event::HostFinished { host, outcome } => {
                 let place = format!("[{}/{}]", self.totals.ended, self.totals.hosts);
                 let host = escape(host.as_str().as_bytes());
                 let outcome = match outcome {
-                    HostOutcome::Done => "done".to_owned(),
+                    HostOutcome::Done => self.totals.work_in_words().to_owned(),
+                    HostOutcome::DoneExcept(what) => {
+                        let work = self.totals.work_in_words();
+                        format!("{work}, but {}", escape_text(what))
+                    }
                     HostOutcome::Failed(why) => format!("failed: {}", escape_text(why)),
                     HostOutcome::LeftAlone(why) => format!("left alone: {}", escape_text(why)),
                 };
@@ -269,7 +349,8 @@ struct Bars {
     /// Bars of hosts that there is room for.
     rows: usize,
     total: Option<ProgressBar>,
-    totals: Totals,
+    /// Also read when the line about all hosts is drawn, so never locked while a bar is changed.
+    totals: Arc<Mutex<Totals>>,
     hosts: BTreeMap<HostId, ActiveHost>,
 }
 
@@ -281,16 +362,21 @@ impl Bars {
             // One row for all hosts together, and one for the cursor.
             rows: terminal_rows.saturating_sub(2),
             total: None,
-            totals: Totals::default(),
+            totals: Arc::default(),
             hosts: BTreeMap::new(),
         }
     }
 
+    /// Takes a look at what is known about all hosts.
+    fn totals<R>(&self, look: impl FnOnce(&mut Totals) -> R) -> R {
+        look(&mut lock(&self.totals))
+    }
+
     /// Replaces the line below all others.
-    fn start_total(&mut self, total_bytes: u64, text: String) {
+    fn start_total(&mut self, text: String) {
         self.take_away();
-        let bar = self.multi.add(ProgressBar::new(total_bytes));
-        bar.set_style(style(if total_bytes > 0 { TOTAL_BYTES } else { TOTAL }));
+        let bar = self.multi.add(ProgressBar::new(0));
+        bar.set_style(style(TOTAL));
         bar.set_message(text);
         bar.enable_steady_tick(TICK);
         self.total = Some(bar);
@@ -305,6 +391,27 @@ impl Bars {
             self.multi.remove(&bar);
         }
         self.hosts.clear();
+    }
+
+    /// Brings the line about all hosts up to date after the total has changed.
+    fn resize_total(&self) {
+        let Some(total) = &self.total else { return };
+        let (shown_bytes, total_bytes) =
+            self.totals(|totals| (totals.shown_bytes(), totals.total_bytes));
+        total.set_style(if total_bytes > 0 {
+            let totals = Arc::clone(&self.totals);
+            let pace = move |_: &ProgressState, out: &mut dyn fmt::Write| {
+                if let Some((rate, left)) = lock(&totals).pace(Instant::now()) {
+                    // A buffer in memory.
+                    let _ = write!(out, "  {rate}  {left}");
+                }
+            };
+            style(TOTAL_BYTES).with_key("pace", pace)
+        } else {
+            style(TOTAL)
+        });
+        total.set_length(total_bytes);
+        total.set_position(shown_bytes);
     }
 
     fn say(&self, text: String) {
@@ -333,7 +440,7 @@ impl Bars {
             }));
             bar.set_message(phase_in_words(host.phase));
             bar.set_length(host.total_bytes);
-            bar.set_position(host.sent_bytes);
+            bar.set_position(host.sent_bytes.min(host.total_bytes));
             bar.tick();
         }
     }
@@ -341,16 +448,28 @@ impl Bars {
 
 /// The templates are constants, so a test knows that they are right.
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+    let sizes = |bar: &ProgressState, out: &mut dyn fmt::Write| {
+        let total_bytes = bar.len().unwrap_or_default();
+        // A buffer in memory.
+        let _ = write!(out, "{} of {}", size(bar.pos()), size(total_bytes));
+    };
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .with_key("sizes", sizes)
+}
+
+fn lock(totals: &Mutex<Totals>) -> MutexGuard<'_, Totals> {
+    // What was shown is worth nothing, so a panic elsewhere does not matter here.
+    totals.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Display for Bars {
-    fn event(&mut self, event: &Event, _now: Instant) {
-        self.totals.event(event);
+    fn event(&mut self, event: &Event, now: Instant) {
+        self.totals(|totals| totals.event(event, now));
         match event {
             Event::LocalScanStarted { sources } => {
                 let sources = count(*sources, "source", "sources");
-                self.start_total(0, format!("reading {sources}"));
+                self.start_total(format!("reading {sources}"));
             }
             Event::LocalScanProgress {
                 files,
@@ -362,19 +481,17 @@ impl Display for Bars {
                 ));
             }
             Event::LocalScanFinished { .. } | Event::HostsFinished => self.take_away(),
-            Event::HostsStarted { total_bytes, .. } => {
-                self.start_total(*total_bytes, self.totals.in_words());
+            Event::HostsStarted { .. } => {
+                self.start_total(self.totals(|totals| totals.in_words()));
+                self.resize_total();
             }
+            Event::TotalChanged { .. } => self.resize_total(),
             Event::HostPhase {
                 host,
                 phase,
                 total_bytes,
             } => {
                 let bar = self.hosts.remove(host).and_then(|host| host.bar);
-                if let Some(bar) = &bar {
-                    // The rate of the phase before says nothing about this one.
-                    bar.reset_eta();
-                }
                 let active = ActiveHost {
                     phase: *phase,
                     total_bytes: *total_bytes,
@@ -386,14 +503,14 @@ impl Display for Bars {
             }
             Event::HostProgress { host, sent_bytes } => {
                 if let Some(total) = &self.total {
-                    total.inc(*sent_bytes);
+                    total.set_position(self.totals(|totals| totals.shown_bytes()));
                 }
                 let Some(active) = self.hosts.get_mut(host) else {
                     return;
                 };
                 active.sent_bytes = active.sent_bytes.saturating_add(*sent_bytes);
                 match &active.bar {
-                    Some(bar) => bar.set_position(active.sent_bytes),
+                    Some(bar) => bar.set_position(active.sent_bytes.min(active.total_bytes)),
                     None => self.show(host),
                 }
             }
@@ -402,7 +519,7 @@ impl Display for Bars {
                     bar.finish_and_clear();
                     self.multi.remove(&bar);
                 }
-                self.say(self.totals.in_words());
+                self.say(self.totals(|totals| totals.in_words()));
                 let waiting = self.hosts.iter().find(|(_, host)| host.bar.is_none());
                 if let Some(host) = waiting.map(|(id, _)| id.clone()) {
                     self.show(&host);
@@ -440,6 +557,14 @@ mod tests {
 
     use super::*;
     use crate::view::text::width_of;
+
+    fn started(total_bytes: u64) -> Event {
+        Event::HostsStarted {
+            work: Work::Applying,
+            hosts: 1,
+            total_bytes,
+        }
+    }
 
     fn phase(name: &str, phase: Phase, total_bytes: u64) -> Event {
         Event::HostPhase {
@@ -479,6 +604,7 @@ mod tests {
             (
                 0,
                 Event::HostsStarted {
+                    work: Work::Applying,
                     hosts: 2,
                     total_bytes: 0,
                 },
@@ -488,7 +614,7 @@ mod tests {
             (2, finished("b", HostOutcome::Failed("x\ny".to_owned()))),
             (2, Event::HostsFinished),
         ]);
-        assert_eq!(text, "[1/2] a: done\n[2/2] b: failed: x\\ny\n");
+        assert_eq!(text, "[1/2] a: applied\n[2/2] b: failed: x\\ny\n");
     }
 
     #[test]
@@ -496,6 +622,7 @@ mod tests {
         let mut events = vec![(
             0,
             Event::HostsStarted {
+                work: Work::Applying,
                 hosts: 2,
                 total_bytes: 10_240,
             },
@@ -503,8 +630,85 @@ mod tests {
         events.extend((1..=9).map(|second| (second, sent("a", 1024))));
         assert_eq!(
             plain(&events),
-            "0 of 2 hosts done, 5.0 KiB of 10.0 KiB sent (1.0 KiB/s, 5.0 s left)\n"
+            "applied: 0 of 2 hosts, 5.0 KiB of 10.0 KiB sent (1.0 KiB/s, 5 s left)\n"
         );
+    }
+
+    #[test]
+    fn looking_and_applying_are_told_apart_and_so_is_what_was_left_out() {
+        let of = |work, outcome| {
+            let started = Event::HostsStarted {
+                work,
+                hosts: 1,
+                total_bytes: 0,
+            };
+            plain(&[(0, started), (0, finished("a", outcome))])
+        };
+        let except = HostOutcome::DoneExcept("1 entry refused".to_owned());
+        assert_eq!(of(Work::Looking, HostOutcome::Done), "[1/1] a: looked at\n");
+        assert_eq!(of(Work::Applying, HostOutcome::Done), "[1/1] a: applied\n");
+        assert_eq!(
+            of(Work::Applying, except),
+            "[1/1] a: applied, but 1 entry refused\n"
+        );
+    }
+
+    #[test]
+    fn broken_connection_that_is_taken_up_again_is_told() {
+        assert_eq!(
+            plain(&[(1, phase("a", Phase::Reconnecting, 0))]),
+            "a: connection lost, logging in again\n"
+        );
+    }
+
+    /// What is known after these events, each with its second.
+    fn totals(events: &[(u64, Event)]) -> (Totals, Instant) {
+        let start = Instant::now();
+        let mut totals = Totals::default();
+        for (second, event) in events {
+            totals.event(event, start + Duration::from_secs(*second));
+        }
+        (totals, start)
+    }
+
+    #[test]
+    fn total_follows_what_turns_out_to_be_there_already() {
+        let (totals, _) = totals(&[
+            (0, started(3000)),
+            (1, Event::TotalChanged { by_bytes: -2900 }),
+            (1, phase("a", Phase::Uploading, 100)),
+            (2, sent("a", 100)),
+        ]);
+        assert_eq!((totals.shown_bytes(), totals.total_bytes), (100, 100));
+    }
+
+    #[test]
+    fn never_more_is_shown_than_there_is() {
+        let (totals, _) = totals(&[(0, started(100)), (1, sent("a", 101))]);
+        assert_eq!(totals.shown_bytes(), 100);
+    }
+
+    #[test]
+    fn no_time_is_shown_before_there_is_a_rate_nor_after_a_pause() {
+        let (mut totals, start) = totals(&[
+            (0, started(10_240)),
+            (0, phase("a", Phase::Connecting, 0)),
+            (20, phase("a", Phase::Uploading, 10_240)),
+        ]);
+        let pace = |totals: &Totals, second| {
+            let pace = totals.pace(start + Duration::from_secs(second));
+            pace.map(|(rate, left)| format!("{rate}, {left}"))
+        };
+        assert_eq!(pace(&totals, 22), None);
+        totals.event(&sent("a", 2048), start + Duration::from_secs(22));
+        // What came before the sending does not count.
+        let expected = Some("1.0 KiB/s, 8 s left".to_owned());
+        assert_eq!(pace(&totals, 22), expected);
+        assert_eq!(pace(&totals, 60), None);
+        totals.event(&sent("a", 2048), start + Duration::from_mins(1));
+        totals.event(&sent("a", 2048), start + Duration::from_secs(61));
+        let expected = Some("2.0 KiB/s, 2 s left".to_owned());
+        assert_eq!(pace(&totals, 61), expected);
     }
 
     #[test]
@@ -601,12 +805,12 @@ mod tests {
         bar.set_prefix("a-host-with-a-very-long-name.example.net");
         bar.set_message(phase_in_words(Phase::Connecting));
         // Nothing is longer than a little less than 1024 of a unit.
-        bar.set_length(1024 * 1024 - 10);
-        bar.set_position(1024 * 1024 - 11);
+        bar.set_length(1024 * 1024 - 100);
+        bar.set_position(1024 * 1024 - 101);
         bar.force_draw();
         let texts = terminal.0.lock().unwrap();
         let line = texts.iter().rfind(|text| text.contains("KiB")).unwrap();
-        assert!(line.contains("1023.99 KiB of 1023.99 KiB"), "{line:?}");
+        assert!(line.contains("1023.9 KiB of 1023.9 KiB"), "{line:?}");
         assert!(width_of(line.trim_end()) <= 80, "{line:?}");
     }
 
@@ -635,11 +839,15 @@ mod tests {
             elapsed: Duration::ZERO,
         });
         progress.event(&Event::HostsStarted {
+            work: Work::Applying,
             hosts: 2,
             total_bytes: 30,
         });
         for name in ["a", "b"] {
             progress.event(&phase(name, Phase::Connecting, 0));
+            progress.event(&phase(name, Phase::Reconnecting, 0));
+            progress.event(&Event::TotalChanged { by_bytes: 1 });
+            progress.event(&Event::TotalChanged { by_bytes: -1 });
             progress.event(&phase(name, Phase::Uploading, 15));
             progress.event(&sent(name, 15));
         }
@@ -664,6 +872,7 @@ mod tests {
         let mut bars = Bars::new(ProgressDrawTarget::hidden, 5);
         let now = Instant::now();
         let start = Event::HostsStarted {
+            work: Work::Applying,
             hosts: 10,
             total_bytes: 100,
         };
@@ -689,6 +898,7 @@ mod tests {
     fn events_may_come_from_many_threads() {
         let progress = Arc::new(Progress::with(Bars::new(ProgressDrawTarget::hidden, 24)));
         progress.event(&Event::HostsStarted {
+            work: Work::Applying,
             hosts: 8,
             total_bytes: 800,
         });

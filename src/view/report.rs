@@ -18,6 +18,9 @@ const LIST_MAX: usize = 20;
 /// Hosts that are named one by one in a command to be copied.
 const PICK_MAX: usize = 20;
 
+const KEEPS_PART: &str =
+    "What arrived of large files stays on the host; the next apply goes on with it.";
+
 /// How a report is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportView {
@@ -49,6 +52,11 @@ pub fn render(report: &Report, options: &ReportView) -> String {
     let mut lines = Vec::new();
     for (outcome, hosts) in &groups {
         show_group(&mut lines, outcome, hosts, options);
+    }
+    if report.hosts.iter().any(|host| host.keeps_part) {
+        let (width, color) = (options.width, options.color);
+        lines.push(String::new());
+        lines.extend(table::paragraph(KEEPS_PART, 0, width, QUIET, color));
     }
     if !options.automation {
         for next in Next::ALL {
@@ -154,7 +162,8 @@ pub fn summary_line(report: &Report) -> String {
             line.push_str(&count(number, singular, plural));
         }
     }
-    if report.interrupted {
+    // A host may have said it already.
+    if report.interrupted && hosts_with(|result| *result == HostResult::Interrupted) == 0 {
         line.push_str("; interrupted");
     }
     line.push('.');
@@ -236,9 +245,7 @@ impl<'a> Outcome<'a> {
             HostResult::Unreachable(why) => format!("unreachable: {}", line_of(why)),
             HostResult::Failed(why) => format!("failed: {}", line_of(why)),
             HostResult::NotBegun => "not begun".to_owned(),
-            HostResult::Interrupted => {
-                "interrupted while files were sent; nothing in place was changed".to_owned()
-            }
+            HostResult::Interrupted => "interrupted before anything was put in place".to_owned(),
         };
         if done.is_empty() {
             ended
@@ -267,7 +274,8 @@ fn show_group(
         .iter()
         .fold(0_u64, |sum, host| sum.saturating_add(host.sent_bytes));
     if sent > 0 {
-        text = format!("{text}, {} sent", size(sent));
+        let in_all = if hosts.len() > 1 { " in all" } else { "" };
+        text = format!("{text}, {} sent{in_all}", size(sent));
     }
     let (width, color) = (options.width, options.color);
     lines.extend(table::paragraph(&text, 0, width, outcome.style(), color));
@@ -406,6 +414,7 @@ mod tests {
             refused: Vec::new(),
             skipped: 0,
             sent_bytes: changed as u64 * 1024,
+            keeps_part: false,
             elapsed: Duration::from_secs(1),
         }
     }
@@ -471,7 +480,7 @@ mod tests {
             shown(&report),
             "\
 web4: nothing to do
-web[1-2] (2 hosts): 5 changes each, 10.0 KiB sent
+web[1-2] (2 hosts): 5 changes each, 10.0 KiB sent in all
 db1: 2 changes, 1 entry refused, 2.0 KiB sent
   ! /srv/app/x  changed meanwhile
 web6: left alone: 2 conflicts
@@ -503,7 +512,11 @@ Applied: 13 changes on 4 hosts in 2.1 s (13.0 KiB sent), serial 7; 1 entry refus
     fn interrupted_hosts_only_have_to_be_gone_on_with() {
         let mut report = report(vec![
             host("a", HostResult::NotBegun, 0),
-            host("b", HostResult::Interrupted, 0),
+            HostReport {
+                sent_bytes: 5 * 1024,
+                keeps_part: true,
+                ..host("b", HostResult::Interrupted, 0)
+            },
         ]);
         report.serial = None;
         report.interrupted = true;
@@ -511,12 +524,14 @@ Applied: 13 changes on 4 hosts in 2.1 s (13.0 KiB sent), serial 7; 1 entry refus
             shown(&report),
             "\
 a: not begun
-b: interrupted while files were sent; nothing in place was changed
+b: interrupted before anything was put in place, 5.0 KiB sent
+
+What arrived of large files stays on the host; the next apply goes on with it.
 
 To go on:
   hostsync apply --limit a --limit b
 
-Nothing applied: 0 changes on 0 hosts in 2.1 s (0 B sent); 1 host not begun; 1 host interrupted; interrupted.
+Nothing applied: 0 changes on 0 hosts in 2.1 s (5.0 KiB sent); 1 host not begun; 1 host interrupted.
 "
         );
     }

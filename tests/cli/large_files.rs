@@ -6,10 +6,11 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::latency::LatencyProxy;
-use crate::scenario::{Scenario, install_scp};
+use crate::scenario::{Output, Scenario, install_scp};
 use crate::support::{Dropbear, Host, Sshd};
 
 const MIB: u64 = 1024 * 1024;
@@ -65,7 +66,7 @@ impl Push {
     /// Starts an apply and waits until it is in the middle.
     fn begin(&self) -> Child {
         let mut command = self.scenario.command(&["apply", "--auto-approve"]);
-        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().expect("the program starts");
         let started = Instant::now();
         while self.proxy.carried_bytes() < CUT_AT_BYTES {
@@ -102,9 +103,11 @@ impl Push {
 fn connection_that_is_cut_within_a_large_file_is_taken_up_again() {
     let host = Sshd::start("127.2.12.1");
     let push = Push::new(&host, SIZE_BYTES, LINE);
-    let mut child = push.begin();
+    let child = push.begin();
     push.proxy.cut();
-    assert!(child.wait().expect("our child").success());
+    let output: Output = child.wait_with_output().expect("our child").into();
+    let told = format!("{}: connection lost, logging in again", host.address);
+    output.expect(0).expect_stderr(&[&told]);
     push.expect_done(&host);
     let log = fs::read_to_string(push.scenario.path("logs/hostsync.log")).expect("a log");
     assert!(
@@ -131,6 +134,24 @@ fn much_over_a_long_line_goes_through_two_sessions() {
     let on_host = fs::read(host.dir().join("dest/large")).expect("it is there");
     assert!(on_host == push.content);
     push.scenario.expect_nothing_to_do();
+}
+
+#[test]
+fn interrupted_apply_tells_what_it_sent_and_the_next_one_goes_on_with_it() {
+    let host = Sshd::start("127.2.12.5");
+    let push = Push::new(&host, SIZE_BYTES, LINE);
+    let child = push.begin();
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    kill_process(pid.expect("a process"), Signal::INT).expect("our child");
+    let output: Output = child.wait_with_output().expect("our child").into();
+    let output = output.expect(130).expect_stdout(&[
+        "Nothing applied: 0 changes on 0 hosts",
+        "; 1 host interrupted.",
+        "What arrived of large files stays on the host",
+    ]);
+    assert!(output.stdout.contains(" MiB sent)"), "{output}");
+    push.scenario.apply();
+    push.expect_done(&host);
 }
 
 /// Kills an apply and runs it again.

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::scenario::{Scenario, write_on};
+use crate::scenario::{Scenario, remove, write_on};
 use crate::support::{Host, Sshd};
 
 /// The keys of an object, in order.
@@ -253,4 +253,39 @@ fn plan_changes_nothing_anywhere() {
         .filter(|path| !path.starts_with("/cache") && !path.is_empty())
         .collect();
     assert_eq!(beside_the_cache, Vec::<&str>::new());
+}
+
+#[test]
+fn lines_of_progress_tell_looking_from_applying_and_count_every_host_that_is_visited() {
+    let hosts = ["127.2.7.10", "127.2.7.11"].map(Sshd::start);
+    let mapping = json!([{ "src": "src", "dest": "~/dest" }]);
+    let scenario = Scenario::with(&[&hosts[0], &hosts[1]], &mapping);
+    scenario.write("src/file", "text\n");
+    scenario.apply();
+    // One host gets a change, the other one only its listing anew.
+    remove(&hosts[0].dir().join("dest/file"));
+    for base in std::fs::read_dir(hosts[1].dir().join(".hostsync")).expect("it is there") {
+        let base = base.expect("an entry").path().join("127.2.7.11");
+        for entry in std::fs::read_dir(base).into_iter().flatten() {
+            let path = entry.expect("an entry").path();
+            if path
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"listing"))
+            {
+                remove(&path);
+            }
+        }
+    }
+    let output = scenario.apply();
+    let lines: Vec<&str> = output
+        .stderr
+        .lines()
+        .filter(|line| line.starts_with('['))
+        .collect();
+    assert_eq!(lines.len(), 4, "{output}");
+    for (line, place) in lines.iter().zip(["[1/2] ", "[2/2] ", "[1/2] ", "[2/2] "]) {
+        assert!(line.starts_with(place), "{output}");
+    }
+    let ends = |end: &str| lines.iter().filter(|line| line.ends_with(end)).count();
+    assert_eq!((ends(": looked at"), ends(": applied")), (2, 2), "{output}");
 }

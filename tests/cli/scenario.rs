@@ -224,12 +224,7 @@ pub(crate) struct Output {
 impl Output {
     /// Runs a command to its end.
     pub(crate) fn of(command: &mut Command) -> Self {
-        let output = command.output().expect("the program starts");
-        Self {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        command.output().expect("the program starts").into()
     }
 
     /// Fails unless it ended with this code.
@@ -257,6 +252,16 @@ impl Output {
             assert!(said.contains(&unwrapped(part)), "no `{part}` in\n{self}");
         }
         self
+    }
+}
+
+impl From<std::process::Output> for Output {
+    fn from(output: std::process::Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
     }
 }
 
