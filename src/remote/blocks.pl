@@ -2,10 +2,6 @@
 # host has of a file so far; an upload of the blocks that are wrong or missing completes it. Its
 # variables and what it reads are those of blocks.sh.
 
-# By id, the size that a large file is to have, and the process that hashes it while it arrives as a whole
-# with the file that it writes its answer to.
-our (%large_size, %streamed);
-
 sub blocks {
     umask 077;
     beat($in{patience});

@@ -17,7 +17,10 @@ const COMMIT: &str = include_str!("commit.sh");
 const AGENT: &[&str] = &[include_str!("agent.pl"), include_str!("scan.pl")];
 
 /// What it needs for an apply. To compile this takes a host longer than to look at a thousand files.
-const AGENT_FOR_APPLY: &[&str] = &[
+const AGENT_FOR_APPLY: &[&str] = &[include_str!("upload.pl"), include_str!("commit.pl")];
+
+/// The same where there are large files, with which it begins.
+const AGENT_FOR_LARGE: &[&str] = &[
     include_str!("blocks.pl"),
     include_str!("upload.pl"),
     include_str!("commit.pl"),
@@ -144,10 +147,12 @@ impl Script {
     /// each variable, and an empty one. Bytes that are not plain are `%` and two digits.
     fn request_before(&self, skipped: usize) -> String {
         let mut request = format!("{} {skipped}\n", self.program.name());
-        let code = (self.program != Program::Scan).then(|| {
-            let code = without_comments(AGENT_FOR_APPLY);
-            ("hs_code".to_owned(), code.into_bytes())
-        });
+        let code = match self.program {
+            Program::Scan => None,
+            Program::Blocks => Some(AGENT_FOR_LARGE),
+            Program::Upload | Program::Commit => Some(AGENT_FOR_APPLY),
+        };
+        let code = code.map(|parts| ("hs_code".to_owned(), without_comments(parts).into_bytes()));
         for (name, value) in self.variables.iter().chain(&code) {
             let _ = write!(request, "{name}=");
             for &byte in value {
@@ -216,7 +221,7 @@ mod tests {
     fn agent_compiles() {
         let output = std::process::Command::new("perl")
             .args(["-MTime::HiRes", "-MFcntl", "-MErrno", "-ce"])
-            .arg(agent_text().to_owned() + &without_comments(AGENT_FOR_APPLY))
+            .arg(agent_text().to_owned() + &without_comments(AGENT_FOR_LARGE))
             .output()
             .expect("there is perl");
         let said = String::from_utf8_lossy(&output.stderr);
