@@ -83,7 +83,7 @@ pub(super) fn check(raw: &RawTable, places: &Places<'_>, findings: &mut Findings
         ),
         connect_timeout: reader.timeout("connect_timeout", 10),
         login_timeout: reader.timeout("login_timeout", 20),
-        stall_timeout: reader.timeout("stall_timeout", 60),
+        stall_timeout: reader.stall_timeout(),
         staging_path: reader.staging_path(),
         backups: reader.number("backups", 5, 0..=MOST_BACKUPS),
         max_delete: reader.max_delete(),
@@ -201,6 +201,22 @@ impl<'a> Reader<'a> {
         let second = Duration::from_secs(1);
         let default = Duration::from_secs(default_seconds);
         self.duration(key, default, second, LONGEST_TIMEOUT)
+    }
+
+    /// Hosts give signs of life once a second at most.
+    fn stall_timeout(&mut self) -> Duration {
+        const KEY: &str = "stall_timeout";
+        let timeout = self.timeout(KEY, 60);
+        if timeout < Duration::from_secs(2)
+            && let Some((_, node)) = self.text(KEY)
+        {
+            self.wrong(
+                KEY,
+                node,
+                "two seconds or more: a host that works says so every second",
+            );
+        }
+        timeout
     }
 
     /// A duration such as `10s` or `2m`, or a number of `unit`s.

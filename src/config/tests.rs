@@ -258,7 +258,7 @@ mod settings_file {
             "number_of_connections = 3\nlog_path: /var/log/x\nautosync = Yes\nsynctime = 2\n\
              connection_info_path = connection_info.json\naddress_mapper_path = path_mapper\n\
              state_path = ~/st\nknown_hosts_path = kh\nconnect_timeout = 5\nlogin_timeout = 2m\n\
-             stall_timeout = 1500ms\nstaging_path = ~/stage\nbackups = 0\nmax_delete = 10%\n\
+             stall_timeout = 2500ms\nstaging_path = ~/stage\nbackups = 0\nmax_delete = 10%\n\
              modes = executable\ndiff_hide = *.key, *.pem\ndiff_show = a.key\n\
              ciphers = aes128-gcm@openssh.com, aes256-ctr\ncompress = on",
         );
@@ -271,7 +271,7 @@ mod settings_file {
         assert_eq!(settings.known_hosts_path, site.path("kh"));
         assert_eq!(settings.connect_timeout, Duration::from_secs(5));
         assert_eq!(settings.login_timeout, Duration::from_mins(2));
-        assert_eq!(settings.stall_timeout, Duration::from_millis(1500));
+        assert_eq!(settings.stall_timeout, Duration::from_millis(2500));
         assert_eq!(
             settings.staging_path,
             Some(RemotePath::from_dest(b"~/stage"))
@@ -418,6 +418,7 @@ mod settings_file {
             "connect_timeout = -1",
             "connect_timeout = 0",
             "stall_timeout = 1000000h",
+            "stall_timeout = 1999ms",
             "max_delete = 101%",
             "backups = -1",
             "modes = some",
