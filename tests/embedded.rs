@@ -502,6 +502,7 @@ fn echo(port: u16, host_key: &str, auth: Auth) -> Result<Vec<u8>, TransportError
         groups: Vec::new(),
         mappings: Vec::new(),
         problem: None,
+        login_problem: None,
     };
     let mut session = SshConnector::new(SshOptions::new(known_hosts)).connect(&host)?;
     let mut echo = Echo {

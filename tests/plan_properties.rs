@@ -11,7 +11,7 @@ use hostsync::model::{
 };
 use hostsync::plan::build::{HostChanges, MappingInput, Policy, TooManyDeletes, build};
 use hostsync::plan::{
-    Action, Actual, Change, ChangeSet, ChangeSetId, HostPlan, HostStatus, Plan, PlanHeader, Refresh,
+    Action, Actual, Change, ChangeSet, HostPlan, HostStatus, Plan, PlanHeader, Refresh,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -609,12 +609,8 @@ fn plan_of(changes: Vec<Change>) -> Plan {
         host: HostId::new("a"),
         status: HostStatus::Ok,
         mappings: Vec::new(),
-        change_set: (!changes.is_empty()).then(|| {
-            Arc::new(ChangeSet {
-                id: ChangeSetId::of(&changes),
-                changes,
-            })
-        }),
+        change_set: (!changes.is_empty())
+            .then(|| Arc::new(ChangeSet::new(changes, BTreeMap::new()))),
         unchanged: 0,
         problems: Vec::new(),
     };

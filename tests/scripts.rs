@@ -1058,7 +1058,7 @@ fn unreachable_host_gets_no_changes_and_costs_the_others_nothing() {
         (summary.hosts, summary.unreachable, summary.delete),
         (2, 1, 0)
     );
-    assert!(prepared.plan.hosts[1].change_set.is_none() && prepared.hosts[1].is_none());
+    assert!(prepared.plan.hosts[1].change_set.is_none() && prepared.hosts[1].ready().is_none());
     assert!(!prepared.plan.is_complete());
     let report = site.apply_plan(&prepared);
     assert_eq!(report.hosts[0].result, HostResult::Done);

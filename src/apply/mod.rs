@@ -28,7 +28,7 @@ use tally::Tally;
 
 use crate::config::{Config, Host};
 use crate::model::{Blake3, Event, HostOutcome, Observer, Work, map_parallel};
-use crate::plan::prepare::{Prepared, PreparedHost};
+use crate::plan::prepare::{Preparation, Prepared, PreparedHost};
 use crate::plan::{Change, HostPlan, HostStatus, saved};
 use crate::remote::Login;
 use crate::state::{Identity, StateError, StateLock, StateStore};
@@ -88,14 +88,30 @@ struct Run<'a> {
 /// report.
 pub fn apply(request: &Request<'_>, state: &mut StateStore) -> Result<Report, StateError> {
     let started = Instant::now();
+    let plan = &request.prepared.plan;
+    let prepared_hosts = || plan.hosts.iter().zip(&request.prepared.hosts);
+    let visits =
+        prepared_hosts().filter(|(host, preparation)| is_visited(host, preparation.ready()));
+    let visits = visits.count();
+    if visits == 0 {
+        let hosts = prepared_hosts().map(|(host, preparation)| without_visit(host, preparation));
+        return Ok(Report {
+            serial: None,
+            hosts: hosts.collect(),
+            interrupted: request.interrupted.load(Ordering::Relaxed),
+            elapsed: started.elapsed(),
+        });
+    }
     let identity = state.begin_apply(request.lock)?;
     let serial = identity.serial;
-    let plan = &request.prepared.plan;
     let run = Run {
         request,
         state,
         identity,
-        plan_digest: saved::digest(plan),
+        plan_digest: request
+            .prepared
+            .follows
+            .unwrap_or_else(|| saved::digest(plan)),
         source_blocks: SourceBlocks::default(),
         spare_logins: SpareLogins::new(
             request.config.settings.number_of_connections,
@@ -104,26 +120,18 @@ pub fn apply(request: &Request<'_>, state: &mut StateStore) -> Result<Report, St
     };
 
     let threads = request.config.settings.number_of_connections;
-    let mut work: Vec<_> = plan
-        .hosts
-        .iter()
-        .zip(&request.prepared.hosts)
-        .enumerate()
-        .collect();
+    let mut work: Vec<_> = prepared_hosts().enumerate().collect();
     request.observer.event(&Event::HostsStarted {
         work: Work::Applying,
-        hosts: work
-            .iter()
-            .filter(|(_, (host, prepared))| is_visited(host, prepared.as_ref()))
-            .count(),
+        hosts: visits,
         total_bytes: plan.summary().bytes_to_send,
     });
     // A login that was kept is not to wait for the others.
     work.sort_by_key(|(_, (host_plan, _))| !request.prepared.logins.has(&host_plan.host));
-    let mut hosts = map_parallel(&work, threads, |(index, (host_plan, prepared))| {
+    let mut hosts = map_parallel(&work, threads, |(index, (host_plan, preparation))| {
         let span = tracing::info_span!("apply", host = %host_plan.host);
         let _entered = span.enter();
-        let report = run.host(host_plan, prepared.as_ref());
+        let report = run.host(host_plan, preparation);
         run.spare_logins.release();
         (*index, report)
     });
@@ -144,44 +152,50 @@ fn is_visited(plan: &HostPlan, prepared: Option<&PreparedHost>) -> bool {
         && prepared.is_some_and(|prepared| plan.change_set.is_some() || prepared.is_unsettled)
 }
 
+/// The report of a host on which nothing is done.
+fn without_visit(plan: &HostPlan, preparation: &Preparation) -> HostReport {
+    let result = match (&plan.status, preparation) {
+        (HostStatus::Unreachable(error), _) => HostResult::Unreachable(error.clone()),
+        (HostStatus::Failed(error), _) => HostResult::Failed(error.clone()),
+        (HostStatus::Ok, Preparation::Stale(what)) => {
+            tracing::warn!(host = %plan.host, "left untouched: {what}");
+            HostResult::Stale(what.clone())
+        }
+        (HostStatus::Ok, _) => HostResult::Unchanged,
+    };
+    HostReport {
+        host: plan.host.clone(),
+        result,
+        changed: 0,
+        adopted: 0,
+        refused: Vec::new(),
+        skipped: 0,
+        sent_bytes: 0,
+        keeps_part: false,
+        elapsed: Duration::ZERO,
+    }
+}
+
 impl Run<'_> {
-    fn host(&self, plan: &HostPlan, prepared: Option<&PreparedHost>) -> HostReport {
+    fn host(&self, plan: &HostPlan, preparation: &Preparation) -> HostReport {
         let started = Instant::now();
-        let mut report = HostReport {
-            host: plan.host.clone(),
-            result: HostResult::Unchanged,
-            changed: 0,
-            adopted: 0,
-            refused: Vec::new(),
-            skipped: 0,
-            sent_bytes: 0,
-            keeps_part: false,
-            elapsed: Duration::ZERO,
-        };
-        let host = self
-            .request
-            .config
-            .hosts
-            .iter()
-            .find(|host| host.id == plan.host);
-        match (&plan.status, prepared, host) {
-            (HostStatus::Unreachable(error), ..) => {
-                report.result = HostResult::Unreachable(error.clone());
-            }
-            (HostStatus::Failed(error), ..) => report.result = HostResult::Failed(error.clone()),
-            (HostStatus::Ok, Some(prepared), Some(host)) if is_visited(plan, Some(prepared)) => {
-                let tally = Tally::new(
-                    self.request.observer,
-                    plan.changes().iter().map(Change::bytes_to_send).sum(),
-                );
-                self.work(host, plan, prepared, &tally, &mut report);
-                tally.expect_more(0);
-                report.sent_bytes = tally.sent_bytes();
-                report.keeps_part = tally.keeps_part();
-                report.elapsed = started.elapsed();
-                self.tell(&report);
-            }
-            (HostStatus::Ok, ..) => {}
+        let mut report = without_visit(plan, preparation);
+        let prepared = preparation.ready();
+        let mut hosts = self.request.config.hosts.iter();
+        let host = hosts.find(|host| host.id == plan.host);
+        if let (Some(prepared), Some(host)) = (prepared, host)
+            && is_visited(plan, Some(prepared))
+        {
+            let tally = Tally::new(
+                self.request.observer,
+                plan.changes().iter().map(Change::bytes_to_send).sum(),
+            );
+            self.work(host, plan, prepared, &tally, &mut report);
+            tally.expect_more(0);
+            report.sent_bytes = tally.sent_bytes();
+            report.keeps_part = tally.keeps_part();
+            report.elapsed = started.elapsed();
+            self.tell(&report);
         }
         report
     }

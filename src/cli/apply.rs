@@ -11,7 +11,8 @@ use super::exit::Exit;
 use super::interrupt::Interrupts;
 use super::plan;
 use crate::apply::{self, HostResult, OnConflict, Report};
-use crate::plan::{HostPlan, Plan, Refresh};
+use crate::plan::prepare::Preparation;
+use crate::plan::{HostPlan, Plan, Refresh, saved};
 use crate::state::StateStore;
 use crate::view;
 use crate::view::text::count;
@@ -25,10 +26,13 @@ pub(super) fn run(
     console: &Console,
 ) -> Result<Exit, Stop> {
     let interrupts = Interrupts::listen();
+    let saved = settings.plan_file.as_deref().map(saved::load).transpose()?;
     let mut context = Context::load(global, console)?;
-    if !settings.is_approved && !Console::can_ask() {
+    let asks = saved.is_none() && !settings.is_approved;
+    if asks && !Console::can_ask() {
         return Err(Stop::nobody_to_ask(
-            "review the output of `hostsync plan`, then run `hostsync apply --auto-approve`",
+            "review a plan that `hostsync plan --out FILE` saved, then run `hostsync apply FILE`; or \
+             run `hostsync apply --auto-approve`",
         ));
     }
     context.start_logs("apply")?;
@@ -36,38 +40,45 @@ pub(super) fn run(
     // Read under the lock: nobody else can move it from here on.
     let mut state = StateStore::open(&context.config.settings.state_path)?;
     // Nobody knows how long a person takes to answer, so nothing is kept open for that time.
-    let keep_logins = if settings.is_approved {
-        context.config.settings.number_of_connections
-    } else {
+    let keep_logins = if asks {
         0
+    } else {
+        context.config.settings.number_of_connections
     };
-    let prepared = plan::prepare(
-        &context,
-        &state,
-        &settings.limit,
-        Refresh::Quick,
+    let mut hosts = context.select(&settings.limit)?;
+    if let (Some(saved), []) = (&saved, settings.limit.as_slice()) {
+        hosts.retain(|host| saved.hosts.iter().any(|planned| planned.host == host.id));
+    }
+    let how = plan::How {
+        refresh: Refresh::Quick,
+        wants_diffs: false,
         keep_logins,
-    )?;
+        saved: saved.as_ref(),
+    };
+    let prepared = plan::prepare(&context, &state, &hosts, &how)?;
     let the_plan = &prepared.plan;
-    plan::show(
-        the_plan,
-        view::plan::PlanCommand::Apply,
-        settings.is_full,
-        console,
-    );
-    if !the_plan.is_applyable() && !prepared.has_unsettled_hosts() {
+    match &saved {
+        Some(saved) => console.say(&format!(
+            "The saved plan, made {}: {}",
+            saved.header.created_at,
+            view::plan::summary_line(saved)
+        )),
+        None => plan::show(
+            the_plan,
+            view::plan::PlanCommand::Apply,
+            settings.is_full,
+            console,
+        ),
+    }
+    let is_stale = |preparation: &Preparation| matches!(preparation, Preparation::Stale(_));
+    let has_stale_hosts = prepared.hosts.iter().any(is_stale);
+    if !the_plan.is_applyable() && !prepared.has_unsettled_hosts() && !has_stale_hosts {
         return Ok(context.finish(plan::exit_of(the_plan)));
     }
-    let on_conflict = match settings.on_conflict {
-        None if settings.is_approved => OnConflict::Fail,
-        Some(args::OnConflict::Fail) => OnConflict::Fail,
-        Some(args::OnConflict::Skip) => OnConflict::Skip,
-        // Without a word: the conflicts are shown, and approved with the rest.
-        Some(args::OnConflict::Overwrite) | None => OnConflict::Overwrite,
-    };
+    let on_conflict = on_conflict(settings, saved.is_some());
     // Recording what is right already changes nothing on any host.
     let touches_hosts = the_plan.hosts.iter().any(HostPlan::touches_host);
-    if touches_hosts && !settings.is_approved && !is_approved(the_plan, on_conflict, console) {
+    if touches_hosts && asks && !is_approved(the_plan, on_conflict, console) {
         console.note("Cancelled: nothing was changed.");
         return Ok(context.finish(Exit::Failed));
     }
@@ -115,6 +126,17 @@ pub(super) fn run(
         ));
     }
     Ok(context.finish(exit_of(&report).and(plan::exit_of(the_plan))))
+}
+
+/// What happens to conflicts. Without a word about them: those that were shown are approved with the
+/// rest.
+fn on_conflict(settings: &ApplySettings, is_saved: bool) -> OnConflict {
+    match settings.on_conflict {
+        None if settings.is_approved && !is_saved => OnConflict::Fail,
+        Some(args::OnConflict::Fail) => OnConflict::Fail,
+        Some(args::OnConflict::Skip) => OnConflict::Skip,
+        Some(args::OnConflict::Overwrite) | None => OnConflict::Overwrite,
+    }
 }
 
 /// Asks. Only `yes` is yes.

@@ -43,6 +43,19 @@ where
         );
         return Err(error.into());
     }
+    if let CliCommand::Apply {
+        plan_file: None,
+        auto_approve: false,
+        format: Format::Json,
+        ..
+    } = cli.command
+    {
+        let error = command.error(
+            ErrorKind::MissingRequiredArgument,
+            "--format json asks nobody, so it needs --auto-approve or PLANFILE",
+        );
+        return Err(error.into());
+    }
     Ok(cli.into())
 }
 
@@ -110,14 +123,22 @@ pub(super) struct GlobalSettings {
 pub(super) enum Command {
     /// Show what apply would do.
     Plan(PlanSettings),
-    /// Plan, show, ask, do.
+    /// Plan, show, ask, do; or do what a saved plan says.
     Apply(ApplySettings),
+    /// Show a saved plan.
+    Show(ShowSettings),
+    /// Show what drifted.
+    Status(StatusSettings),
     /// Validate the configuration.
     Check(CheckSettings),
     /// Record host keys.
     Trust(TrustSettings),
     /// Look at the state or repair it.
     State(StateSettings),
+    /// Start a configuration.
+    Init,
+    /// Write a `hostsync.toml` from the old files.
+    Migrate,
     /// Print the completions for a shell.
     Completions(Shell),
 }
@@ -125,12 +146,45 @@ pub(super) enum Command {
 /// Settings of `plan`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PlanSettings {
-    /// The form of the output.
-    pub(super) format: Format,
+    /// Where the plan is saved.
+    pub(super) out: Option<PathBuf>,
+    /// How it is shown.
+    pub(super) output: PlanOutput,
+    /// How the hosts are looked at.
+    pub(super) refresh: Refresh,
+    /// Which hosts; all when empty.
+    pub(super) limit: Vec<String>,
+}
+
+/// How a plan is shown, and what becomes of it in the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PlanOutput {
+    /// The form.
+    pub(super) format: PlanFormat,
+    /// Whether differences of contents are shown.
+    pub(super) has_diffs: bool,
     /// Whether changes end with exit 2.
     pub(super) has_detailed_exit: bool,
-    /// How the hosts are looked at; never [`Refresh::None`].
-    pub(super) refresh: Refresh,
+    /// Longest Markdown, in bytes.
+    pub(super) max_bytes: usize,
+    /// Whether nothing is folded in the human form.
+    pub(super) is_full: bool,
+}
+
+/// Settings of `show`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ShowSettings {
+    /// The saved plan.
+    pub(super) plan_file: PathBuf,
+    /// How it is shown.
+    pub(super) output: PlanOutput,
+}
+
+/// Settings of `status`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StatusSettings {
+    /// The form of the output.
+    pub(super) format: Format,
     /// Which hosts; all when empty.
     pub(super) limit: Vec<String>,
     /// Whether nothing is folded in the human form.
@@ -140,8 +194,12 @@ pub(super) struct PlanSettings {
 /// Settings of `apply`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ApplySettings {
+    /// The saved plan to carry out; `None` to make one.
+    pub(super) plan_file: Option<PathBuf>,
     /// Whether nobody is asked.
     pub(super) is_approved: bool,
+    /// The form of the output.
+    pub(super) format: Format,
     /// What happens to conflicts; `None` leaves it to whether somebody is asked.
     pub(super) on_conflict: Option<OnConflict>,
     /// Which hosts; all when empty.
@@ -197,6 +255,18 @@ pub(super) enum Format {
     Human,
     /// The stable JSON document
     Json,
+}
+
+/// The form of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum PlanFormat {
+    /// Text for people
+    #[default]
+    Human,
+    /// The stable JSON document, which `--out` saves, too
+    Json,
+    /// For a comment on a pull request
+    Markdown,
 }
 
 /// What happens to a change that would destroy bytes that nobody reviewed.
@@ -282,13 +352,15 @@ Examples:
   hostsync check --connect   is the configuration right, are the hosts there?
   hostsync plan              what would change
   hostsync apply             show it, ask, do it
+  hostsync plan --out p.json; hostsync show p.json; hostsync apply p.json
+                             the same in three steps, with a review between
 
 Exit codes:
     0  done
     1  it failed
-    2  plan --detailed-exitcode: there are changes
+    2  plan or show --detailed-exitcode: there are changes
     3  a host failed or was unreachable; the others are done
-    4  refused: a conflict that nobody decided about
+    4  refused: the saved plan is stale, or a conflict that nobody decided about
     5  the state is locked by another run
    64  wrong usage of the command line
   130  interrupted"
@@ -347,16 +419,16 @@ enum CliCommand {
     #[command(after_help = "\
 Examples:
   hostsync plan
-  hostsync plan --limit 'web*' --limit db1
+  hostsync plan --diff --limit 'web*' --limit db1
+  hostsync plan --out plan.json --format markdown > comment.md
   hostsync plan --format json | jq .summary")]
     Plan {
-        /// The form of the output
-        #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
-        format: Format,
+        /// Save the plan, for `hostsync show` and `hostsync apply`
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
 
-        /// Exit 0: nothing to do; 1: an error; 2: changes; 3: a host failed (outranks 2)
-        #[arg(long)]
-        detailed_exitcode: bool,
+        #[command(flatten)]
+        output: CliPlanOutput,
 
         /// How to look at the hosts
         #[arg(long, value_enum, value_name = "HOW", default_value_t)]
@@ -364,37 +436,78 @@ Examples:
 
         #[command(flatten)]
         limit: Limit,
-
-        #[command(flatten)]
-        full: Full,
     },
 
-    /// Plan, show it, ask, and do it
+    /// Plan, show it, ask, and do it; or do exactly what a saved plan says
     ///
     /// Only the answer `yes` counts. Files are staged on the host and verified before they move
     /// into place; what they replace is backed up there.
+    ///
+    /// A saved plan was reviewed, so nobody is asked. If the state, the configuration or a source is
+    /// no longer what it names, nothing is touched; if something on a host is not, that host is left
+    /// alone (exit 4).
     #[command(after_help = "\
 Examples:
   hostsync apply
   hostsync apply --limit web1
+  hostsync apply plan.json
   hostsync apply --auto-approve --on-conflict skip --lock-timeout 5m")]
     Apply {
+        /// A plan that `hostsync plan --out` saved
+        #[arg(value_name = "PLANFILE")]
+        plan_file: Option<PathBuf>,
+
         /// Do not ask
         #[arg(long)]
         auto_approve: bool,
 
         /// What to do with changes that would destroy what nobody has reviewed
         ///
-        /// Without it: with --auto-approve `fail`; at the prompt, where somebody has seen them,
-        /// `overwrite`.
+        /// Without it: with --auto-approve `fail`; at the prompt and with a saved plan, where somebody
+        /// has seen them, `overwrite`.
         #[arg(long, value_enum, value_name = "WHAT")]
         on_conflict: Option<OnConflict>,
+
+        /// The form of the output; `json` is one object a line, and needs --auto-approve or PLANFILE
+        #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+        format: Format,
 
         #[command(flatten)]
         limit: Limit,
 
         #[command(flatten)]
         lock: Lock,
+
+        #[command(flatten)]
+        full: Full,
+    },
+
+    /// Show a saved plan; touch no host
+    #[command(after_help = "\
+Examples:
+  hostsync show plan.json
+  hostsync show plan.json --format markdown > comment.md")]
+    Show {
+        /// A plan that `hostsync plan --out` saved
+        #[arg(value_name = "PLANFILE")]
+        plan_file: PathBuf,
+
+        #[command(flatten)]
+        output: CliPlanOutput,
+    },
+
+    /// Show what changed on the hosts since the last apply, and which hosts agree
+    #[command(after_help = "\
+Examples:
+  hostsync status
+  hostsync status --format json | jq .summary")]
+    Status {
+        /// The form of the output
+        #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+        format: Format,
+
+        #[command(flatten)]
+        limit: Limit,
 
         #[command(flatten)]
         full: Full,
@@ -443,6 +556,21 @@ Examples:
         command: CliState,
     },
 
+    /// Start a configuration in the current folder
+    #[command(after_help = "\
+Examples:
+  hostsync init")]
+    Init,
+
+    /// Write a `hostsync.toml` from `config.ini` and the files that it names
+    ///
+    /// The old files stay as they are. Both forms make the same plan.
+    #[command(after_help = "\
+Examples:
+  hostsync migrate
+  hostsync --config old/config.ini migrate")]
+    Migrate,
+
     /// Print the completions for a shell
     #[command(after_help = "\
 Examples:
@@ -478,7 +606,7 @@ enum CliState {
     },
 }
 
-/// The ways to look at hosts that `plan` has so far.
+/// The ways to look at hosts.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum CliRefresh {
     /// Hash only what moved since the last apply
@@ -486,6 +614,62 @@ enum CliRefresh {
     Quick,
     /// Hash everything
     Full,
+    /// Do not connect; plan from the sources and the state alone
+    None,
+}
+
+/// What `plan` and `show` have in common.
+#[derive(Debug, clap::Args)]
+struct CliPlanOutput {
+    /// The form of the output
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    format: PlanFormat,
+
+    /// Show how the contents of text files differ, but for those that are private
+    #[arg(long)]
+    diff: bool,
+
+    /// Exit 0: nothing to do; 1: an error; 2: changes; 3: a host failed (outranks 2)
+    #[arg(long)]
+    detailed_exitcode: bool,
+
+    /// Longest Markdown; what is left out is counted
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_BYTES, value_parser = max_bytes)]
+    max_bytes: usize,
+
+    #[command(flatten)]
+    full: Full,
+}
+
+/// Somewhat less than the 65,536 characters that a comment on GitHub may have.
+const DEFAULT_MAX_BYTES: usize = 60_000;
+
+/// What a summary that says something takes.
+const LEAST_MAX_BYTES: usize = 1000;
+
+/// A number of bytes for Markdown.
+fn max_bytes(text: &str) -> Result<usize, String> {
+    let bytes: usize = text
+        .parse()
+        .map_err(|error: std::num::ParseIntError| error.to_string())?;
+    if bytes < LEAST_MAX_BYTES {
+        return Err(format!(
+            "less than {LEAST_MAX_BYTES}: too little for a summary"
+        ));
+    }
+    Ok(bytes)
+}
+
+impl From<CliPlanOutput> for PlanOutput {
+    fn from(output: CliPlanOutput) -> Self {
+        Self {
+            format: output.format,
+            has_diffs: output.diff,
+            has_detailed_exit: output.detailed_exitcode,
+            max_bytes: output.max_bytes,
+            is_full: output.full.full,
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -546,34 +730,52 @@ impl From<CliCommand> for Command {
     fn from(command: CliCommand) -> Self {
         match command {
             CliCommand::Plan {
-                format,
-                detailed_exitcode,
+                out,
+                output,
                 refresh,
                 limit,
-                full,
             } => Self::Plan(PlanSettings {
-                format,
-                has_detailed_exit: detailed_exitcode,
+                out,
+                output: output.into(),
                 refresh: match refresh {
                     CliRefresh::Quick => Refresh::Quick,
                     CliRefresh::Full => Refresh::Full,
+                    CliRefresh::None => Refresh::None,
                 },
                 limit: limit.limit,
-                is_full: full.full,
             }),
             CliCommand::Apply {
+                plan_file,
                 auto_approve,
                 on_conflict,
+                format,
                 limit,
                 lock,
                 full,
             } => Self::Apply(ApplySettings {
+                plan_file,
                 is_approved: auto_approve,
+                format,
                 on_conflict,
                 limit: limit.limit,
                 lock_timeout: lock.lock_timeout,
                 is_full: full.full,
             }),
+            CliCommand::Show { plan_file, output } => Self::Show(ShowSettings {
+                plan_file,
+                output: output.into(),
+            }),
+            CliCommand::Status {
+                format,
+                limit,
+                full,
+            } => Self::Status(StatusSettings {
+                format,
+                limit: limit.limit,
+                is_full: full.full,
+            }),
+            CliCommand::Init => Self::Init,
+            CliCommand::Migrate => Self::Migrate,
             CliCommand::Check { connect, limit } => Self::Check(CheckSettings {
                 connects: connect,
                 limit: limit.limit,
@@ -628,11 +830,16 @@ mod tests {
         assert_eq!(args.global.progress, Progress::Auto);
         assert_eq!(args.global.verbosity, Verbosity::Normal);
         let expected = PlanSettings {
-            format: Format::Human,
-            has_detailed_exit: false,
+            out: None,
+            output: PlanOutput {
+                format: PlanFormat::Human,
+                has_diffs: false,
+                has_detailed_exit: false,
+                max_bytes: 60_000,
+                is_full: false,
+            },
             refresh: Refresh::Quick,
             limit: Vec::new(),
-            is_full: false,
         };
         assert_eq!(args.command, Command::Plan(expected));
     }
@@ -640,14 +847,20 @@ mod tests {
     #[test]
     fn plan_takes_all_its_options() {
         let args = parsed(
-            "plan --format json --detailed-exitcode --refresh full --limit a --limit b* --full",
+            "plan --format json --detailed-exitcode --refresh full --limit a --limit b* --full \
+             --out p.json --diff --max-bytes 1000",
         );
         let expected = PlanSettings {
-            format: Format::Json,
-            has_detailed_exit: true,
+            out: Some(PathBuf::from("p.json")),
+            output: PlanOutput {
+                format: PlanFormat::Json,
+                has_diffs: true,
+                has_detailed_exit: true,
+                max_bytes: 1000,
+                is_full: true,
+            },
             refresh: Refresh::Full,
             limit: vec!["a".to_owned(), "b*".to_owned()],
-            is_full: true,
         };
         assert_eq!(args.command, Command::Plan(expected));
     }
@@ -655,10 +868,13 @@ mod tests {
     #[test]
     fn apply_takes_all_its_options() {
         let args = parsed(
-            "apply --auto-approve --on-conflict overwrite --limit a --lock-timeout 5m --full",
+            "apply p.json --auto-approve --on-conflict overwrite --limit a --lock-timeout 5m --full \
+             --format json",
         );
         let expected = ApplySettings {
+            plan_file: Some(PathBuf::from("p.json")),
             is_approved: true,
+            format: Format::Json,
             on_conflict: Some(OnConflict::Overwrite),
             limit: vec!["a".to_owned()],
             lock_timeout: Duration::from_mins(5),
@@ -699,6 +915,20 @@ mod tests {
             parsed("state forget a --lock-timeout 3").command,
             Command::State(forget)
         );
+        let status = StatusSettings {
+            format: Format::Json,
+            limit: vec!["a".to_owned()],
+            is_full: true,
+        };
+        assert_eq!(
+            parsed("status --format json --limit a --full").command,
+            Command::Status(status)
+        );
+        let Command::Show(show) = parsed("show p.json --format markdown").command else {
+            panic!("another command");
+        };
+        assert_eq!(show.plan_file, PathBuf::from("p.json"));
+        assert_eq!(show.output.format, PlanFormat::Markdown);
         assert_eq!(
             parsed("completions zsh").command,
             Command::Completions(Shell::Zsh)
@@ -736,8 +966,11 @@ mod tests {
             "",
             "paln",
             "plan --format xml",
-            "plan --refresh none",
+            "plan --refresh some",
+            "plan --max-bytes 10",
             "plan extra",
+            "show",
+            "apply --format json",
             "apply --on-conflict ask",
             "apply --auto-approve --lock-timeout never",
             "apply --lock-timeout 31days",

@@ -41,10 +41,10 @@ pub(super) fn run(
             let span = tracing::info_span!("check", host = %host.id);
             let _entered = span.enter();
             let lacks = || look_at(host, &context.config.settings, &state, &connector).err();
-            host.problem.clone().or_else(lacks)
+            host.problems().or_else(lacks)
         })
     } else {
-        hosts.iter().map(|host| host.problem.clone()).collect()
+        hosts.iter().map(|host| host.problems()).collect()
     };
     let mut text = String::new();
     for (host, problem) in hosts.iter().zip(&problems) {

@@ -12,6 +12,9 @@ use super::args::{GlobalSettings, Progress};
 use super::console::Console;
 use super::exit::Exit;
 use crate::config::{self, Config, Environment, Host, Settings};
+use crate::plan::follow::StalePlan;
+use crate::plan::prepare::PrepareError;
+use crate::plan::saved::PlanFileError;
 use crate::remote::Nonce;
 use crate::state::{LockHolder, StateError, StateLock};
 use crate::transport::ssh::{SshConnector, SshOptions};
@@ -81,6 +84,27 @@ impl From<StateError> for Stop {
             report: Report::new(error),
             exit,
         }
+    }
+}
+
+impl From<PrepareError> for Stop {
+    fn from(error: PrepareError) -> Self {
+        match error {
+            PrepareError::State(error) => error.into(),
+            PrepareError::Stale(error) => Self {
+                exit: match error {
+                    StalePlan::UnknownHost { .. } => Exit::Failed,
+                    _ => Exit::Refused,
+                },
+                report: Report::new(error),
+            },
+        }
+    }
+}
+
+impl From<PlanFileError> for Stop {
+    fn from(error: PlanFileError) -> Self {
+        Self::failed(error)
     }
 }
 

@@ -9,9 +9,13 @@ mod check;
 mod console;
 mod context;
 mod exit;
+mod init;
 mod interrupt;
+mod migrate;
 mod plan;
+mod show;
 mod state;
+mod status;
 mod trust;
 
 use std::ffi::OsString;
@@ -37,6 +41,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match &args.command {
         Command::Plan(settings) => plan::run(&args.global, settings, &console),
         Command::Apply(settings) => apply::run(&args.global, settings, &console),
+        Command::Show(settings) => show::run(&args.global, settings, &console),
+        Command::Status(settings) => status::run(&args.global, settings, &console),
+        Command::Init => init::run(&console),
+        Command::Migrate => migrate::run(&args.global, &console),
         Command::Check(settings) => check::run(&args.global, settings, &console),
         Command::Trust(settings) => trust::run(&args.global, settings, &console),
         Command::State(settings) => state::run(&args.global, settings, &console),

@@ -1,15 +1,16 @@
 //! `hostsync plan`
 
-use super::args::{Format, GlobalSettings, PlanSettings};
+use super::args::{GlobalSettings, PlanFormat, PlanOutput, PlanSettings};
 use super::console::Console;
 use super::context::{self, Context, Stop};
 use super::exit::Exit;
 use super::interrupt::Interrupts;
-use crate::config;
+use crate::config::{self, Host};
 use crate::plan::prepare::{self, Prepared, Request};
 use crate::plan::{HostStatus, Plan, Refresh, saved};
 use crate::state::StateStore;
 use crate::view;
+use crate::view::plan::{PlanCommand, PlanView};
 
 pub(super) fn run(
     global: &GlobalSettings,
@@ -20,42 +21,58 @@ pub(super) fn run(
     let mut context = Context::load(global, console)?;
     context.start_logs("plan")?;
     let state = StateStore::open(&context.config.settings.state_path)?;
-    let prepared = prepare(&context, &state, &settings.limit, settings.refresh, 0)?;
-    let plan = &prepared.plan;
-    match settings.format {
-        Format::Json => console.data(saved::to_json(plan).as_bytes()),
-        Format::Human => {
-            let command = view::plan::PlanCommand::Plan { saved: false };
-            show(plan, command, settings.is_full, console);
-        }
+    let hosts = context.select(&settings.limit)?;
+    let how = How {
+        refresh: settings.refresh,
+        wants_diffs: settings.output.has_diffs,
+        keep_logins: 0,
+        saved: None,
+    };
+    let plan = prepare(&context, &state, &hosts, &how)?.plan;
+    if let Some(path) = &settings.out {
+        saved::save(&plan, path)?;
     }
-    let changes = plan.summary().has_changes() && settings.has_detailed_exit;
-    let exit = exit_of(plan).and(if changes { Exit::Changes } else { Exit::Done });
+    let command = PlanCommand::Plan {
+        saved: settings.out.is_some(),
+    };
+    let exit = print(&plan, command, &settings.output, console);
+    if let Some(path) = &settings.out {
+        console.say(&format!("Saved the plan in {}.", path.display()));
+    }
     Ok(context.finish(exit))
 }
 
-/// Makes a plan for the hosts that `limit` picks, and keeps up to `keep_logins` logins open on those
-/// that apply would work on.
+/// How a plan is made.
+pub(super) struct How<'a> {
+    pub(super) refresh: Refresh,
+    pub(super) wants_diffs: bool,
+    /// How many logins are kept on hosts that apply would work on.
+    pub(super) keep_logins: usize,
+    /// The plan that is to be carried out as it is.
+    pub(super) saved: Option<&'a Plan>,
+}
+
+/// Makes a plan for these hosts, or looks whether the saved one still holds for them.
 pub(super) fn prepare(
     context: &Context<'_>,
     state: &StateStore,
-    limit: &[String],
-    refresh: Refresh,
-    keep_logins: usize,
+    hosts: &[&Host],
+    how: &How<'_>,
 ) -> Result<Prepared, Stop> {
-    let hosts = context.select(limit)?;
     let connector = context.connector();
     let progress = context.progress();
     let cache_dir = context.cache_dir();
     let prepared = prepare::prepare(&Request {
         config: &context.config,
         config_digest: config::config_digest(&context.config),
-        hosts: &hosts,
+        hosts,
         state,
         cache_dir: Some(&cache_dir),
         connector: &connector,
-        refresh,
-        keep_logins,
+        refresh: how.refresh,
+        saved: how.saved,
+        wants_diffs: how.wants_diffs,
+        keep_logins: how.keep_logins,
         now: &context::now(),
         observer: &progress,
     })?;
@@ -74,9 +91,32 @@ pub(super) fn prepare(
     Ok(prepared)
 }
 
+/// Prints a plan as it was asked for, and tells how the run ends by that.
+pub(super) fn print(
+    plan: &Plan,
+    command: PlanCommand,
+    output: &PlanOutput,
+    console: &Console,
+) -> Exit {
+    match output.format {
+        PlanFormat::Human => show(plan, command, output.is_full, console),
+        PlanFormat::Json => console.data(saved::to_json(plan).as_bytes()),
+        PlanFormat::Markdown => {
+            let text = view::markdown::render(plan, output.max_bytes);
+            console.data(text.as_bytes());
+        }
+    }
+    let has_changes = plan.summary().has_changes() && output.has_detailed_exit;
+    exit_of(plan).and(if has_changes {
+        Exit::Changes
+    } else {
+        Exit::Done
+    })
+}
+
 /// Prints a plan for people.
-pub(super) fn show(plan: &Plan, command: view::plan::PlanCommand, full: bool, console: &Console) {
-    let options = view::plan::PlanView {
+pub(super) fn show(plan: &Plan, command: PlanCommand, full: bool, console: &Console) {
+    let options = PlanView {
         full,
         width: console.width(),
         color: console.color(),

@@ -271,7 +271,6 @@ fn check_host(raw: &RawHost, places: &Places<'_>, findings: &mut Findings) -> Op
         );
     }
     let (mappings, problem) = mappings(raw, places, findings);
-    let problems: Vec<String> = identity_problem(&auth).into_iter().chain(problem).collect();
     let (address, _) = address?;
     let (user, _) = user?;
     Some(Host {
@@ -279,13 +278,14 @@ fn check_host(raw: &RawHost, places: &Places<'_>, findings: &mut Findings) -> Op
         address: address.to_owned(),
         port,
         user: user.to_owned(),
+        login_problem: identity_problem(&auth),
         auth,
         groups: groups
             .into_iter()
             .map(|(group, _)| group.to_owned())
             .collect(),
         mappings,
-        problem: (!problems.is_empty()).then(|| problems.join("; ")),
+        problem,
     })
 }
 

@@ -533,16 +533,16 @@ mod hosts_file {
         site.write("path_mapper/web.json", r#"[{"src": "no", "dest": "/x"}]"#);
         site.write("path_mapper/db.json", "[]");
         let hosts = site.config().hosts;
-        let problem = hosts[0].problem.as_deref().unwrap();
+        let problem = hosts[0].problems().unwrap();
         let key = site.path("keys/web");
         assert!(problem.contains(key.to_str().unwrap()), "{problem}");
         assert!(problem.contains("ssh-keygen"), "{problem}");
         assert!(problem.contains("; `src` `no` does not exist"), "{problem}");
-        assert_eq!(hosts[1].problem, None);
+        assert_eq!(hosts[1].problems(), None);
         fs::create_dir(site.path("keys")).unwrap();
         site.write("keys/web", "");
         site.write("path_mapper/web.json", "[]");
-        assert_eq!(site.config().hosts[0].problem, None);
+        assert_eq!(site.config().hosts[0].problems(), None);
     }
 
     #[test]
@@ -583,7 +583,7 @@ mod hosts_file {
         let site = Site::with_hosts(r#"[{"ip_address": "fe80::1%eth0", "user": "u"}]"#);
         site.write("path_mapper/fe80::1%eth0.json", "[]");
         assert_eq!(site.config().hosts[0].id.as_str(), "fe80::1%eth0");
-        assert_eq!(site.config().hosts[0].problem, None);
+        assert_eq!(site.config().hosts[0].problems(), None);
     }
 
     #[test]
@@ -818,7 +818,7 @@ mod mapper_files {
         let hosts = site.config().hosts;
         let problem = hosts[0].problem.as_ref().unwrap();
         assert!(problem.contains("path_mapper/gone.json"), "{problem}");
-        assert_eq!(hosts[1].problem, None);
+        assert_eq!(hosts[1].problems(), None);
     }
 
     #[test]

@@ -117,6 +117,21 @@ pub struct Host {
     /// Why this host cannot be worked on (no mapper file, for instance), with the cure; the others
     /// go on.
     pub problem: Option<String>,
+    /// Why it cannot be logged in to (no key file, for instance), with the cure. A plan that looks at no
+    /// host does not care.
+    pub login_problem: Option<String>,
+}
+
+impl Host {
+    /// Why this host can be neither logged in to nor worked on, with the cures.
+    pub fn problems(&self) -> Option<String> {
+        let problems: Vec<&str> = [&self.login_problem, &self.problem]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .collect();
+        (!problems.is_empty()).then(|| problems.join("; "))
+    }
 }
 
 /// How to log in.

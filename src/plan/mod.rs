@@ -6,6 +6,7 @@
 mod actual;
 pub mod build;
 mod comparison;
+pub mod follow;
 mod logins;
 pub mod prepare;
 pub mod saved;
@@ -16,6 +17,6 @@ mod types;
 pub use actual::Actual;
 pub use logins::KeptLogins;
 pub use types::{
-    Action, Change, ChangeSet, ChangeSetId, HostPlan, HostStatus, MappingNames, Plan, PlanHeader,
-    Reason, Refresh, Summary,
+    Action, Change, ChangeSet, ChangeSetId, Diff, HostPlan, HostStatus, MappingNames, Plan,
+    PlanHeader, Reason, Refresh, Summary,
 };

@@ -1,5 +1,6 @@
 //! Everything a plan needs, gathered: sources read once, hosts looked at many at a time.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -7,8 +8,8 @@ use std::time::Duration;
 
 use crate::config::{Config, Exact, Host, Mapping};
 use crate::model::{
-    Awaited, Event, HostId, HostOutcome, Node, Observer, Phase, RelPath, RemotePath, Tree, Work,
-    map_parallel,
+    Awaited, Blake3, Event, HostId, HostOutcome, Node, Observer, Phase, RelPath, RemotePath, Tree,
+    Work, map_parallel,
 };
 use crate::remote::Login;
 use crate::scan::local::{SourceError, SourceTree};
@@ -19,11 +20,12 @@ use crate::transport::{Connector, TransportError};
 use super::actual::Actual;
 use super::build::{self, HostChanges, MappingInput, Policy};
 use super::comparison::{Comparison, Comparisons};
+use super::follow::{Follow, StalePlan};
 use super::sources::Sources;
 use super::staging;
 use super::{
-    Action, Change, ChangeSet, ChangeSetId, HostPlan, HostStatus, KeptLogins, MappingNames, Plan,
-    PlanHeader, Refresh,
+    Action, Change, ChangeSet, HostPlan, HostStatus, KeptLogins, MappingNames, Plan, PlanHeader,
+    Refresh,
 };
 
 /// How long a login that was made early waits for the sources. Then it is logged out, and made again
@@ -36,7 +38,7 @@ pub struct Request<'a> {
     /// The configuration.
     pub config: &'a Config,
     /// Digest of the configuration.
-    pub config_digest: crate::model::Blake3,
+    pub config_digest: Blake3,
     /// The hosts to plan for.
     pub hosts: &'a [&'a Host],
     /// The state.
@@ -47,6 +49,11 @@ pub struct Request<'a> {
     pub connector: &'a dyn Connector,
     /// How closely to look.
     pub refresh: Refresh,
+    /// A plan that is to be carried out as it is: then nothing new is planned, and only what it names is
+    /// looked at.
+    pub saved: Option<&'a Plan>,
+    /// Whether it is to be found out how contents differ.
+    pub wants_diffs: bool,
     /// How many logins are kept for an apply that follows at once; 0 when somebody is asked before.
     pub keep_logins: usize,
     /// The time, for the plan's header: RFC 3339, UTC.
@@ -60,13 +67,47 @@ pub struct Request<'a> {
 pub struct Prepared {
     /// The plan.
     pub plan: Plan,
-    /// For each host of the plan, in its order, what is known; `None` where nothing is to be done.
-    pub hosts: Vec<Option<PreparedHost>>,
+    /// For each host of the plan, in its order, what is known.
+    pub hosts: Vec<Preparation>,
     /// For each host of the plan, in its order, what became of the listing that it keeps; `None` for
     /// one without a look.
     pub listings: Vec<Option<Listing>>,
     /// Logins on hosts on which something is to be done.
     pub logins: KeptLogins,
+    /// Digest of the saved plan that is carried out; `None` for a plan that was just made.
+    pub follows: Option<Blake3>,
+}
+
+/// What a look at a host has come to.
+#[derive(Debug)]
+pub enum Preparation {
+    /// There is nothing to be done, or it could not be looked at.
+    Nothing,
+    /// This is known.
+    Ready(Box<PreparedHost>),
+    /// It is no longer as the saved plan says; the text says what moved.
+    Stale(String),
+}
+
+impl Preparation {
+    /// What is known of a host on which something is to be done.
+    pub fn ready(&self) -> Option<&PreparedHost> {
+        match self {
+            Self::Ready(prepared) => Some(prepared),
+            Self::Nothing | Self::Stale(_) => None,
+        }
+    }
+}
+
+/// Why no plan could be made or followed at all.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// The state cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The saved plan is stale as a whole.
+    #[error(transparent)]
+    Stale(#[from] StalePlan),
 }
 
 /// What is known of a host that was looked at.
@@ -91,7 +132,8 @@ pub struct PreparedHost {
 impl Prepared {
     /// Whether some host needs a visit though nothing is to be changed there.
     pub fn has_unsettled_hosts(&self) -> bool {
-        self.hosts.iter().flatten().any(|host| host.is_unsettled)
+        let mut hosts = self.hosts.iter().filter_map(Preparation::ready);
+        hosts.any(|host| host.is_unsettled)
     }
 }
 
@@ -117,8 +159,9 @@ pub fn base_on_host(
 /// are still being read.
 ///
 /// # Errors
-/// When the state cannot be read. Everything else is about one host, and in its plan.
-pub fn prepare(request: &Request<'_>) -> Result<Prepared, StateError> {
+/// When the state cannot be read, or a saved plan is stale as a whole. Everything else is about one
+/// host, and in its plan.
+pub fn prepare(request: &Request<'_>) -> Result<Prepared, PrepareError> {
     prepare_with_patience(request, EARLY_LOGIN)
 }
 
@@ -126,7 +169,11 @@ pub fn prepare(request: &Request<'_>) -> Result<Prepared, StateError> {
 fn prepare_with_patience(
     request: &Request<'_>,
     patience: Duration,
-) -> Result<Prepared, StateError> {
+) -> Result<Prepared, PrepareError> {
+    let follow = request
+        .saved
+        .map(|plan| Follow::begin(plan, request.hosts, request.state, request.config_digest))
+        .transpose()?;
     let records = request
         .hosts
         .iter()
@@ -142,6 +189,7 @@ fn prepare_with_patience(
         comparisons: Comparisons::default(),
         held_back: Mutex::new(Some(Vec::new())),
         logins: &logins,
+        follow: follow.as_ref(),
     };
     let plan_host = |(host, recorded): &(&Host, Recorded)| {
         let span = tracing::info_span!("plan", host = %host.id);
@@ -165,6 +213,9 @@ fn prepare_with_patience(
             run.sources.fulfil(|| {
                 let records = work.iter().map(|(_, recorded)| recorded.record.as_ref());
                 let sources = Sources::read(request, records);
+                if let Some(follow) = run.follow {
+                    follow.compare_sources(&sources, request.hosts);
+                }
                 run.begin_hosts();
                 sources
             });
@@ -172,6 +223,9 @@ fn prepare_with_patience(
         map_parallel(&work, threads, plan_host)
     });
     request.observer.event(&Event::HostsFinished);
+    if let Some(follow) = &follow {
+        follow.end(results.iter().map(|(plan, _, prepared)| (plan, prepared)))?;
+    }
     let mut plans = Vec::new();
     let (mut hosts, mut listings) = (Vec::new(), Vec::new());
     for (plan, listing, prepared) in results {
@@ -180,19 +234,21 @@ fn prepare_with_patience(
         hosts.push(prepared);
     }
     let identity = request.state.identity();
-    let header = PlanHeader {
+    let header = request.saved.map(|plan| plan.header.clone());
+    let header = header.unwrap_or_else(|| PlanHeader {
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         created_at: request.now.to_owned(),
         lineage: identity.map(|identity| identity.lineage.clone()),
         serial: identity.map_or(0, |identity| identity.serial),
         refresh: request.refresh,
         config_digest: request.config_digest,
-    };
+    });
     Ok(Prepared {
         plan: Plan::new(header, plans),
         hosts,
         listings,
         logins,
+        follows: follow.map(|follow| follow.digest),
     })
 }
 
@@ -226,6 +282,7 @@ impl Recorded {
 enum Obstacle {
     Unreachable(String),
     Failed(String),
+    Stale(String),
 }
 
 impl From<ScanError> for Obstacle {
@@ -267,65 +324,109 @@ struct Run<'a> {
     /// What happens on hosts while the sources are read: the observer is told one after the other.
     held_back: Mutex<Option<Vec<Event>>>,
     logins: &'a KeptLogins,
+    follow: Option<&'a Follow<'a>>,
 }
 
 impl Run<'_> {
-    fn host(
-        &self,
-        host: &Host,
-        recorded: &Recorded,
-    ) -> (HostPlan, Option<Listing>, Option<PreparedHost>) {
-        let mappings = host
-            .mappings
-            .iter()
-            .map(|mapping| MappingNames {
-                src: mapping.src_as_written.clone(),
-                dest: mapping.dest_as_written.clone(),
-            })
-            .collect();
+    fn host(&self, host: &Host, recorded: &Recorded) -> (HostPlan, Option<Listing>, Preparation) {
+        if let Some(plan) = self.follow.and_then(|follow| follow.without_visit(host)) {
+            return (plan, None, Preparation::Nothing);
+        }
         let mut plan = HostPlan {
             host: host.id.clone(),
             status: HostStatus::Ok,
-            mappings,
+            mappings: Vec::new(),
             change_set: None,
             unchanged: 0,
             problems: Vec::new(),
         };
-        match self.look_at(host, recorded) {
-            Ok((changes, prepared, login)) => {
-                plan.unchanged = changes.unchanged;
-                if !changes.changes.is_empty() {
-                    let id = ChangeSetId::of(&changes.changes);
-                    plan.change_set = Some(Arc::new(ChangeSet {
-                        id,
-                        changes: changes.changes,
-                    }));
-                }
-                plan.problems = problems_of(host, &prepared.sources);
-                // What apply would need is kept only for hosts that it would work on: there may be many.
-                let is_needed = plan.change_set.is_some() || prepared.is_unsettled;
-                if is_needed {
-                    self.logins.keep(&host.id, login);
-                } else {
-                    login.close();
-                }
-                let listing = prepared.scan.listing;
-                (plan, Some(listing), is_needed.then_some(prepared))
+        let result = if self.request.refresh == Refresh::None {
+            self.assume(host, recorded, &mut plan)
+        } else {
+            self.look_at(host, recorded, &mut plan)
+        };
+        plan.mappings = self.names_of(host);
+        match result {
+            Ok((listing, preparation)) => (plan, listing, preparation),
+            Err(Obstacle::Stale(text)) => (plan, None, Preparation::Stale(text)),
+            Err(Obstacle::Unreachable(text)) => {
+                plan.status = HostStatus::Unreachable(text);
+                (plan, None, Preparation::Nothing)
             }
-            Err(obstacle) => {
-                plan.status = match obstacle {
-                    Obstacle::Unreachable(text) => HostStatus::Unreachable(text),
-                    Obstacle::Failed(text) => HostStatus::Failed(text),
-                };
-                (plan, None, None)
+            Err(Obstacle::Failed(text)) => {
+                plan.status = HostStatus::Failed(text);
+                (plan, None, Preparation::Nothing)
             }
         }
+    }
+
+    fn names_of(&self, host: &Host) -> Vec<MappingNames> {
+        let sources = self.sources.wait();
+        let mappings = host.mappings.iter();
+        mappings
+            .map(|mapping| MappingNames {
+                src: mapping.src_as_written.clone(),
+                dest: mapping.dest_as_written.clone(),
+                source: sources.digest(mapping),
+            })
+            .collect()
+    }
+
+    /// Takes the host for what the state says, without a look.
+    fn assume(
+        &self,
+        host: &Host,
+        recorded: &Recorded,
+        plan: &mut HostPlan,
+    ) -> Result<(Option<Listing>, Preparation), Obstacle> {
+        let sources = self.sources.wait();
+        if let Some(problem) = &host.problem {
+            return Err(Obstacle::Failed(problem.clone()));
+        }
+        let record = recorded.record.as_ref();
+        let algorithm = match record.and_then(|record| record.algorithm.as_deref()) {
+            Some(name) if name == Algorithm::Blake3.as_str() => Algorithm::Blake3,
+            _ => Algorithm::Sha256,
+        };
+        let comparisons = self.compare(host, recorded, sources, algorithm)?;
+        let actual: Vec<Actual> = comparisons
+            .iter()
+            .map(|comparison| Actual::from(Arc::clone(&comparison.recorded)))
+            .collect();
+        let changes = self.changes(host, &comparisons, &actual)?;
+        plan.unchanged = changes.unchanged;
+        plan.problems = problems_of(host, comparisons.iter().map(|it| &it.source));
+        plan.change_set = (!changes.changes.is_empty())
+            .then(|| Arc::new(ChangeSet::new(changes.changes, BTreeMap::new())));
+        Ok((None, Preparation::Nothing))
+    }
+
+    /// Logs in, asks and compares.
+    fn look_at(
+        &self,
+        host: &Host,
+        recorded: &Recorded,
+        plan: &mut HostPlan,
+    ) -> Result<(Option<Listing>, Preparation), Obstacle> {
+        let (changes, prepared, login) = self.compare_with_host(host, recorded)?;
+        plan.unchanged = changes.unchanged;
+        plan.change_set = (!changes.changes.is_empty())
+            .then(|| Arc::new(ChangeSet::new(changes.changes, BTreeMap::new())));
+        plan.problems = problems_of(host, &prepared.sources);
+        let listing = prepared.scan.listing;
+        // What apply would need is kept only for hosts that it would work on: there may be many.
+        if plan.change_set.is_none() && !prepared.is_unsettled {
+            login.close();
+            return Ok((Some(listing), Preparation::Nothing));
+        }
+        self.logins.keep(&host.id, login);
+        Ok((Some(listing), Preparation::Ready(Box::new(prepared))))
     }
 
     /// Waits for the sources, and logs in meanwhile; `None` when that has to be done yet. A host that
     /// cannot be worked on is not logged in to.
     fn log_in_early(&self, host: &Host) -> (Option<Result<Login, TransportError>>, &Sources<'_>) {
-        let login = host.problem.is_none().then(|| self.log_in(host));
+        let login = host.problems().is_none().then(|| self.log_in(host));
         if let Some(sources) = self.sources.wait_for(self.patience) {
             return (login, sources);
         }
@@ -377,16 +478,15 @@ impl Run<'_> {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Logs in, asks and compares.
-    fn look_at(
+    fn compare_with_host(
         &self,
         host: &Host,
         recorded: &Recorded,
     ) -> Result<(HostChanges, PreparedHost, Login), Obstacle> {
         let request = self.request;
         let (login, sources) = self.log_in_early(host);
-        if let Some(problem) = &host.problem {
-            return Err(Obstacle::Failed(problem.clone()));
+        if let Some(problem) = host.problems() {
+            return Err(Obstacle::Failed(problem));
         }
         // Which paths there are does not depend on the digests, so any reading of the source will do.
         let comparisons = self.compare(host, recorded, sources, Algorithm::Blake3)?;
@@ -406,7 +506,12 @@ impl Run<'_> {
             .zip(&comparisons)
             .map(|(mapping, comparison)| comparison.actual(mapping, &scan))
             .collect();
-        let changes = self.changes(host, &comparisons, &actual)?;
+        let changes = match self.follow {
+            Some(follow) => follow
+                .changes(host, recorded.record.as_ref(), &comparisons, &actual)
+                .map_err(Obstacle::Stale)?,
+            None => self.changes(host, &comparisons, &actual)?,
+        };
         let (desired, recorded_trees): (Vec<_>, Vec<_>) = comparisons
             .iter()
             .map(|comparison| {
@@ -555,7 +660,10 @@ impl Run<'_> {
     }
 }
 
-fn problems_of(host: &Host, sources: &[Arc<SourceTree>]) -> Vec<String> {
+fn problems_of<'a>(
+    host: &Host,
+    sources: impl IntoIterator<Item = &'a Arc<SourceTree>>,
+) -> Vec<String> {
     let mut problems = Vec::new();
     for (mapping, source) in host.mappings.iter().zip(sources) {
         for problem in &source.problems {
@@ -662,7 +770,6 @@ mod tests {
 
     use super::*;
     use crate::config::{self, Environment};
-    use crate::model::Blake3;
     use crate::transport::{ExecIo, ExecOutcome, Session};
 
     /// Hosts that let everybody in and then break the line, and what happens to them and here.
@@ -759,6 +866,8 @@ mod tests {
             cache_dir: None,
             connector: scene,
             refresh: Refresh::Quick,
+            saved: None,
+            wants_diffs: false,
             keep_logins: 0,
             now: "",
             observer: scene.as_ref(),

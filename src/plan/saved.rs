@@ -12,11 +12,12 @@ use std::sync::Arc;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use thiserror::Error;
 
 use super::{
-    Action, Change, ChangeSet, ChangeSetId, HostPlan, HostStatus, MappingNames, Plan, PlanHeader,
-    Reason, Refresh, Summary,
+    Action, Change, ChangeSet, ChangeSetId, Diff, HostPlan, HostStatus, MappingNames, Plan,
+    PlanHeader, Reason, Refresh, Summary,
 };
 use crate::model::{Blake3, ContentDigest, HostId, Kind, Mode, Node, RelPath, Sha256};
 
@@ -71,8 +72,8 @@ pub enum PlanFileError {
         /// What the document says.
         found: String,
     },
-    /// The changes do not have the digest that names them.
-    #[error("the plan was edited: the changes of change set {id} are not those that were planned")]
+    /// It does not have the digest that it names.
+    #[error("the plan was edited: {what} not what was planned")]
     #[diagnostic(
         code(hostsync::plan::edited),
         help(
@@ -80,8 +81,8 @@ pub enum PlanFileError {
         )
     )]
     Edited {
-        /// The digest that the document names.
-        id: String,
+        /// What has another digest than it should have, with the verb.
+        what: String,
     },
     /// It says things that cannot be true together.
     #[error("the plan is damaged: {what}")]
@@ -194,15 +195,55 @@ impl Encoder {
     reason = "all keys are strings, and no value refuses to be serialized"
 )]
 pub fn to_json(plan: &Plan) -> String {
-    let document = Document::from_plan(plan);
+    let mut document = Document::from_plan(plan);
+    document.digest = Some(digest(plan));
     let mut text = serde_json::to_string_pretty(&document).expect("plain data is JSON");
     text.push('\n');
     text
 }
 
-/// The digest of a plan: of the bytes of its document.
+/// The digest of a plan: of everything in its document but when it was made. So two plans of the same
+/// situation have the same.
+#[expect(
+    clippy::missing_panics_doc,
+    reason = "what was just written can be read"
+)]
 pub fn digest(plan: &Plan) -> Blake3 {
-    Blake3::of(to_json(plan).as_bytes())
+    let json = serde_json::to_vec(&Document::from_plan(plan)).expect("plain data is JSON");
+    digest_of_document(&json).expect("an object was written")
+}
+
+/// The digest of a document: of its keys in byte order and their values, but for `digest` itself and
+/// `created_at`. White space between values does not count, so that it survives a formatter. The
+/// order of the keys within a value does: to sort those of a million changes would take much room.
+fn digest_of_document(json: &[u8]) -> serde_json::Result<Blake3> {
+    let members: BTreeMap<String, &RawValue> = serde_json::from_slice(json)?;
+    let mut hasher = blake3::Hasher::new();
+    for (key, value) in &members {
+        if key != "digest" && key != "created_at" {
+            hasher.update(key.as_bytes());
+            hasher.update(b":");
+            hash_compact(value.get().as_bytes(), &mut hasher);
+            hasher.update(b"\n");
+        }
+    }
+    Ok(Blake3::from_bytes(*hasher.finalize().as_bytes()))
+}
+
+/// Feeds JSON to a hasher without the white space between its values.
+fn hash_compact(json: &[u8], hasher: &mut blake3::Hasher) {
+    let mut compact = Vec::with_capacity(json.len());
+    let (mut in_text, mut is_escaped) = (false, false);
+    for &byte in json {
+        if in_text || !byte.is_ascii_whitespace() {
+            compact.push(byte);
+        }
+        if byte == b'"' && !is_escaped {
+            in_text = !in_text;
+        }
+        is_escaped = in_text && byte == b'\\' && !is_escaped;
+    }
+    hasher.update(&compact);
 }
 
 /// Reads a document. Unknown keys are ignored; summary and flags are computed afresh.
@@ -225,7 +266,17 @@ pub fn from_json(json: &[u8]) -> Result<Plan, PlanFileError> {
         });
     }
     let document: Document = serde_json::from_slice(json).map_err(not_a_plan)?;
-    document.into_plan()
+    let named = document.digest;
+    let plan = document.into_plan()?;
+    let Some(named) = named else {
+        return Err(damaged("it does not name its digest"));
+    };
+    if digest_of_document(json).map_err(not_a_plan)? != named {
+        return Err(PlanFileError::Edited {
+            what: "what it says is".to_owned(),
+        });
+    }
+    Ok(plan)
 }
 
 /// Saves a plan: the file is there whole or not at all, and only its owner may read it.
@@ -286,6 +337,8 @@ struct Document {
     summary: Summary,
     hosts: Vec<HostDocument>,
     change_sets: Vec<ChangeSetDocument>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    digest: Option<Blake3>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -329,6 +382,52 @@ struct ChangeDocument {
     conflict: bool,
     before: Option<NodeDocument>,
     after: Option<NodeDocument>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    diff: Option<DiffDocument>,
+}
+
+/// Why there is no `text` is said by `state`.
+#[derive(Serialize, Deserialize)]
+struct DiffDocument {
+    state: DiffState,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum DiffState {
+    Text,
+    Binary,
+    Hidden,
+    TooLarge,
+    Unavailable,
+}
+
+impl DiffDocument {
+    fn from_plan(diff: &Diff) -> Self {
+        let (state, text, error) = match diff {
+            Diff::Text(text) => (DiffState::Text, Some(text.clone()), None),
+            Diff::Binary => (DiffState::Binary, None, None),
+            Diff::Hidden => (DiffState::Hidden, None, None),
+            Diff::TooLarge => (DiffState::TooLarge, None, None),
+            Diff::Unavailable(error) => (DiffState::Unavailable, None, Some(error.clone())),
+        };
+        Self { state, text, error }
+    }
+
+    fn into_plan(self) -> Result<Diff, PlanFileError> {
+        let lacks = |what: &str| damaged(format!("a diff has no {what}"));
+        Ok(match self.state {
+            DiffState::Text => Diff::Text(self.text.ok_or_else(|| lacks("text"))?),
+            DiffState::Binary => Diff::Binary,
+            DiffState::Hidden => Diff::Hidden,
+            DiffState::TooLarge => Diff::TooLarge,
+            DiffState::Unavailable => Diff::Unavailable(self.error.ok_or_else(|| lacks("error"))?),
+        })
+    }
 }
 
 /// Names its own kind, since what is there may be of another kind than what will be there.
@@ -364,12 +463,13 @@ impl Document {
             applyable: plan.is_applyable(),
             summary: plan.summary(),
             hosts: plan.hosts.iter().map(HostDocument::from_plan).collect(),
+            digest: None,
             change_sets: plan
                 .groups()
                 .into_iter()
                 .map(|(set, _)| ChangeSetDocument {
                     id: set.id,
-                    changes: set.changes.iter().map(ChangeDocument::from_plan).collect(),
+                    changes: ChangeDocument::of_set(&set),
                 })
                 .collect(),
         }
@@ -470,25 +570,33 @@ impl HostDocument {
 
 impl ChangeSetDocument {
     fn into_plan(self) -> Result<ChangeSet, PlanFileError> {
-        let changes = self
-            .changes
-            .into_iter()
-            .map(ChangeDocument::into_plan)
-            .collect::<Result<Vec<_>, _>>()?;
-        if ChangeSetId::of(&changes) != self.id {
+        let mut changes = Vec::with_capacity(self.changes.len());
+        let mut diffs = BTreeMap::new();
+        for (index, mut change) in self.changes.into_iter().enumerate() {
+            if let Some(diff) = change.diff.take() {
+                diffs.insert(index, diff.into_plan()?);
+            }
+            changes.push(change.into_plan()?);
+        }
+        let set = ChangeSet::new(changes, diffs);
+        if set.id != self.id {
             return Err(PlanFileError::Edited {
-                id: self.id.0.to_string(),
+                what: format!("the changes of change set {} are", self.id.0),
             });
         }
-        Ok(ChangeSet {
-            id: self.id,
-            changes,
-        })
+        Ok(set)
     }
 }
 
 impl ChangeDocument {
-    fn from_plan(change: &Change) -> Self {
+    fn of_set(set: &ChangeSet) -> Vec<Self> {
+        let changes = set.changes.iter().enumerate();
+        changes
+            .map(|(index, change)| Self::from_plan(change, set.diffs.get(&index)))
+            .collect()
+    }
+
+    fn from_plan(change: &Change, diff: Option<&Diff>) -> Self {
         let (path, path_base64) = text_of(change.path.as_bytes());
         Self {
             mapping: change.mapping,
@@ -502,6 +610,7 @@ impl ChangeDocument {
             conflict: change.conflict,
             before: change.before.as_ref().map(NodeDocument::from_plan),
             after: change.after.as_ref().map(NodeDocument::from_plan),
+            diff: diff.map(DiffDocument::from_plan),
         }
     }
 
@@ -686,13 +795,10 @@ mod tests {
             mappings: vec![MappingNames {
                 src: "app".to_owned(),
                 dest: format!("/srv/{name}"),
+                source: None,
             }],
-            change_set: (!changes.is_empty()).then(|| {
-                Arc::new(ChangeSet {
-                    id: ChangeSetId::of(&changes),
-                    changes,
-                })
-            }),
+            change_set: (!changes.is_empty())
+                .then(|| Arc::new(ChangeSet::new(changes, BTreeMap::new()))),
             unchanged: 3,
             problems: Vec::new(),
         }
@@ -704,6 +810,13 @@ mod tests {
 
     fn read(document: &Value) -> Result<Plan, PlanFileError> {
         from_json(document.to_string().as_bytes())
+    }
+
+    /// The document with the digest that it should have.
+    fn sealed(mut document: Value) -> Value {
+        let digest = digest_of_document(document.to_string().as_bytes()).unwrap();
+        document["digest"] = json!(digest.to_string());
+        document
     }
 
     #[test]
@@ -736,12 +849,12 @@ mod tests {
             "hosts": [
                 {
                     "host": "a", "status": "ok", "error": null,
-                    "mappings": [{"src": "app", "dest": "/srv/a"}],
+                    "mappings": [{"src": "app", "dest": "/srv/a", "source": null}],
                     "change_set": id, "unchanged": 3, "problems": [],
                 },
                 {
                     "host": "b", "status": "unreachable", "error": "refused",
-                    "mappings": [{"src": "app", "dest": "/srv/b"}],
+                    "mappings": [{"src": "app", "dest": "/srv/b", "source": null}],
                     "change_set": null, "unchanged": 3, "problems": [],
                 },
             ],
@@ -757,6 +870,7 @@ mod tests {
                     },
                 }],
             }],
+            "digest": digest(&plan).to_string(),
         });
         assert_eq!(document(&plan), expected);
     }
@@ -773,7 +887,7 @@ mod tests {
         let sets = document["change_sets"].as_array().unwrap();
         assert_eq!(sets.len(), 2);
         assert_eq!(sets[0]["id"], document["hosts"][0]["change_set"]);
-        assert_eq!(read(&document).unwrap(), plan);
+        assert_eq!(from_json(to_json(&plan).as_bytes()).unwrap(), plan);
     }
 
     #[test]
@@ -787,7 +901,7 @@ mod tests {
         assert_eq!(change["path"], "n\u{fffd}");
         assert_eq!(change["path_base64"], "bv4=");
         assert_eq!(change["after"]["target_base64"], "dP8=");
-        assert_eq!(read(&document).unwrap(), plan);
+        assert_eq!(from_json(to_json(&plan).as_bytes()).unwrap(), plan);
     }
 
     #[test]
@@ -809,7 +923,7 @@ mod tests {
         document["novelty"] = json!({});
         document["hosts"][0]["novelty"] = json!(1);
         document["change_sets"][0]["changes"][0]["after"]["novelty"] = json!([]);
-        assert_eq!(read(&document).unwrap(), plan);
+        assert_eq!(read(&sealed(document)).unwrap(), plan);
     }
 
     #[test]
@@ -832,6 +946,47 @@ mod tests {
                 "{key}: {error}"
             );
         }
+    }
+
+    #[test]
+    fn whatever_else_is_edited_is_noticed_too() {
+        let plan = Plan::new(header(), vec![host("a", vec![create(b"f", file(b"x"))])]);
+        let edits: [Edit<'_>; 6] = [
+            &|d| d["serial"] = json!(8),
+            &|d| d["lineage"] = json!("another"),
+            &|d| d["hosts"][0]["host"] = json!("b"),
+            &|d| d["hosts"][0]["mappings"][0]["dest"] = json!("/srv/b"),
+            &|d| d["summary"]["create"] = json!(0),
+            &|d| d["change_sets"][0]["changes"][0]["diff"] = json!({"state": "binary"}),
+        ];
+        for edit in edits {
+            let mut document = document(&plan);
+            edit(&mut document);
+            let error = read(&document).unwrap_err();
+            assert!(matches!(error, PlanFileError::Edited { .. }), "{error}");
+        }
+        let mut without = document(&plan);
+        without.as_object_mut().unwrap().remove("digest");
+        let error = read(&without).unwrap_err();
+        assert!(matches!(error, PlanFileError::Damaged { .. }), "{error}");
+    }
+
+    #[test]
+    fn neither_when_it_was_made_nor_how_it_is_laid_out_counts() {
+        let plan = Plan::new(
+            header(),
+            vec![host("a", vec![create(b"f \"\\ ", file(b"x"))])],
+        );
+        let mut later = plan.clone();
+        later.header.created_at = "2027-01-02T03:04:05Z".to_owned();
+        assert_eq!(digest(&plan), digest(&later));
+        let mut document: Document = serde_json::from_str(&to_json(&plan)).unwrap();
+        document.created_at = later.header.created_at.clone();
+        document.complete = true;
+        document.applyable = true;
+        document.summary = plan.summary();
+        let compact = serde_json::to_vec(&document).unwrap();
+        assert_eq!(from_json(&compact).unwrap(), later);
     }
 
     #[test]
@@ -1027,8 +1182,22 @@ mod tests {
                     host.mappings.push(MappingNames {
                         src: text.clone(),
                         dest: "/x".to_owned(),
+                        source: None,
                     });
                     host.problems = vec![text.clone()];
+                    if let Some(set) = &mut host.change_set {
+                        let diff = match pick % 5 {
+                            0 => Diff::Text(text.clone()),
+                            1 => Diff::Binary,
+                            2 => Diff::Hidden,
+                            3 => Diff::TooLarge,
+                            _ => Diff::Unavailable(text.clone()),
+                        };
+                        let last = set.changes.len().checked_sub(1);
+                        Arc::make_mut(set)
+                            .diffs
+                            .extend(last.map(|last| (last, diff)));
+                    }
                     host.status = match status {
                         0 => HostStatus::Ok,
                         1 => HostStatus::Unreachable(text),

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::config::Mapping;
+use crate::config::{Mapping, Modes};
+use crate::model::{Blake3, Mode, Node, Tree};
 use crate::scan::local::{self, SourceError, SourceSpec, SourceTree};
 use crate::scan::remote::Algorithm;
 use crate::state::HostRecord;
@@ -16,6 +17,8 @@ pub(super) struct Sources<'a> {
     specs: Vec<SourceSpec>,
     with_sha256: bool,
     first: Vec<Result<Arc<SourceTree>, SourceError>>,
+    /// What names them in a plan, by spec.
+    digests: Vec<OnceLock<Option<Blake3>>>,
     second: OnceLock<Vec<Result<Arc<SourceTree>, SourceError>>>,
 }
 
@@ -40,6 +43,7 @@ impl<'a> Sources<'a> {
         let first = Self::scan(request, &specs, with_sha256);
         Self {
             request,
+            digests: specs.iter().map(|_| OnceLock::new()).collect(),
             specs,
             with_sha256,
             first,
@@ -56,6 +60,16 @@ impl<'a> Sources<'a> {
             .into_iter()
             .map(|result| result.map(Arc::new))
             .collect()
+    }
+
+    /// What names the source of a mapping in a plan; `None` where it could not be read.
+    pub(super) fn digest(&self, mapping: &Mapping) -> Option<Blake3> {
+        let spec = spec_of(mapping);
+        let index = self.specs.iter().position(|known| *known == spec)?;
+        *self.digests[index].get_or_init(|| {
+            let source = self.first[index].as_ref().ok()?;
+            Some(digest_of(&source.tree, self.request.config.settings.modes))
+        })
     }
 
     /// The source of a mapping, with the digests that a host of this algorithm needs.
@@ -80,6 +94,24 @@ impl<'a> Sources<'a> {
             |index| all[index].clone(),
         )
     }
+}
+
+/// Digest of a source, of what a checkout elsewhere would have, too: where only the x bit counts, that is
+/// all that is left of the permission bits.
+fn digest_of(tree: &Tree, modes: Modes) -> Blake3 {
+    if modes == Modes::All {
+        return tree.digest();
+    }
+    let entries = tree.entries().iter().cloned().map(|mut entry| {
+        match &mut entry.node {
+            Node::File { mode, .. } if mode.is_executable() => *mode = Mode::new(0o755),
+            Node::File { mode, .. } => *mode = Mode::new(0o644),
+            Node::Dir { mode } => *mode = Mode::new(0o755),
+            Node::Symlink { .. } | Node::Other { .. } => {}
+        }
+        entry
+    });
+    entries.collect::<Tree>().digest()
 }
 
 fn spec_of(mapping: &Mapping) -> SourceSpec {

@@ -96,15 +96,45 @@ pub struct ChangeSet {
     pub id: ChangeSetId,
     /// Ordered by mapping, then by path.
     pub changes: Vec<Change>,
+    /// By index of the change, how its content differs. Empty unless it was asked for; `id` is without
+    /// it.
+    pub diffs: BTreeMap<usize, Diff>,
 }
 
-/// How a mapping is called in the plan.
+impl ChangeSet {
+    /// These changes, named by their digest.
+    pub fn new(changes: Vec<Change>, diffs: BTreeMap<usize, Diff>) -> Self {
+        let id = ChangeSetId::of(&changes);
+        Self { id, changes, diffs }
+    }
+}
+
+/// How the content of a file differs, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Diff {
+    /// The hunks of a unified diff, without the two lines that name the files. Not empty; every line
+    /// ends in a newline.
+    Text(String),
+    /// One of the two sides is no text.
+    Binary,
+    /// It is private, and was not even fetched.
+    Hidden,
+    /// It is larger than what is shown.
+    TooLarge,
+    /// It could not be fetched; the text says why.
+    Unavailable(String),
+}
+
+/// What a mapping is called in the plan, and what it names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct MappingNames {
     /// The source, as written in the configuration.
     pub src: String,
     /// The full destination on the host.
     pub dest: String,
+    /// Digest of the tree that the source was; `None` where it was not read.
+    #[serde(default)]
+    pub source: Option<Blake3>,
 }
 
 /// Whether a host could be looked at.

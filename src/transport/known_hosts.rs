@@ -464,6 +464,7 @@ mod tests {
             groups: Vec::new(),
             mappings: Vec::new(),
             problem: None,
+            login_problem: None,
         }
     }
 

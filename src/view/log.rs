@@ -594,6 +594,7 @@ mod tests {
             groups: Vec::new(),
             mappings: Vec::new(),
             problem: None,
+            login_problem: None,
         };
         let (all, errors) = logged(|| tracing::error!(?host, "{host:?}"));
         assert!(all.contains("10.0.0.1") && errors.contains("10.0.0.1"));

@@ -7,6 +7,7 @@
 mod change;
 pub mod host_ranges;
 pub mod log;
+pub mod markdown;
 pub mod plan;
 pub mod progress;
 pub mod report;

@@ -610,7 +610,7 @@ mod tests {
 
     use super::*;
     use crate::model::{Blake3, ContentDigest, HostId, Mode, Node, RelPath};
-    use crate::plan::{ChangeSetId, PlanHeader, Reason};
+    use crate::plan::{PlanHeader, Reason};
 
     fn view() -> PlanView {
         PlanView {
@@ -646,18 +646,16 @@ mod tests {
                 MappingNames {
                     src: "app".to_owned(),
                     dest: "/srv/app".to_owned(),
+                    source: None,
                 },
                 MappingNames {
                     src: "nginx.conf".to_owned(),
                     dest: "/etc/nginx/nginx.conf".to_owned(),
+                    source: None,
                 },
             ],
-            change_set: (!changes.is_empty()).then(|| {
-                Arc::new(ChangeSet {
-                    id: ChangeSetId::of(&changes),
-                    changes,
-                })
-            }),
+            change_set: (!changes.is_empty())
+                .then(|| Arc::new(ChangeSet::new(changes, BTreeMap::new()))),
             unchanged: 4,
             problems: Vec::new(),
         }

@@ -184,6 +184,7 @@ impl Host {
             groups: Vec::new(),
             mappings: Vec::new(),
             problem: None,
+            login_problem: None,
         }
     }
 }

@@ -88,6 +88,7 @@ impl Site {
             groups: Vec::new(),
             mappings: vec![mapping],
             problem: None,
+            login_problem: None,
         });
         self.hosts.0.extend(host.map(|host| (name, Arc::new(host))));
     }
@@ -141,6 +142,8 @@ impl Site {
             cache_dir: None,
             connector: &self.hosts,
             refresh,
+            saved: None,
+            wants_diffs: false,
             keep_logins: 0,
             now: "2026-01-01T00:00:00Z",
             observer: &Silent,

@@ -1,0 +1,345 @@
+//! Carrying out a saved plan: whether the world is still as it says, and what of it is left to do.
+//!
+//! A plan is stale as a whole when the state, the configuration or a source is not what it names. A
+//! host is stale alone when a later apply wrote its state, or when an entry on it is no longer as the
+//! plan found it. A host that this very plan was begun on is neither: what is done there is left out,
+//! and the rest is done.
+
+use std::sync::{Arc, OnceLock};
+
+use miette::Diagnostic;
+use thiserror::Error;
+
+use super::build::HostChanges;
+use super::comparison::Comparison;
+use super::prepare::{Preparation, PrepareError};
+use super::sources::Sources;
+use super::{Action, Actual, Change, HostPlan, HostStatus, Plan, Reason, saved};
+use crate::config::Host;
+use crate::model::{Blake3, Node};
+use crate::state::{HostRecord, Progress, StateStore};
+
+/// A saved plan that is no longer worth anything: nothing of it is done.
+#[derive(Clone, Debug, PartialEq, Eq, Error, Diagnostic)]
+pub enum StalePlan {
+    /// It was made from another state.
+    #[error("the plan is stale: it was made {plan}, and {now}")]
+    #[diagnostic(
+        code(hostsync::plan::stale_lineage),
+        help(
+            "use the state folder that the plan was made with, or plan again and review the new plan"
+        )
+    )]
+    Lineage {
+        /// From which state.
+        plan: String,
+        /// What is here.
+        now: String,
+    },
+    /// The configuration has changed.
+    #[error("the plan is stale: the configuration has changed since it was made")]
+    #[diagnostic(
+        code(hostsync::plan::stale_configuration),
+        help("plan again, and review the new plan")
+    )]
+    Configuration,
+    /// A source has changed.
+    #[error("the plan is stale: {} since it was made", changed(.sources))]
+    #[diagnostic(
+        code(hostsync::plan::stale_source),
+        help("plan again, and review the new plan")
+    )]
+    Source {
+        /// The sources, as written in the configuration.
+        sources: Vec<String>,
+    },
+    /// It has been carried out.
+    #[error("the plan is stale: it has been applied already (serial {serial})")]
+    #[diagnostic(
+        code(hostsync::plan::already_applied),
+        help("there is nothing left of it to do; plan again to see what has changed since")
+    )]
+    Applied {
+        /// The highest serial that it was applied with.
+        serial: u64,
+    },
+    /// A host is not in it.
+    #[error("the plan does not have host `{host}`")]
+    #[diagnostic(
+        code(hostsync::plan::unknown_host),
+        help("it was made with `--limit`; pick hosts that `hostsync show` lists, or plan again")
+    )]
+    UnknownHost {
+        /// Its name.
+        host: String,
+    },
+}
+
+/// `source a has changed`, `sources a and b have changed`.
+fn changed(sources: &[String]) -> String {
+    match sources {
+        [source] => format!("source {source} has changed"),
+        [first, .., last] if sources.len() == 2 => {
+            format!("sources {first} and {last} have changed")
+        }
+        _ => format!(
+            "{} sources have changed ({}, …)",
+            sources.len(),
+            sources.first().map_or("", String::as_str)
+        ),
+    }
+}
+
+/// Why a saved plan would not be carried out as a whole, as far as that can be told without a look at
+/// the sources and the hosts: `hosts` are those of the plan that the configuration has.
+///
+/// # Errors
+/// When the state cannot be read, and [`PrepareError::Stale`] for a plan that is stale.
+pub fn check(
+    plan: &Plan,
+    hosts: &[&Host],
+    state: &StateStore,
+    config_digest: Blake3,
+) -> Result<(), PrepareError> {
+    let follow = Follow::begin(plan, hosts, state, config_digest)?;
+    match follow.applied {
+        Some(serial) => Err(StalePlan::Applied { serial }.into()),
+        None => Ok(()),
+    }
+}
+
+/// A saved plan that is being carried out.
+pub(super) struct Follow<'a> {
+    plan: &'a Plan,
+    /// Names the plan in the state.
+    pub(super) digest: Blake3,
+    /// Sources that are not what the plan names; known as soon as they have been read.
+    changed_sources: OnceLock<Vec<String>>,
+    /// The highest serial that this plan was applied with before.
+    applied: Option<u64>,
+}
+
+impl<'a> Follow<'a> {
+    /// Looks whether the plan was made from this state and this configuration.
+    pub(super) fn begin(
+        plan: &'a Plan,
+        hosts: &[&Host],
+        state: &StateStore,
+        config_digest: Blake3,
+    ) -> Result<Self, PrepareError> {
+        let digest = saved::digest(plan);
+        if plan.header.config_digest != config_digest {
+            return Err(StalePlan::Configuration.into());
+        }
+        let mut applied = None;
+        let mut by_others = false;
+        for host in hosts {
+            if !plan.hosts.iter().any(|planned| planned.host == host.id) {
+                let host = host.id.to_string();
+                return Err(StalePlan::UnknownHost { host }.into());
+            }
+            if let Some(record) = state.host(&host.id)? {
+                if record.plan == digest {
+                    applied = applied.max(Some(record.serial));
+                } else {
+                    by_others = true;
+                }
+            }
+        }
+        let now = state.identity().map(|identity| &identity.lineage);
+        let is_ours = match (&plan.header.lineage, now) {
+            (None, None) => true,
+            // The first apply of all makes the lineage, and this may be the plan that it carried out.
+            (None, Some(_)) => !by_others,
+            (Some(plan), Some(now)) => plan == now,
+            (Some(_), None) => false,
+        };
+        if !is_ours {
+            return Err(StalePlan::Lineage {
+                plan: plan.header.lineage.as_ref().map_or_else(
+                    || "before the first apply".to_owned(),
+                    |lineage| format!("from the state {lineage}"),
+                ),
+                now: now.map_or_else(
+                    || "there is no state here".to_owned(),
+                    |lineage| format!("the state here is {lineage}"),
+                ),
+            }
+            .into());
+        }
+        Ok(Self {
+            plan,
+            digest,
+            changed_sources: OnceLock::new(),
+            applied,
+        })
+    }
+
+    /// The plan of a host in it.
+    fn planned(&self, host: &Host) -> Option<&'a HostPlan> {
+        self.plan.hosts.iter().find(|plan| plan.host == host.id)
+    }
+
+    /// The plan of a host on which it has nothing to do.
+    pub(super) fn without_visit(&self, host: &Host) -> Option<HostPlan> {
+        let planned = self.planned(host)?;
+        if planned.change_set.is_some() {
+            return None;
+        }
+        let mut plan = planned.clone();
+        let then = |error: &String| format!("when the plan was made: {error}");
+        plan.status = match &plan.status {
+            HostStatus::Ok => HostStatus::Ok,
+            HostStatus::Unreachable(error) => HostStatus::Unreachable(then(error)),
+            HostStatus::Failed(error) => HostStatus::Failed(then(error)),
+        };
+        Some(plan)
+    }
+
+    /// Looks whether the sources are what the plan names.
+    pub(super) fn compare_sources(&self, sources: &Sources<'_>, hosts: &[&Host]) {
+        let mut changed = Vec::new();
+        for host in hosts {
+            let planned = self.planned(host).into_iter();
+            let planned = planned.flat_map(|planned| &planned.mappings);
+            for (mapping, planned) in host.mappings.iter().zip(planned) {
+                let is_named = planned.source.is_some();
+                if is_named
+                    && sources.digest(mapping) != planned.source
+                    && !changed.contains(&planned.src)
+                {
+                    changed.push(planned.src.clone());
+                }
+            }
+        }
+        // Nobody else sets it.
+        let _ = self.changed_sources.set(changed);
+    }
+
+    /// What of the plan is left to do on a host.
+    ///
+    /// # Errors
+    /// Says what moved there since the plan was made.
+    pub(super) fn changes(
+        &self,
+        host: &Host,
+        record: Option<&HostRecord>,
+        comparisons: &[Arc<Comparison>],
+        actual: &[Actual],
+    ) -> Result<HostChanges, String> {
+        let planned = self.planned(host);
+        let begun = record
+            .filter(|record| record.plan == self.digest)
+            .map(|record| record.progress);
+        if let Some(record) = record
+            && begun.is_none()
+            && record.serial > self.plan.header.serial
+        {
+            return Err(format!(
+                "apply {} wrote its state at {}, after this plan was made (serial {})",
+                record.serial, record.updated_at, self.plan.header.serial
+            ));
+        }
+        let mut left = Vec::new();
+        for change in planned.map_or(&[][..], HostPlan::changes) {
+            let (Some(comparison), Some(actual)) =
+                (comparisons.get(change.mapping), actual.get(change.mapping))
+            else {
+                return Err(
+                    "the plan has a mapping that the configuration does not have".to_owned(),
+                );
+            };
+            let now = actual.get(&change.path);
+            let recorded = comparison.recorded.get(&change.path);
+            let is_recorded = is_same(recorded, change.after.as_ref());
+            if begun == Some(Progress::Finished) && is_recorded {
+                continue;
+            }
+            if is_same(now, change.before.as_ref()) {
+                left.push(change.clone());
+            } else if begun.is_some() && is_same(now, change.after.as_ref()) {
+                left.extend(recorded_only(change));
+            } else {
+                return Err(moved(host, change, now));
+            }
+        }
+        Ok(HostChanges {
+            changes: left,
+            unchanged: planned.map_or(0, |planned| planned.unchanged),
+        })
+    }
+
+    /// Whether there is something left to do, now that all hosts have been looked at.
+    pub(super) fn end<'p>(
+        &self,
+        hosts: impl Iterator<Item = (&'p HostPlan, &'p Preparation)>,
+    ) -> Result<(), StalePlan> {
+        if let Some(sources) = self.changed_sources.get()
+            && !sources.is_empty()
+        {
+            return Err(StalePlan::Source {
+                sources: sources.clone(),
+            });
+        }
+        let is_done = |plan: &HostPlan, preparation: &Preparation| {
+            plan.change_set.is_none()
+                && matches!(preparation, Preparation::Nothing)
+                && (plan.status == HostStatus::Ok || !self.has_changes(plan))
+        };
+        match self.applied {
+            Some(serial) if { hosts }.all(|(plan, preparation)| is_done(plan, preparation)) => {
+                Err(StalePlan::Applied { serial })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn has_changes(&self, host: &HostPlan) -> bool {
+        let mut planned = self.plan.hosts.iter();
+        planned.any(|planned| planned.host == host.host && planned.change_set.is_some())
+    }
+}
+
+/// Whether the two sides are the same entry, or both nothing.
+fn is_same(a: Option<&Node>, b: Option<&Node>) -> bool {
+    match (a, b) {
+        (None, None) => true,
+        (Some(a), Some(b)) => a == b || a.same(b),
+        _ => false,
+    }
+}
+
+/// What is left of a change that the host has already; nothing of a delete.
+fn recorded_only(change: &Change) -> Option<Change> {
+    let after = change.after.clone()?;
+    Some(Change {
+        action: Action::Adopt,
+        reason: Reason::Recorded,
+        drift: false,
+        unmanaged: false,
+        conflict: false,
+        before: Some(after.clone()),
+        after: Some(after),
+        ..change.clone()
+    })
+}
+
+/// What happened to an entry since the plan was made.
+fn moved(host: &Host, change: &Change, now: Option<&Node>) -> String {
+    let dest = host.mappings[change.mapping]
+        .dest_as_written
+        .trim_end_matches('/');
+    let path = if change.path.is_root() {
+        dest.to_owned()
+    } else {
+        format!("{dest}/{}", change.path)
+    };
+    let what = match (&change.before, now) {
+        (None, Some(_)) => "has appeared",
+        (Some(_), None) => "is gone",
+        (Some(before), Some(now)) if before.kind() != now.kind() => "is of another kind",
+        (Some(before), Some(now)) if before.same_content(now) => "has other permission bits",
+        _ => "has changed",
+    };
+    format!("{path} {what} since the plan was made")
+}
