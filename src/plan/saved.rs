@@ -52,6 +52,15 @@ pub enum PlanFileError {
         /// What the system said.
         reason: String,
     },
+    /// What is in a file is no plan that can be used.
+    #[error("{path}: {error}")]
+    #[diagnostic(forward(error))]
+    InFile {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        error: Box<PlanFileError>,
+    },
     /// It is not JSON, or not that of a plan.
     #[error("this is not a saved plan: {reason}")]
     #[diagnostic(
@@ -311,7 +320,10 @@ pub fn load(path: &Path) -> Result<Plan, PlanFileError> {
         path: path.display().to_string(),
         reason: error.to_string(),
     })?;
-    from_json(&json)
+    from_json(&json).map_err(|error| PlanFileError::InFile {
+        path: path.display().to_string(),
+        error: Box::new(error),
+    })
 }
 
 #[derive(Deserialize)]

@@ -19,5 +19,6 @@ mod output;
 mod prompt;
 mod reshaping;
 mod round_trips;
+mod saved_plans;
 mod scenario;
 mod without_scp;
