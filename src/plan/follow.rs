@@ -36,6 +36,23 @@ pub enum StalePlan {
         /// What is here.
         now: String,
     },
+    /// The state is an earlier one.
+    #[error(
+        "the plan is stale: it was made at serial {plan}, and the state here is at serial {now}"
+    )]
+    #[diagnostic(
+        code(hostsync::plan::stale_serial),
+        help(
+            "an older state was brought back: use the one that the plan was made with, or plan again \
+             and review the new plan"
+        )
+    )]
+    Serial {
+        /// Of the state that the plan was made from.
+        plan: u64,
+        /// Of the state that is here.
+        now: u64,
+    },
     /// The configuration has changed.
     #[error("the plan is stale: the configuration has changed since it was made")]
     #[diagnostic(
@@ -167,6 +184,12 @@ impl<'a> Follow<'a> {
             }
             .into());
         }
+        let now = state.identity().map_or(0, |identity| identity.serial);
+        let plan_serial = plan.header.serial;
+        if now < plan_serial {
+            let plan = plan_serial;
+            return Err(StalePlan::Serial { plan, now }.into());
+        }
         Ok(Self {
             plan,
             digest,
@@ -214,6 +237,12 @@ impl<'a> Follow<'a> {
         }
         // Nobody else sets it.
         let _ = self.changed_sources.set(changed);
+    }
+
+    /// Whether nothing of the plan is going to be done.
+    pub(super) fn is_stale(&self) -> bool {
+        let changed = self.changed_sources.get();
+        changed.is_some_and(|sources| !sources.is_empty())
     }
 
     /// What of the plan is left to do on a host.

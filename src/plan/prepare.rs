@@ -488,6 +488,9 @@ impl Run<'_> {
         if let Some(problem) = host.problems() {
             return Err(Obstacle::Failed(problem));
         }
+        if self.follow.is_some_and(Follow::is_stale) {
+            return Err(Obstacle::Stale("a source has changed".to_owned()));
+        }
         // Which paths there are does not depend on the digests, so any reading of the source will do.
         let comparisons = self.compare(host, recorded, sources, Algorithm::Blake3)?;
         let base = base_on_host(

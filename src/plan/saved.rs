@@ -288,27 +288,38 @@ pub fn from_json(json: &[u8]) -> Result<Plan, PlanFileError> {
     Ok(plan)
 }
 
-/// Saves a plan: the file is there whole or not at all, and only its owner may read it.
+/// Saves a plan: the file is there whole or not at all, and only its owner may read it. What is no
+/// file, such as a pipe, is written to.
 ///
 /// # Errors
 /// When it cannot be written; an earlier file of that name is then untouched.
 pub fn save(plan: &Plan, path: &Path) -> Result<(), PlanFileError> {
+    let json = to_json(plan);
+    let is_special = std::fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir());
+    let written = if is_special {
+        std::fs::write(path, json)
+    } else {
+        replace(path, json.as_bytes())
+    };
+    written.map_err(|error| PlanFileError::Write {
+        path: path.display().to_string(),
+        reason: error.to_string(),
+    })
+}
+
+/// Puts a file of mode 0600 at `path`; where a link is, at what it points to.
+fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
-    let write = || -> std::io::Result<()> {
-        // Temporary files are made with mode 0600.
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(to_json(plan).as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        Ok(())
-    };
-    write().map_err(|error| PlanFileError::Write {
-        path: path.display().to_string(),
-        reason: error.to_string(),
-    })
+    // Temporary files are made with mode 0600.
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    file.persist(&path).map_err(|error| error.error)?;
+    Ok(())
 }
 
 /// Loads a saved plan.
@@ -1087,6 +1098,15 @@ mod tests {
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("plan.json", &link).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "old").unwrap();
+        save(&plan, &link).unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(load(&path).unwrap(), plan);
+        save(&plan, Path::new("/dev/null")).unwrap();
+        assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
         let error = save(&plan, &folder.path().join("none/plan.json")).unwrap_err();
         assert!(matches!(error, PlanFileError::Write { .. }), "{error}");
     }

@@ -65,7 +65,8 @@ pub fn render(plan: &Plan, options: &PlanView) -> String {
     };
     if plan.header.refresh == Refresh::None {
         page.paragraph(
-            "Planned from the state alone: no host was looked at.",
+            "Planned from the state alone: no host was looked at. One that nothing was applied to yet is \
+             taken for empty.",
             0,
             PLAIN,
         );

@@ -143,6 +143,17 @@ fn plan_is_stale_as_a_whole_when_the_configuration_or_the_state_is_another() {
         .expect(4)
         .expect_stderr(&["it was made before the first apply", "the state here is"]);
     review.assert_untouched();
+
+    // An older state that somebody brought back.
+    let identity = fs::read_to_string(scenario.path("state/state.json")).unwrap();
+    let older = identity.replace("\"serial\": 1", "\"serial\": 0");
+    assert_ne!(older, identity);
+    scenario.write("state/state.json", older);
+    review
+        .apply()
+        .expect(4)
+        .expect_stderr(&["it was made at serial 1, and the state here is at serial 0"]);
+    scenario.write("state/state.json", identity);
     review.apply().expect(0);
 }
 
