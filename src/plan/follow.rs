@@ -278,6 +278,15 @@ impl<'a> Follow<'a> {
                     "the plan has a mapping that the configuration does not have".to_owned(),
                 );
             };
+            let desired = comparison.source.tree.get(&change.path);
+            let is_in_source = match (&change.after, desired) {
+                (Some(after), Some(desired)) => after.same_content(desired),
+                (after, _) => after.is_none(),
+            };
+            if !is_in_source {
+                // No plan of ours says so while its sources have the digests that it names.
+                return Err(in_words(host, change, "is not what the source has"));
+            }
             let now = actual.get(&change.path);
             let recorded = comparison.recorded.get(&change.path);
             let is_recorded = is_same(recorded, change.after.as_ref());
@@ -355,14 +364,6 @@ fn recorded_only(change: &Change) -> Option<Change> {
 
 /// What happened to an entry since the plan was made.
 fn moved(host: &Host, change: &Change, now: Option<&Node>) -> String {
-    let dest = host.mappings[change.mapping]
-        .dest_as_written
-        .trim_end_matches('/');
-    let path = if change.path.is_root() {
-        dest.to_owned()
-    } else {
-        format!("{dest}/{}", change.path)
-    };
     let what = match (&change.before, now) {
         (None, Some(_)) => "has appeared",
         (Some(_), None) => "is gone",
@@ -370,5 +371,14 @@ fn moved(host: &Host, change: &Change, now: Option<&Node>) -> String {
         (Some(before), Some(now)) if before.same_content(now) => "has other permission bits",
         _ => "has changed",
     };
-    format!("{path} {what} since the plan was made")
+    in_words(host, change, &format!("{what} since the plan was made"))
+}
+
+/// What is the matter with an entry, with its full destination.
+fn in_words(host: &Host, change: &Change, what: &str) -> String {
+    let dest = host.mappings[change.mapping]
+        .dest_as_written
+        .trim_end_matches('/');
+    let below = if change.path.is_root() { "" } else { "/" };
+    format!("{dest}{below}{} {what}", change.path)
 }

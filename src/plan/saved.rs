@@ -601,6 +601,13 @@ impl ChangeSetDocument {
             }
             changes.push(change.into_plan()?);
         }
+        let place = |change: &Change| (change.mapping, change.path.clone());
+        if !changes.is_sorted_by(|a, b| place(a) < place(b)) {
+            return Err(damaged(format!(
+                "the changes of change set {} are not in order",
+                self.id.0
+            )));
+        }
         let set = ChangeSet::new(changes, diffs);
         if set.id != self.id {
             return Err(PlanFileError::Edited {
@@ -656,7 +663,27 @@ impl ChangeDocument {
                 change.path
             )));
         }
+        if !is_possible(&change) {
+            return Err(damaged(format!(
+                "what is done to `{}` does not fit what is there before and after it",
+                change.path
+            )));
+        }
         Ok(change)
+    }
+}
+
+/// Whether the action leads from what is there before to what is there after it.
+fn is_possible(change: &Change) -> bool {
+    let is_sent = |node: &Node| node.kind() != Kind::Other;
+    match (change.action, &change.before, &change.after) {
+        (Action::Create, None, Some(after)) | (Action::Update, Some(_), Some(after)) => {
+            is_sent(after)
+        }
+        (Action::Delete, Some(_), None) => true,
+        (Action::Metadata, Some(before), Some(after)) => before.same_content(after),
+        (Action::Adopt, Some(before), Some(after)) => is_sent(after) && before.same_content(after),
+        _ => false,
     }
 }
 
@@ -954,11 +981,11 @@ mod tests {
         let plan = Plan::new(header(), vec![host("a", vec![create(b"f", file(b"x"))])]);
         let edits: [(&str, Value); 6] = [
             ("path", json!("g")),
-            ("action", json!("update")),
+            ("unmanaged", json!(true)),
             ("reason", json!("content")),
             ("conflict", json!(true)),
             ("mapping", json!(1)),
-            ("before", json!({"kind": "dir", "mode": "0755"})),
+            ("drift", json!(true)),
         ];
         for (key, value) in edits {
             let mut document = document(&plan);
@@ -1024,7 +1051,7 @@ mod tests {
         let change = |document: &mut Value, key: &str, value: Value| {
             document["change_sets"][0]["changes"][0][key] = value;
         };
-        let edits: [(&str, Edit<'_>); 9] = [
+        let edits: [(&str, Edit<'_>); 13] = [
             ("no such change set", &|d| d["change_sets"] = json!([])),
             ("no such mapping", &|d| {
                 d["hosts"][0]["mappings"] = json!([]);
@@ -1037,6 +1064,20 @@ mod tests {
             }),
             ("way out", &|d| change(d, "path", json!("../x"))),
             ("other kind", &|d| change(d, "kind", json!("dir"))),
+            ("create of what is there", &|d| {
+                change(d, "before", json!({"kind": "dir", "mode": "0755"}));
+            }),
+            ("update of nothing", &|d| {
+                change(d, "action", json!("update"));
+            }),
+            ("delete that leaves something", &|d| {
+                change(d, "action", json!("delete"));
+            }),
+            ("twice the same", &|d| {
+                let changes = &mut d["change_sets"][0]["changes"];
+                let first = changes[0].clone();
+                changes.as_array_mut().unwrap().push(first);
+            }),
             ("no base64", &|d| change(d, "path_base64", json!("!"))),
             ("no mode", &|d| {
                 change(d, "after", json!({"kind": "dir", "mode": "99"}));
@@ -1154,13 +1195,6 @@ mod tests {
     }
 
     fn any_change() -> impl Strategy<Value = Change> {
-        let action = prop::sample::select(vec![
-            Action::Create,
-            Action::Update,
-            Action::Delete,
-            Action::Metadata,
-            Action::Adopt,
-        ]);
         let reason = prop::sample::select(vec![
             Reason::Missing,
             Reason::Content,
@@ -1170,36 +1204,55 @@ mod tests {
             Reason::Extraneous,
             Reason::Recorded,
         ]);
+        let sent = || any_node().prop_filter("is sent", |node| node.kind() != Kind::Other);
+        let sides = prop_oneof![
+            sent().prop_map(|after| (Action::Create, None, Some(after))),
+            (any_node(), sent()).prop_map(|(a, b)| (Action::Update, Some(a), Some(b))),
+            any_node().prop_map(|before| (Action::Delete, Some(before), None)),
+            (0_u32..=0o7777, 0_u32..=0o7777).prop_map(|(a, b)| {
+                let dir = |bits| {
+                    Some(Node::Dir {
+                        mode: Mode::new(bits),
+                    })
+                };
+                (Action::Metadata, dir(a), dir(b))
+            }),
+            any_name().prop_map(|target| {
+                let link = Some(Node::Symlink {
+                    target: target.into(),
+                });
+                (Action::Adopt, link.clone(), link)
+            }),
+        ];
         let flags = any::<(bool, bool, bool)>();
-        let node = || prop::option::of(any_node());
-        (
-            0_usize..2,
-            any_path(),
-            action,
-            reason,
-            flags,
-            node(),
-            node(),
+        (0_usize..2, any_path(), sides, reason, flags).prop_map(
+            |(mapping, path, (action, before, after), reason, (drift, unmanaged, conflict))| {
+                Change {
+                    mapping,
+                    path,
+                    action,
+                    reason,
+                    drift,
+                    unmanaged,
+                    conflict,
+                    before,
+                    after,
+                }
+            },
         )
-            .prop_map(
-                |(mapping, path, action, reason, (drift, unmanaged, conflict), before, after)| {
-                    Change {
-                        mapping,
-                        path,
-                        action,
-                        reason,
-                        drift,
-                        unmanaged,
-                        conflict,
-                        before,
-                        after,
-                    }
-                },
-            )
+    }
+
+    /// Changes in their order, each place once.
+    fn any_changes() -> impl Strategy<Value = Vec<Change>> {
+        prop::collection::vec(any_change(), 0..4).prop_map(|mut changes| {
+            changes.sort();
+            changes.dedup_by(|a, b| (a.mapping, &a.path) == (b.mapping, &b.path));
+            changes
+        })
     }
 
     fn any_plan() -> impl Strategy<Value = Plan> {
-        let change_sets = prop::collection::vec(prop::collection::vec(any_change(), 0..4), 1..3);
+        let change_sets = prop::collection::vec(any_changes(), 1..3);
         let hosts = prop::collection::vec((0_usize..3, any::<usize>(), ".*"), 0..6);
         (change_sets, hosts).prop_map(|(change_sets, hosts)| {
             let hosts = hosts

@@ -1,5 +1,7 @@
 //! Plans that are saved, shown and carried out later, and what has moved meanwhile.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fs;
 use std::process::{Command, Stdio};
 
@@ -82,7 +84,7 @@ fn saved_plan_is_shown_and_carried_out_without_a_question_and_then_it_is_stale()
         .apply()
         .expect(0)
         .expect_stdout(&["3 changes each", "serial 2"]);
-    review.hosts().map(Review::assert_done_on);
+    review.hosts().into_iter().for_each(Review::assert_done_on);
     scenario.expect_nothing_to_do();
 
     review
@@ -107,7 +109,7 @@ fn plan_is_stale_as_a_whole_when_a_source_has_changed() {
     review.assert_untouched();
     review.scenario.write("src/stays", "here\n");
     review.apply().expect(0);
-    review.hosts().map(Review::assert_done_on);
+    review.hosts().into_iter().for_each(Review::assert_done_on);
 }
 
 #[test]
@@ -286,7 +288,7 @@ fn conflicts_of_a_saved_plan_are_approved_with_the_rest_unless_told_otherwise() 
         .expect_stdout(&["left alone: 1 conflict"]);
     assert_eq!(read_on(&review.a, "dest/comes"), None);
     review.apply().expect(0);
-    review.hosts().map(Review::assert_done_on);
+    review.hosts().into_iter().for_each(Review::assert_done_on);
     let drifted = ("changes".to_owned(), "drifted\n".to_owned());
     assert!(backups(&review.a).contains(&drifted));
 }
