@@ -950,9 +950,9 @@ Already right, only to be recorded: 8 entries on `web[1-8]`.
 <!-- hostsync plan -->
 ### hostsync plan
 
-**No changes: 1 host agrees with the sources; 2 entries to record.**
+**No changes: 1 host agrees with the sources; 2 entries to record; no host was looked at.**
 
-Planned from the state alone: no host was looked at.
+Planned from the state alone: no host was looked at. One that nothing was applied to yet is taken for empty.
 
 Already right, only to be recorded: 2 entries on `a`.
 

@@ -27,8 +27,8 @@ const LONG: usize = 40;
 pub(super) const DESTINATIONS_MAX: usize = 4;
 
 /// What stands above a plan without a look.
-pub(super) const WITHOUT_A_LOOK: &str = "Planned from the state alone: no host was looked at. One that nothing was applied to yet is \
-     taken for empty.";
+pub(super) const WITHOUT_A_LOOK: &str = "Planned from the state alone: no host was looked at. One that \
+                                         nothing was applied to yet is taken for empty.";
 /// What stands below what is only to be recorded where that is all.
 pub(super) const ONLY_NOTES: &str =
     "Nothing on the hosts changes: apply only notes this in the state.";
@@ -162,6 +162,9 @@ pub fn summary_line(plan: &Plan) -> String {
             line.push_str("; ");
             line.push_str(&count(number, singular, plural));
         }
+    }
+    if plan.header.refresh == Refresh::None {
+        line.push_str("; no host was looked at");
     }
     line.push('.');
     line
