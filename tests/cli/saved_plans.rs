@@ -483,3 +483,25 @@ fn plan_that_cannot_be_saved_is_an_error_that_names_the_file() {
             "is the folder there",
         ]);
 }
+
+#[test]
+fn plan_is_carried_out_from_another_checkout_whose_files_have_other_times_and_modes() {
+    let review = Review::new("127.0.8.31", "127.0.8.32");
+    let scenario = &review.scenario;
+    scenario.settings(&["modes = executable"]);
+    review.save();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let copy = elsewhere.path().join("checkout");
+    // Neither times nor modes, as from a version control system of somebody with another umask.
+    let mut cp = Command::new("sh");
+    let script = "umask 007; mkdir \"$2\"; cd \"$1\"; tar -cf - --exclude=logs . | \
+                  tar -xf - -m --no-same-permissions -C \"$2\"; chmod -R g+w \"$2/src\"";
+    cp.args(["-c", script, "sh"])
+        .arg(scenario.path("."))
+        .arg(&copy);
+    assert!(cp.status().unwrap().success());
+    let mut apply = scenario.command(&["apply", "plan.json"]);
+    apply.current_dir(&copy);
+    Output::of(&mut apply).expect(0);
+    review.hosts().into_iter().for_each(Review::assert_done_on);
+}
