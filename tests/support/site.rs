@@ -50,6 +50,7 @@ impl Site {
             modes: Modes::All,
             diff_hide: Vec::new(),
             diff_show: Vec::new(),
+            diff_limit_bytes: 100 * 1024,
             ciphers: None,
             compress: false,
         };
