@@ -355,13 +355,15 @@ pub fn scan(login: &mut Login, question: &Question<'_>) -> Result<HostScan, Scan
 
 /// Whether the script came to its end; what it said itself if it gave up.
 pub(super) fn check_end(run: &ScriptRun, outcome: &ExecOutcome) -> Result<(), ScanError> {
+    let sections = run.sections();
     if !run.has_ended() {
-        let noise = [run.noise(), last_line(&outcome.stderr)];
+        // What comes behind a marker is an answer that was cut off, and may be the content of a file.
+        let noise = sections.is_empty().then(|| run.noise());
+        let said = noise.into_iter().chain([last_line(&outcome.stderr)]);
         return Err(ScanError::NoAnswer {
-            said: noise.into_iter().find(|said| !said.is_empty()),
+            said: { said }.find(|said| !said.is_empty()),
         });
     }
-    let sections = run.sections();
     let fail = sections.iter().find(|section| section.name == "fail");
     fail.map_or(Ok(()), |fail| {
         Err(ScanError::Host {

@@ -26,7 +26,7 @@ fn plan_as_json(scenario: &Scenario, args: &[&str]) -> Value {
 /// The diffs of a plan: path, state, and text or error.
 fn diffs(plan: &Value) -> Vec<(String, String, String)> {
     let sets = plan["change_sets"].as_array().expect("change sets");
-    let changes = sets.iter().flat_map(|set| set["changes"].as_array());
+    let changes = sets.iter().filter_map(|set| set["changes"].as_array());
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     changes
         .flatten()

@@ -13,6 +13,7 @@ use hostsync::model::RelPath;
 use hostsync::plan::{Diff, Refresh};
 use hostsync::remote::{Login, Program, Script};
 use hostsync::scan::fetch::{Fetched, Wanted, fetch};
+use hostsync::scan::remote::ScanError;
 
 use super::shell::{LocalHost, Shell, own};
 use super::site::Site;
@@ -169,10 +170,12 @@ fn equal_hosts_are_asked_once_and_the_second_one_if_the_first_fails() {
     under_every_shell(|shell| {
         let equal = ["a", "b", "c"].map(|name| (name, shell, "old\n"));
         let mut site = site(&equal);
-        site.config.settings.number_of_connections = 1;
         let text = Diff::Text("@@ -1 +1 @@\n-old\n+new\n".to_owned());
-        assert_eq!(diff_of(&site, Refresh::Full, 2), text);
-        assert_eq!(tasks(&site), 4);
+        for at_once in [3, 1] {
+            site.config.settings.number_of_connections = at_once;
+            assert_eq!(diff_of(&site, Refresh::Full, 2), text);
+            assert_eq!(tasks(&site), 4);
+        }
 
         // Between the look and the reading, it goes away on the first host.
         let file = site.host().home().join("d/a");
@@ -237,4 +240,24 @@ fn plan_from_the_state_alone_shows_what_is_new() {
     fs::write(site.source("a"), "newer\n").unwrap();
     let why = "no host was looked at".to_owned();
     assert_eq!(diff_of(&site, Refresh::None, 0), Diff::Unavailable(why));
+}
+
+#[test]
+fn answer_that_is_cut_off_is_not_in_the_error() {
+    let host = host_with_folder(Shell::Dash);
+    host.write("d/a", "CONTENT\n");
+    // The script ends behind the content. What reads it is a child of a child of it.
+    host.replace_program(
+        "head",
+        "/usr/bin/head \"$@\"; [ \"$2\" != 9 ] || kill \"$(cut -d' ' -f4 /proc/$PPID/stat)\"",
+    );
+    let wanted = Wanted {
+        path: remote(b"~/d/a"),
+        size_bytes: 8,
+    };
+    let mut login = Login::new(Box::new(host.session()));
+    let result = fetch(&mut login, &[wanted], Duration::from_mins(1));
+    let error = result.unwrap_err();
+    assert!(matches!(error, ScanError::NoAnswer { .. }), "{error:?}");
+    assert!(!format!("{error:?}").contains("CONTENT"), "{error:?}");
 }
