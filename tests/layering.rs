@@ -27,10 +27,11 @@ struct Reserved {
     allowed: &'static [&'static str],
 }
 
-const RESERVED: [Reserved; 11] = [
+const RESERVED: [Reserved; 12] = [
     reserved("ssh2", &["transport/"]),
     reserved("libssh2_sys", &["transport/"]),
     reserved("indicatif", &["view/progress.rs"]),
+    reserved("similar", &["plan/diffs.rs"]),
     reserved("clap", &["cli/args.rs"]),
     reserved("clap_complete", &["cli/"]),
     reserved("println!", &["cli/"]),

@@ -12,6 +12,8 @@ mod shell;
 #[path = "support/site.rs"]
 mod site;
 
+#[path = "scripts/fetch.rs"]
+mod fetch;
 #[path = "scripts/large.rs"]
 mod large;
 

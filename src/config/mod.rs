@@ -21,6 +21,7 @@ mod ini;
 mod inventory;
 mod mask;
 mod native;
+mod privacy;
 mod select;
 mod settings;
 mod types;
@@ -29,6 +30,7 @@ use std::path::{Path, PathBuf};
 
 pub use digest::config_digest;
 pub use error::{ConfigError, Issue, IssueCode, Remark, SelectError};
+pub use privacy::{PRIVATE, Privacy};
 pub use select::select;
 pub use types::{
     Auth, CIPHERS, Config, Exact, Excludes, ExcludesError, ExcludesInOrder, Host, Mapping,

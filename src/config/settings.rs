@@ -4,17 +4,18 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use globset::Glob;
+use bytesize::ByteSize;
 
 use super::check::{Fields, Places, dest_error, no_home};
 use super::document::{Findings, Node, RawTable, Span, Value};
 use super::error::IssueCode;
 use super::inventory::InventoryPaths;
+use super::privacy;
 use super::types::{CIPHERS, MaxDelete, Modes, Settings};
 use crate::model::RemotePath;
 
 /// The keys of the settings.
-pub(super) const KEYS: [&str; 19] = [
+pub(super) const KEYS: [&str; 20] = [
     "number_of_connections",
     "log_path",
     "connection_info_path",
@@ -32,6 +33,7 @@ pub(super) const KEYS: [&str; 19] = [
     "modes",
     "diff_hide",
     "diff_show",
+    "diff_limit",
     "ciphers",
     "compress",
 ];
@@ -47,6 +49,12 @@ const LONGEST_TIMEOUT: Duration = Duration::from_hours(24);
 
 /// Longest time between two looks of `watch`: 30 days.
 const LONGEST_INTERVAL: Duration = Duration::from_hours(30 * 24);
+
+/// Largest file whose text a diff shows, unless the settings say otherwise.
+const DIFF_LIMIT: ByteSize = ByteSize::kib(100);
+
+/// No diff is read that is larger.
+const LARGEST_DIFF_LIMIT: ByteSize = ByteSize::mib(4);
 
 /// Where the settings say that the hosts and their mapper files are.
 pub(super) fn inventory_paths(
@@ -90,6 +98,7 @@ pub(super) fn check(raw: &RawTable, places: &Places<'_>, findings: &mut Findings
         modes: reader.modes(),
         diff_hide: reader.globs("diff_hide"),
         diff_show: reader.globs("diff_show"),
+        diff_limit_bytes: reader.diff_limit(),
         ciphers: reader.ciphers(),
         compress: reader.flag("compress"),
     }
@@ -299,6 +308,23 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A size such as `100 KiB`, or a number of bytes.
+    fn diff_limit(&mut self) -> u64 {
+        const KEY: &str = "diff_limit";
+        let Some((text, node)) = self.text(KEY) else {
+            return DIFF_LIMIT.as_u64();
+        };
+        match text.parse::<ByteSize>() {
+            Ok(size) if size > ByteSize::b(0) && size <= LARGEST_DIFF_LIMIT => size.as_u64(),
+            _ => {
+                let expected = "a size above zero, at most 4 MiB: `100 KiB`, `1MiB`, or a number that \
+                                counts bytes";
+                self.wrong(KEY, node, expected);
+                DIFF_LIMIT.as_u64()
+            }
+        }
+    }
+
     fn modes(&mut self) -> Modes {
         match self.text("modes") {
             None => Modes::All,
@@ -365,7 +391,7 @@ impl<'a> Reader<'a> {
     fn globs(&mut self, key: &str) -> Vec<String> {
         let globs = self.words(key);
         for (glob, span) in &globs {
-            if let Err(error) = Glob::new(glob) {
+            if let Err(error) = privacy::check(glob) {
                 self.findings.issue(
                     self.fields
                         .document

@@ -250,6 +250,7 @@ mod settings_file {
         assert_eq!(settings.modes, Modes::All);
         assert_eq!(settings.ciphers, None);
         assert!(settings.diff_hide.is_empty() && settings.diff_show.is_empty());
+        assert_eq!(settings.diff_limit_bytes, 100 * 1024);
     }
 
     #[test]
@@ -260,7 +261,7 @@ mod settings_file {
              state_path = ~/st\nknown_hosts_path = kh\nconnect_timeout = 5\nlogin_timeout = 2m\n\
              stall_timeout = 2500ms\nstaging_path = ~/stage\nbackups = 0\nmax_delete = 10%\n\
              modes = executable\ndiff_hide = *.key, *.pem\ndiff_show = a.key\n\
-             ciphers = aes128-gcm@openssh.com, aes256-ctr\ncompress = on",
+             diff_limit = 1.5 MiB\nciphers = aes128-gcm@openssh.com, aes256-ctr\ncompress = on",
         );
         let settings = site.config().settings;
         assert_eq!(settings.number_of_connections, 3);
@@ -281,6 +282,7 @@ mod settings_file {
         assert_eq!(settings.modes, Modes::Executable);
         assert_eq!(settings.diff_hide, ["*.key", "*.pem"]);
         assert_eq!(settings.diff_show, ["a.key"]);
+        assert_eq!(settings.diff_limit_bytes, 1536 * 1024);
         assert_eq!(
             settings.ciphers.unwrap(),
             ["aes128-gcm@openssh.com", "aes256-ctr"]
@@ -422,6 +424,10 @@ mod settings_file {
             "max_delete = 101%",
             "backups = -1",
             "modes = some",
+            "diff_limit = 0",
+            "diff_limit = 5 MiB",
+            "diff_limit = 100 apples",
+            "diff_limit = -1",
             "staging_path = a/../b",
         ] {
             let site = Site::with_ini(line);
@@ -1228,6 +1234,7 @@ max_delete = 10
 modes = "executable"
 diff_hide = ["*.key", "*.pem"]
 diff_show = "a.key"
+diff_limit = 2048
 ciphers = "aes256-ctr, aes128-ctr"
 compress = true
 
@@ -1277,7 +1284,7 @@ hosts = ["db", "192.0.2.2", "192.0.2.3"]
              state_path = ~/st\nknown_hosts_path = kh\nconnect_timeout = 5\nlogin_timeout = 2m\n\
              stall_timeout = 10\nstaging_path = ~/stage\nbackups = 16\nmax_delete = 10%\n\
              modes = executable\ndiff_hide = *.key, *.pem\ndiff_show = a.key\n\
-             ciphers = aes256-ctr, aes128-ctr\ncompress = on",
+             diff_limit = 2KiB\nciphers = aes256-ctr, aes128-ctr\ncompress = on",
         );
         site.write(
             "connection_info.json",

@@ -68,6 +68,8 @@ pub struct Settings {
     pub diff_hide: Vec<String>,
     /// Exceptions to `diff_hide` and the built-in list.
     pub diff_show: Vec<String>,
+    /// Largest file whose text a diff shows.
+    pub diff_limit_bytes: u64,
     /// Ciphers in order of preference, all of them from [`CIPHERS`]; `None` for the built-in order.
     pub ciphers: Option<Vec<String>>,
     /// Whether the SSH stream is compressed.

@@ -6,6 +6,7 @@
 mod actual;
 pub mod build;
 mod comparison;
+mod diffs;
 pub mod follow;
 mod half_done;
 mod logins;

@@ -20,6 +20,7 @@ use crate::transport::{Connector, TransportError};
 use super::actual::Actual;
 use super::build::{self, HostChanges, MappingInput, Policy};
 use super::comparison::{Comparison, Comparisons};
+use super::diffs::{self, Diffs};
 use super::follow::{Follow, StalePlan};
 use super::half_done;
 use super::sources::Sources;
@@ -188,6 +189,9 @@ fn prepare_with_patience(
         sources: Awaited::default(),
         patience,
         comparisons: Comparisons::default(),
+        diffs: request
+            .wants_diffs
+            .then(|| Diffs::new(&request.config.settings)),
         held_back: Mutex::new(Some(Vec::new())),
         logins: &logins,
         follow: follow.as_ref(),
@@ -234,6 +238,7 @@ fn prepare_with_patience(
         listings.push(listing);
         hosts.push(prepared);
     }
+    diffs::settle(&mut plans);
     let identity = request.state.identity();
     let header = request.saved.map(|plan| plan.header.clone());
     let header = header.unwrap_or_else(|| PlanHeader {
@@ -349,6 +354,8 @@ struct Run<'a> {
     /// How long a login that was made early waits for them.
     patience: Duration,
     comparisons: Comparisons,
+    /// `None` where nobody has asked for them.
+    diffs: Option<Diffs>,
     /// What happens on hosts while the sources are read: the observer is told one after the other.
     held_back: Mutex<Option<Vec<Event>>>,
     logins: &'a KeptLogins,
@@ -422,10 +429,13 @@ impl Run<'_> {
             .map(|comparison| Actual::from(Arc::clone(&comparison.recorded)))
             .collect();
         let changes = self.changes(host, &comparisons, &actual)?;
+        let sources: Vec<_> = comparisons
+            .iter()
+            .map(|it| Arc::clone(&it.source))
+            .collect();
         plan.unchanged = changes.unchanged;
-        plan.problems = problems_of(host, comparisons.iter().map(|it| &it.source));
-        plan.change_set = (!changes.changes.is_empty())
-            .then(|| Arc::new(ChangeSet::new(changes.changes, BTreeMap::new())));
+        plan.problems = problems_of(host, &sources);
+        plan.change_set = self.change_set(host, &sources, changes.changes, None);
         Ok((None, Preparation::Nothing))
     }
 
@@ -436,10 +446,10 @@ impl Run<'_> {
         recorded: &Recorded,
         plan: &mut HostPlan,
     ) -> Result<(Option<Listing>, Preparation), Obstacle> {
-        let (changes, prepared, login) = self.compare_with_host(host, recorded)?;
+        let (changes, prepared, mut login) = self.compare_with_host(host, recorded)?;
         plan.unchanged = changes.unchanged;
-        plan.change_set = (!changes.changes.is_empty())
-            .then(|| Arc::new(ChangeSet::new(changes.changes, BTreeMap::new())));
+        let sources = &prepared.sources;
+        plan.change_set = self.change_set(host, sources, changes.changes, Some(&mut login));
         plan.problems = problems_of(host, &prepared.sources);
         let listing = prepared.scan.listing;
         // What apply would need is kept only for hosts that it would work on: there may be many.
@@ -449,6 +459,23 @@ impl Run<'_> {
         }
         self.logins.keep(&host.id, login);
         Ok((Some(listing), Preparation::Ready(Box::new(prepared))))
+    }
+
+    /// These changes, with their diffs if these were asked for. Without a login, no host is looked at.
+    fn change_set(
+        &self,
+        host: &Host,
+        sources: &[Arc<SourceTree>],
+        changes: Vec<Change>,
+        login: Option<&mut Login>,
+    ) -> Option<Arc<ChangeSet>> {
+        if changes.is_empty() {
+            return None;
+        }
+        Some(match &self.diffs {
+            Some(diffs) => diffs.change_set(host, sources, changes, login),
+            None => Arc::new(ChangeSet::new(changes, BTreeMap::new())),
+        })
     }
 
     /// Waits for the sources, and logs in meanwhile; `None` when that has to be done yet. A host that

@@ -1,7 +1,7 @@
 # The agent: what a host with perl does for one session, task after task. This file has what all tasks
-# need and the loop that takes them. The tasks are in scan.pl, which comes with it, and in blocks.pl,
-# upload.pl and commit.pl, which follow when they are needed. The scripts of the same names are for hosts
-# without perl. Both answer the same.
+# need and the loop that takes them. The tasks are in scan.pl, which comes with it, and in fetch.pl,
+# blocks.pl, upload.pl and commit.pl, which follow when they are needed. The scripts of the same names are
+# for hosts without perl. Both answer the same.
 #
 # Only perl 5.10 and what every installation of it has is used. A task is a line with its name and how
 # many bytes to skip behind it, a line for each variable, and an empty line. Answers are sections on

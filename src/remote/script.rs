@@ -9,12 +9,16 @@ use crate::model::RemotePath;
 
 const COMMON: &str = include_str!("common.sh");
 const SCAN: &str = include_str!("scan.sh");
+const FETCH: &str = include_str!("fetch.sh");
 const BLOCKS: &str = include_str!("blocks.sh");
 const UPLOAD: &str = include_str!("upload.sh");
 const COMMIT: &str = include_str!("commit.sh");
 
 /// The agent, with what every session needs.
 const AGENT: &[&str] = &[include_str!("agent.pl"), include_str!("scan.pl")];
+
+/// What it needs to show how contents differ.
+const AGENT_FOR_DIFFS: &[&str] = &[include_str!("fetch.pl")];
 
 /// What it needs for an apply. To compile this takes a host longer than to look at a thousand files.
 const AGENT_FOR_APPLY: &[&str] = &[include_str!("upload.pl"), include_str!("commit.pl")];
@@ -31,6 +35,8 @@ const AGENT_FOR_LARGE: &[&str] = &[
 pub enum Program {
     /// Look, change nothing.
     Scan,
+    /// Read files, change nothing.
+    Fetch,
     /// Prepare large files, and look at their blocks.
     Blocks,
     /// Receive into staging.
@@ -43,6 +49,7 @@ impl Program {
     fn name(self) -> &'static str {
         match self {
             Self::Scan => "scan",
+            Self::Fetch => "fetch",
             Self::Blocks => "blocks",
             Self::Upload => "upload",
             Self::Commit => "commit",
@@ -52,6 +59,7 @@ impl Program {
     fn script(self) -> &'static str {
         match self {
             Self::Scan => SCAN,
+            Self::Fetch => FETCH,
             Self::Blocks => BLOCKS,
             Self::Upload => UPLOAD,
             Self::Commit => COMMIT,
@@ -149,6 +157,7 @@ impl Script {
         let mut request = format!("{} {skipped}\n", self.program.name());
         let code = match self.program {
             Program::Scan => None,
+            Program::Fetch => Some(AGENT_FOR_DIFFS),
             Program::Blocks => Some(AGENT_FOR_LARGE),
             Program::Upload | Program::Commit => Some(AGENT_FOR_APPLY),
         };
@@ -221,7 +230,11 @@ mod tests {
     fn agent_compiles() {
         let output = std::process::Command::new("perl")
             .args(["-MTime::HiRes", "-MFcntl", "-MErrno", "-ce"])
-            .arg(agent_text().to_owned() + &without_comments(AGENT_FOR_LARGE))
+            .arg(
+                agent_text().to_owned()
+                    + &without_comments(AGENT_FOR_DIFFS)
+                    + &without_comments(AGENT_FOR_LARGE),
+            )
             .output()
             .expect("there is perl");
         let said = String::from_utf8_lossy(&output.stderr);
@@ -232,6 +245,7 @@ mod tests {
     fn programs_are_ascii_whatever_the_paths_are() {
         for program in [
             Program::Scan,
+            Program::Fetch,
             Program::Blocks,
             Program::Upload,
             Program::Commit,

@@ -2,5 +2,6 @@
 
 mod cache;
 mod content;
+pub mod fetch;
 pub mod local;
 pub mod remote;

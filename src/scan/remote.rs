@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::model::{ContentDigest, Mode, Node, RemotePath, Sha256};
 use crate::remote::{Login, Program, Script, ScriptRun, Section, last_line};
-use crate::transport::TransportError;
+use crate::transport::{ExecOutcome, TransportError};
 
 /// A host could not be looked at.
 #[derive(Debug, Error, Diagnostic)]
@@ -345,16 +345,30 @@ pub fn scan(login: &mut Login, question: &Question<'_>) -> Result<HostScan, Scan
     script.number("hs_paths", data.len() as u64);
     let mut run = ScriptRun::new(&script, data);
     let outcome = login.run(&script, &mut run)?;
-    if !run.has_ended() {
-        let noise = [run.noise(), last_line(&outcome.stderr)];
-        return Err(ScanError::NoAnswer {
-            said: noise.into_iter().find(|said| !said.is_empty()),
-        });
-    }
+    check_end(&run, &outcome)?;
     let scan = read_answer(&run.sections(), question.roots.len())?;
     let complaint = complaint(&outcome.stderr).or_else(|| complaint_of_agent(&run.sections()));
     complaint.map_or(Ok(scan), |complaint| {
         Err(ScanError::NotAllowed { complaint })
+    })
+}
+
+/// Whether the script came to its end; what it said itself if it gave up.
+pub(super) fn check_end(run: &ScriptRun, outcome: &ExecOutcome) -> Result<(), ScanError> {
+    let sections = run.sections();
+    if !run.has_ended() {
+        // What comes behind a marker is an answer that was cut off, and may be the content of a file.
+        let noise = sections.is_empty().then(|| run.noise());
+        let said = noise.into_iter().chain([last_line(&outcome.stderr)]);
+        return Err(ScanError::NoAnswer {
+            said: { said }.find(|said| !said.is_empty()),
+        });
+    }
+    let fail = sections.iter().find(|section| section.name == "fail");
+    fail.map_or(Ok(()), |fail| {
+        Err(ScanError::Host {
+            reason: last_line(fail.body),
+        })
     })
 }
 
@@ -376,11 +390,6 @@ fn complaint_of_agent(sections: &[Section<'_>]) -> Option<String> {
 
 fn read_answer(sections: &[Section<'_>], roots: usize) -> Result<HostScan, ScanError> {
     let section = |name: &str| sections.iter().find(|section| section.name == name);
-    if let Some(fail) = section("fail") {
-        return Err(ScanError::Host {
-            reason: last_line(fail.body),
-        });
-    }
     let answer = |what: &str| ScanError::Answer {
         what: what.to_owned(),
     };

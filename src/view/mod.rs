@@ -5,6 +5,7 @@
 //! which writes the log files. The JSON of a plan is [`crate::plan::saved`].
 
 mod change;
+mod diff;
 pub mod host_ranges;
 pub mod log;
 pub mod markdown;

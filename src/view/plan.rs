@@ -9,18 +9,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use anstyle::Style;
 
 use super::change::{Class, drift_in_words, row};
+use super::diff;
 use super::host_ranges::fold_hosts;
 use super::style::{ALARM, CREATE, DELETE, HEADING, PLAIN, QUIET, UPDATE, paint};
 use super::table::{self, Row};
 use super::text::{count, escape, escape_text, size, width_of, wrap_path};
 use crate::apply::LargeFiles;
 use crate::model::{Kind, Node};
-use crate::plan::{Action, Change, ChangeSet, HostPlan, HostStatus, MappingNames, Plan, Refresh};
+use crate::plan::{
+    Action, Change, ChangeSet, Diff, HostPlan, HostStatus, MappingNames, Plan, Refresh,
+};
 
 /// Entries of one mapping that are shown one by one, unless everything is asked for.
 pub(super) const LIST_MAX: usize = 20;
 /// Conflicts, and deletes, of one mapping that are always shown one by one.
 pub(super) const ALARM_MAX: usize = 100;
+/// Lines of a diff that are shown, unless everything is asked for.
+const DIFF_MAX: usize = 60;
 /// A plan of more lines starts with its summary.
 const LONG: usize = 40;
 /// Destinations of one mapping that are listed when the hosts of a block do not agree.
@@ -235,6 +240,7 @@ impl Page<'_> {
             return;
         }
         self.heading(&with_count(hosts));
+        let last = by_mapping.keys().next_back().copied();
         for (mapping, changes) in by_mapping {
             let names = destinations(hosts, mapping);
             self.mapping(&names);
@@ -248,6 +254,56 @@ impl Page<'_> {
                 let total: usize = rest.values().sum();
                 self.more(&format!("{total} more: {}", numbers(&rest)), 4);
             }
+            if self.diffs(set, mapping, root) && Some(mapping) != last {
+                self.section();
+            }
+        }
+    }
+
+    /// How the contents differ in a mapping, in the order in which its changes are shown. Whether there
+    /// was anything to say.
+    fn diffs(&mut self, set: &ChangeSet, mapping: usize, root: &str) -> bool {
+        let mut diffs: Vec<(Class, &Change, &Diff)> = set
+            .diffs
+            .iter()
+            .filter_map(|(index, diff)| {
+                let change = set.changes.get(*index)?;
+                let class = Class::of(change).filter(|_| change.mapping == mapping)?;
+                Some((class, change, diff))
+            })
+            .collect();
+        diffs.sort_by_key(|(class, ..)| *class);
+        let any = !diffs.is_empty();
+        for (_, change, diff) in diffs {
+            let path = match change.path.as_bytes() {
+                b"" => root.as_bytes(),
+                path => path,
+            };
+            let path = escape(path);
+            self.section();
+            if let Diff::Text(text) = diff {
+                self.paragraph(&path, 4, HEADING);
+                self.diff_lines(text);
+            } else if let Some(words) = diff::in_words(change, diff) {
+                self.paragraph(&format!("{path}: {words}"), 4, PLAIN);
+            }
+        }
+        any
+    }
+
+    fn diff_lines(&mut self, text: &str) {
+        let all = text.lines().count();
+        let shown = if self.options.full || all <= DIFF_MAX + 1 {
+            all
+        } else {
+            DIFF_MAX
+        };
+        for line in diff::lines(text).take(shown) {
+            let painted = paint(&line.text, line.style, self.options.color);
+            self.lines.push(format!("    {painted}"));
+        }
+        if shown < all {
+            self.more(&count(all - shown, "more line", "more lines"), 4);
         }
     }
 
@@ -1164,6 +1220,81 @@ Plan: 1 to create, 0 to update, 0 to delete, 0 modes to change on 1 of 4 hosts (
             Some(file(64 * MIB, 0o644)),
         );
         assert!(line(instead).contains("(64.0 MiB to send)"));
+    }
+
+    /// A host with these changes, each with a diff.
+    fn with_diffs(name: &str, changes: Vec<(Change, Diff)>) -> HostPlan {
+        let (changes, diffs): (Vec<_>, Vec<_>) = changes.into_iter().unzip();
+        let diffs = diffs.into_iter().enumerate().collect();
+        HostPlan {
+            change_set: Some(Arc::new(ChangeSet::new(changes, diffs))),
+            ..host(name, Vec::new())
+        }
+    }
+
+    #[test]
+    fn diffs_stand_below_the_table_of_their_mapping_once_for_equal_hosts() {
+        let text = |text: &str| Diff::Text(text.to_owned());
+        let changes = || {
+            let mut conf = updated("");
+            conf.mapping = 1;
+            vec![
+                (
+                    updated("a.conf"),
+                    text("@@ -1 +1 @@\n-\told\n+new\u{1b}[2J\n"),
+                ),
+                (new(".env", file(9, 0o600)), Diff::Hidden),
+                (conf, Diff::Binary),
+            ]
+        };
+        let text = shown(vec![
+            with_diffs("web1", changes()),
+            with_diffs("web2", changes()),
+        ]);
+        let expected = "\
+web[1-2] (2 hosts)
+  app → /srv/app
+    + .env    9 B                new
+    ~ a.conf  1.0 KiB → 1.2 KiB  content
+
+    .env: not shown: private
+
+    a.conf
+    @@ -1 +1 @@
+    -\told
+    +new\\u{1b}[2J
+
+  nginx.conf → /etc/nginx/nginx.conf
+    ~ nginx.conf  1.0 KiB → 1.2 KiB  content
+
+    nginx.conf: binary, 1.0 KiB → 1.2 KiB
+
+";
+        assert!(text.starts_with(expected), "{text}");
+    }
+
+    #[test]
+    fn long_diff_is_folded_unless_everything_is_asked_for() {
+        let long = |lines: usize| {
+            let text = format!("@@ -0,0 +1,{lines} @@\n") + &"+x\n".repeat(lines);
+            let change = new("a", file(1, 0o644));
+            plan(vec![with_diffs("web1", vec![(change, Diff::Text(text))])])
+        };
+        let lines =
+            |plan: &Plan, options: &PlanView| render(plan, options).matches("\n    +x").count();
+        let text = render(&long(100), &view());
+        assert!(
+            has_line(&text, "… and 41 more lines; --full shows them"),
+            "{text}"
+        );
+        assert_eq!(lines(&long(100), &view()), DIFF_MAX - 1);
+        // To fold a single line would save nothing.
+        assert_eq!(lines(&long(DIFF_MAX), &view()), DIFF_MAX);
+        let full = PlanView {
+            full: true,
+            ..view()
+        };
+        assert_eq!(lines(&long(100), &full), 100);
     }
 
     #[test]

@@ -50,6 +50,7 @@ impl Site {
             modes: Modes::All,
             diff_hide: Vec::new(),
             diff_show: Vec::new(),
+            diff_limit_bytes: 100 * 1024,
             ciphers: None,
             compress: false,
         };
@@ -132,6 +133,15 @@ impl Site {
     }
 
     pub(crate) fn plan_with(&self, refresh: Refresh) -> Prepared {
+        self.prepare(refresh, false)
+    }
+
+    /// Plans for all hosts, and finds out how contents differ.
+    pub(crate) fn plan_with_diffs(&self, refresh: Refresh) -> Prepared {
+        self.prepare(refresh, true)
+    }
+
+    fn prepare(&self, refresh: Refresh, wants_diffs: bool) -> Prepared {
         let hosts: Vec<&Host> = self.config.hosts.iter().collect();
         let state = self.state();
         let request = prepare::Request {
@@ -143,7 +153,7 @@ impl Site {
             connector: &self.hosts,
             refresh,
             saved: None,
-            wants_diffs: false,
+            wants_diffs,
             keep_logins: 0,
             now: "2026-01-01T00:00:00Z",
             observer: &Silent,

@@ -1,0 +1,72 @@
+//! Reading single files of a host: one command, however many they are.
+
+use std::time::Duration;
+
+use super::remote::{ScanError, check_end};
+use crate::model::RemotePath;
+use crate::remote::{Login, Program, Script, ScriptRun};
+
+/// A file that is to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Where it is. Without a newline.
+    pub path: RemotePath,
+    /// The size that it had when it was looked at. One that is larger by now is read up to the next byte.
+    pub size_bytes: u64,
+}
+
+/// What has come of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// Its content, which nobody has verified yet.
+    Content(Vec<u8>),
+    /// There is no regular file any more.
+    Gone,
+    /// The login user may not read it.
+    Closed,
+}
+
+/// Reads files. Links are not followed; nothing on the host changes. The results are in the order of
+/// `wanted`.
+///
+/// # Errors
+/// When the host cannot be asked, or does not answer to the end.
+pub fn fetch(
+    login: &mut Login,
+    wanted: &[Wanted],
+    stall_timeout: Duration,
+) -> Result<Vec<Fetched>, ScanError> {
+    let mut data = Vec::new();
+    for Wanted { path, size_bytes } in wanted {
+        data.extend_from_slice(size_bytes.to_string().as_bytes());
+        data.push(b'\n');
+        data.extend_from_slice(path.as_bytes());
+        data.push(b'\n');
+    }
+    let mut script = Script::new(Program::Fetch, stall_timeout);
+    script.number("hs_files", data.len() as u64);
+    let mut run = ScriptRun::new(&script, data);
+    let outcome = login.run(&script, &mut run)?;
+    check_end(&run, &outcome)?;
+    let mut fetched = vec![None; wanted.len()];
+    for section in run.sections() {
+        let (index, reason) = section
+            .argument
+            .split_once(' ')
+            .unwrap_or((section.argument, ""));
+        let place = index.parse().ok().and_then(|i: usize| fetched.get_mut(i));
+        let answer = match (section.name, reason) {
+            ("file", "") => Fetched::Content(section.body.to_vec()),
+            ("none", "gone") => Fetched::Gone,
+            ("none", "closed") => Fetched::Closed,
+            _ => continue,
+        };
+        if let Some(place) = place {
+            *place = Some(answer);
+        }
+    }
+    let all: Option<Vec<Fetched>> = fetched.into_iter().collect();
+    all.ok_or_else(|| ScanError::Answer {
+        what: "some of the files are missing".to_owned(),
+    })
+}
