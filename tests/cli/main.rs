@@ -20,4 +20,5 @@ mod prompt;
 mod reshaping;
 mod round_trips;
 mod scenario;
+mod status;
 mod without_scp;
