@@ -13,6 +13,7 @@ mod hosts;
 mod large_files;
 mod logs;
 mod main_path;
+mod markdown;
 mod native_form;
 mod old_files;
 mod output;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::copied::{Contents, assert_untouched};
 use crate::scenario::{Scenario, chmod, remove, write_on};
-use crate::support::{Host, Sshd};
+use crate::support::Sshd;
 
 /// A host that has `a`, `b` and `sub/c`.
 fn applied(address: &str) -> (Sshd, Scenario) {
@@ -117,6 +117,37 @@ fn drift_is_found_where_a_plan_has_nothing_to_do() {
     assert_eq!((state.as_str(), to_apply), ("drifted", 0));
     assert_eq!(drift, ["a changed", "b changed"]);
     scenario.run(&["plan", "--detailed-exitcode"]).expect(0);
+}
+
+#[test]
+fn orphan_that_drifted_is_found_where_apply_leaves_it_alone() {
+    let host = Sshd::start("127.2.15.9");
+    let mapping = json!([{ "src": "src", "dest": "~/dest", "exact": true }]);
+    let scenario = Scenario::with(&[&host], &mapping);
+    scenario.write("src/a", "first\n");
+    scenario.write("src/b", "first\n");
+    scenario.apply();
+    scenario.remove("src/a");
+    assert_eq!(standing(&scenario), ("behind".to_owned(), Vec::new(), 1));
+    write_on(&host, "dest/a", "by hand\n");
+    let drift = vec!["a changed".to_owned()];
+    assert_eq!(standing(&scenario), ("drifted".to_owned(), drift, 0));
+}
+
+#[test]
+fn apply_that_did_not_come_to_its_end_is_said() {
+    let (_host, scenario) = applied("127.2.15.10");
+    let record = "state/hosts/127.2.15.10.json";
+    let text = std::fs::read_to_string(scenario.path(record)).expect("a record");
+    let text = text.replace("\"finished\"", "\"in_the_middle\"");
+    scenario.write(record, text);
+    let host = &status(&scenario)["hosts"][0];
+    assert_eq!(host["in_the_middle"], true);
+    assert_eq!(host["mappings"][0]["state"], "agrees");
+    scenario.run(&["status"]).expect(0).expect_stdout(&[
+        ", not finished: 127.2.15.10",
+        "Status: 0 of 1 host agree; 1 in the middle of an apply.",
+    ]);
 }
 
 #[test]
