@@ -1225,7 +1225,7 @@ Nothing on the hosts changes: apply only notes this in the state.
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(200))]
+        #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
         fn nothing_breaks_out_and_what_is_shown_and_left_out_is_everything(
