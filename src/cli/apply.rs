@@ -52,6 +52,7 @@ pub(super) fn run(
     let how = plan::How {
         refresh: Refresh::Quick,
         wants_diffs: false,
+        keeps_all: false,
         keep_logins,
         saved: saved.as_ref(),
     };

@@ -25,6 +25,7 @@ pub(super) fn run(
     let how = How {
         refresh: settings.refresh,
         wants_diffs: settings.output.has_diffs,
+        keeps_all: false,
         keep_logins: 0,
         saved: None,
     };
@@ -46,6 +47,8 @@ pub(super) fn run(
 pub(super) struct How<'a> {
     pub(super) refresh: Refresh,
     pub(super) wants_diffs: bool,
+    /// Whether what is known of a host is kept even where nothing is to be done.
+    pub(super) keeps_all: bool,
     /// How many logins are kept on hosts that apply would work on.
     pub(super) keep_logins: usize,
     /// The plan that is to be carried out as it is.
@@ -72,6 +75,7 @@ pub(super) fn prepare(
         refresh: how.refresh,
         saved: how.saved,
         wants_diffs: how.wants_diffs,
+        keeps_all: how.keeps_all,
         keep_logins: how.keep_logins,
         now: &context::now(),
         observer: &progress,

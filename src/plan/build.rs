@@ -270,14 +270,7 @@ impl MappingBuilder<'_, '_> {
     }
 
     fn same(&self, a: &Node, b: &Node) -> bool {
-        a.same_content(b)
-            && match self.policy.modes {
-                Modes::All => a.mode() == b.mode(),
-                Modes::Executable => {
-                    a.kind() != Kind::File
-                        || a.mode().map(Mode::is_executable) == b.mode().map(Mode::is_executable)
-                }
-            }
+        is_same(self.policy.modes, a, b)
     }
 
     fn push(
@@ -307,6 +300,18 @@ impl MappingBuilder<'_, '_> {
             after,
         });
     }
+}
+
+/// Whether two entries are the same, as far as their permission bits count.
+pub(super) fn is_same(modes: Modes, a: &Node, b: &Node) -> bool {
+    a.same_content(b)
+        && match modes {
+            Modes::All => a.mode() == b.mode(),
+            Modes::Executable => {
+                a.kind() != Kind::File
+                    || a.mode().map(Mode::is_executable) == b.mode().map(Mode::is_executable)
+            }
+        }
 }
 
 /// All paths of the three trees in order.

@@ -14,6 +14,7 @@ pub mod prepare;
 pub mod saved;
 mod sources;
 pub mod staging;
+pub mod status;
 mod types;
 
 pub use actual::Actual;

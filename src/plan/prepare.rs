@@ -56,6 +56,8 @@ pub struct Request<'a> {
     pub saved: Option<&'a Plan>,
     /// Whether it is to be found out how contents differ.
     pub wants_diffs: bool,
+    /// Whether what is known of a host is kept even where nothing is to be done.
+    pub keeps_all: bool,
     /// How many logins are kept for an apply that follows at once; 0 when somebody is asked before.
     pub keep_logins: usize,
     /// The time, for the plan's header: RFC 3339, UTC.
@@ -453,7 +455,9 @@ impl Run<'_> {
         plan.problems = problems_of(host, &prepared.sources);
         let listing = prepared.scan.listing;
         // What apply would need is kept only for hosts that it would work on: there may be many.
-        if plan.change_set.is_none() && !prepared.is_unsettled {
+        let is_needed =
+            plan.change_set.is_some() || prepared.is_unsettled || self.request.keeps_all;
+        if !is_needed {
             login.close();
             return Ok((Some(listing), Preparation::Nothing));
         }
@@ -928,6 +932,7 @@ mod tests {
             refresh: Refresh::Quick,
             saved: None,
             wants_diffs: false,
+            keeps_all: false,
             keep_logins: 0,
             now: "",
             observer: scene.as_ref(),

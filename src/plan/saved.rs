@@ -379,7 +379,7 @@ struct HostDocument {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum StatusDocument {
+pub(super) enum StatusDocument {
     Ok,
     Unreachable,
     Failed,
@@ -455,7 +455,7 @@ impl DiffDocument {
 
 /// Names its own kind, since what is there may be of another kind than what will be there.
 #[derive(Serialize, Deserialize)]
-struct NodeDocument {
+pub(super) struct NodeDocument {
     kind: Kind,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     blake3: Option<Blake3>,
@@ -526,15 +526,21 @@ impl Document {
     }
 }
 
+impl StatusDocument {
+    pub(super) fn of(status: &HostStatus) -> Self {
+        match status {
+            HostStatus::Ok => Self::Ok,
+            HostStatus::Unreachable(_) => Self::Unreachable,
+            HostStatus::Failed(_) => Self::Failed,
+        }
+    }
+}
+
 impl HostDocument {
     fn from_plan(host: &HostPlan) -> Self {
         Self {
             host: host.host.clone(),
-            status: match host.status {
-                HostStatus::Ok => StatusDocument::Ok,
-                HostStatus::Unreachable(_) => StatusDocument::Unreachable,
-                HostStatus::Failed(_) => StatusDocument::Failed,
-            },
+            status: StatusDocument::of(&host.status),
             error: host.status.error().map(ToOwned::to_owned),
             mappings: host.mappings.clone(),
             change_set: host.change_set.as_ref().map(|set| set.id),
@@ -688,7 +694,7 @@ fn is_possible(change: &Change) -> bool {
 }
 
 impl NodeDocument {
-    fn from_plan(node: &Node) -> Self {
+    pub(super) fn from_plan(node: &Node) -> Self {
         let mut document = Self {
             kind: node.kind(),
             blake3: None,
@@ -772,7 +778,7 @@ fn printable(text: &str) -> String {
 }
 
 /// Text for readers and, where the text alone would lose bytes, the bytes.
-fn text_of(bytes: &[u8]) -> (String, Option<String>) {
+pub(super) fn text_of(bytes: &[u8]) -> (String, Option<String>) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (text.to_owned(), None),
         Err(_) => (

@@ -8,6 +8,7 @@ use super::style::{ALARM, CREATE, DELETE, UPDATE};
 use super::table::Row;
 use super::text::{count, escape, size};
 use crate::model::{Kind, Node};
+use crate::plan::status::{Drift, Moved};
 use crate::plan::{Action, Change, Reason};
 
 /// What happens to an entry, in the order in which reviewers want to see it.
@@ -161,6 +162,18 @@ fn reason(change: &Change) -> String {
         text.push_str("; was not ours");
     }
     text
+}
+
+/// What somebody did to an entry since it was written.
+pub(super) fn moved_in_words(drift: &Drift) -> String {
+    let actual = drift.actual.as_ref();
+    match (drift.moved(), actual, actual.and_then(Node::mode)) {
+        (Moved::Removed, ..) => "removed".to_owned(),
+        (Moved::Appeared, ..) => "appeared".to_owned(),
+        (Moved::Replaced, Some(node), _) => format!("replaced by a {}", kind(node.kind())),
+        (Moved::Mode, _, Some(mode)) => format!("mode set to {mode}"),
+        _ => "changed".to_owned(),
+    }
 }
 
 /// What somebody did to the entry.

@@ -127,8 +127,9 @@ struct ShownDiff {
 }
 
 /// Everything that may be shown.
-struct Page<'a> {
-    plan: &'a Plan,
+struct Page {
+    /// Title, summary and what holds for all of it.
+    head: String,
     conflicts: Vec<Line>,
     deletes: Vec<Line>,
     blocks: Vec<Block>,
@@ -138,16 +139,16 @@ struct Page<'a> {
     problems: Vec<Line>,
 }
 
-impl<'a> Page<'a> {
+impl Page {
     /// `fold`: whether what is in new folders is only counted, in long lists.
-    fn of(plan: &'a Plan, groups: &[Group<'_>], fold: bool) -> Self {
+    fn of(plan: &Plan, groups: &[Group<'_>], fold: bool) -> Self {
         let mut page = Self {
-            plan,
+            head: head(plan),
             conflicts: Vec::new(),
             deletes: Vec::new(),
             blocks: Vec::new(),
             drift: Vec::new(),
-            adopted: adopted_line(groups).into_iter().collect(),
+            adopted: adopted_line(plan, groups).into_iter().collect(),
             hosts: errors(plan)
                 .into_iter()
                 .map(|((how, error), hosts)| Line {
@@ -230,15 +231,11 @@ impl<'a> Page<'a> {
         draft.blocks(&self.blocks)?;
         let title = format!("{DRIFT}: {}", count(total(&self.drift), "entry", "entries"));
         draft.left_out.drift = draft.folded_list(Part::Drift, &title, &self.drift)?;
-        draft.left_out.adopted = draft.adopted(&self.adopted, self.plan)?;
+        draft.left_out.adopted = draft.adopted(&self.adopted)?;
         draft.left_out.hosts = draft.list(Part::Hosts, WITHOUT_A_PLAN, &self.hosts)?;
         draft.left_out.problems = draft.list(Part::Problems, PROBLEMS, &self.problems)?;
 
-        let summary = summary_line(self.plan);
-        let mut text = format!("{MARKER}\n### hostsync plan\n\n**{summary}**\n");
-        if self.plan.header.refresh == Refresh::None {
-            text.extend(["\n", WITHOUT_A_LOOK, "\n"]);
-        }
+        let mut text = self.head.clone();
         if let Some(left_out) = draft.left_out.in_words() {
             // Writing to a String cannot fail.
             let _ = write!(
@@ -361,7 +358,11 @@ impl Draft<'_> {
             self.close()?;
         }
         if !cut.is_empty() {
-            self.section(&format!("… and {} more", total(cut)))?;
+            let more = match shown {
+                [] => "None of them is shown.".to_owned(),
+                _ => format!("… and {} more", total(cut)),
+            };
+            self.section(&more)?;
             self.left_out.add(class, total(cut));
         }
         Some(())
@@ -470,13 +471,10 @@ impl Draft<'_> {
     }
 
     /// What is already right. The result tells how much is left out.
-    fn adopted(&mut self, lines: &[Line], plan: &Plan) -> Option<usize> {
+    fn adopted(&mut self, lines: &[Line]) -> Option<usize> {
         let (shown, cut) = lines.split_at(self.limit(Part::Adopted).min(lines.len()));
         for line in shown {
             self.section(&line.text)?;
-            if !plan.summary().has_changes() {
-                self.section(ONLY_NOTES)?;
-            }
         }
         Some(total(cut))
     }
@@ -532,16 +530,24 @@ fn total(lines: &[Line]) -> usize {
     lines.iter().map(|line| line.number).sum()
 }
 
-fn adopted_line(groups: &[Group<'_>]) -> Option<Line> {
-    let (entries, hosts) = adopted(groups);
-    (entries > 0).then(|| Line {
-        text: format!(
-            "Already right, only to be recorded: {} on {}.",
-            count(entries, "entry", "entries"),
-            code(&folded(&hosts))
-        ),
-        number: entries,
-    })
+fn head(plan: &Plan) -> String {
+    let summary = summary_line(plan);
+    let mut head = format!("{MARKER}\n### hostsync plan\n\n**{summary}**\n");
+    if plan.header.refresh == Refresh::None {
+        head.extend(["\n", WITHOUT_A_LOOK, "\n"]);
+    }
+    head
+}
+
+fn adopted_line(plan: &Plan, groups: &[Group<'_>]) -> Option<Line> {
+    let (number, hosts) = adopted(groups);
+    let entries = count(number, "entry", "entries");
+    let hosts = code(&folded(&hosts));
+    let mut text = format!("Already right, only to be recorded: {entries} on {hosts}.");
+    if !plan.summary().has_changes() {
+        text.extend(["\n\n", ONLY_NOTES]);
+    }
+    (number > 0).then_some(Line { text, number })
 }
 
 /// Destination and path of a change, as code.
@@ -1219,7 +1225,7 @@ Nothing on the hosts changes: apply only notes this in the state.
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(200))]
+        #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
         fn nothing_breaks_out_and_what_is_shown_and_left_out_is_everything(

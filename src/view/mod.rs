@@ -12,6 +12,7 @@ pub mod markdown;
 pub mod plan;
 pub mod progress;
 pub mod report;
+pub mod status;
 pub mod style;
 mod table;
 pub mod terminal;

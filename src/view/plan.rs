@@ -15,7 +15,7 @@ use super::style::{ALARM, CREATE, DELETE, HEADING, PLAIN, QUIET, UPDATE, paint};
 use super::table::{self, Row};
 use super::text::{count, escape, escape_text, size, width_of, wrap_path};
 use crate::apply::LargeFiles;
-use crate::model::{Kind, Node};
+use crate::model::{Kind, Node, RelPath};
 use crate::plan::{
     Action, Change, ChangeSet, Diff, HostPlan, HostStatus, MappingNames, Plan, Refresh,
 };
@@ -655,7 +655,7 @@ fn folded<'a>(hosts: impl IntoIterator<Item = &'a HostPlan>) -> String {
 }
 
 /// `web[1-3,7] (4 hosts)`; a host alone is not counted.
-fn with_count(hosts: &[&HostPlan]) -> String {
+pub(super) fn with_count(hosts: &[&HostPlan]) -> String {
     let names = folded(hosts.iter().copied());
     if hosts.len() == 1 {
         names
@@ -699,10 +699,15 @@ pub(super) fn full_name(change: &Change, hosts: &[&HostPlan]) -> String {
         [(names, _)] => escape(names.dest.trim_end_matches('/').as_bytes()),
         _ => "…".to_owned(),
     };
-    if change.path.is_root() {
-        dest
+    below(&dest, &change.path)
+}
+
+/// A path below an escaped destination, escaped.
+pub(super) fn below(dest: &str, path: &RelPath) -> String {
+    if path.is_root() {
+        dest.to_owned()
     } else {
-        format!("{dest}/{}", escape(change.path.as_bytes()))
+        format!("{dest}/{}", escape(path.as_bytes()))
     }
 }
 
@@ -717,7 +722,7 @@ pub(super) mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::{Blake3, ContentDigest, HostId, Mode, Node, RelPath};
+    use crate::model::{Blake3, ContentDigest, HostId, Mode, Node};
     use crate::plan::{PlanHeader, Reason};
 
     fn view() -> PlanView {

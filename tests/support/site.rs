@@ -154,6 +154,7 @@ impl Site {
             refresh,
             saved: None,
             wants_diffs,
+            keeps_all: false,
             keep_logins: 0,
             now: "2026-01-01T00:00:00Z",
             observer: &Silent,
