@@ -28,13 +28,18 @@ const LINE: Duration = Duration::from_millis(5);
 const LOSS_BYTES: u64 = 12 * MIB;
 
 /// A file on its way to a host.
-struct Push {
-    scenario: Scenario,
+pub(crate) struct Push {
+    pub(crate) scenario: Scenario,
     proxy: LatencyProxy,
-    content: Vec<u8>,
+    pub(crate) content: Vec<u8>,
 }
 
 impl Push {
+    /// One that takes some seconds.
+    pub(crate) fn long(host: &Host) -> Self {
+        Self::new(host, 384 * MIB, LINE)
+    }
+
     fn new(host: &Host, size_bytes: u64, one_way: Duration) -> Self {
         let target: SocketAddr = format!("{}:{}", host.address, host.port)
             .parse()
@@ -65,7 +70,13 @@ impl Push {
 
     /// Starts an apply and waits until it is in the middle.
     fn begin(&self) -> Child {
-        let mut command = self.scenario.command(&["apply", "--auto-approve"]);
+        self.begin_with(&[])
+    }
+
+    /// Starts an apply with these options and waits until it is in the middle.
+    pub(crate) fn begin_with(&self, options: &[&str]) -> Child {
+        let apply = ["apply", "--auto-approve"];
+        let mut command = self.scenario.command(&[&apply[..], options].concat());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().expect("the program starts");
         let started = Instant::now();

@@ -1,0 +1,105 @@
+//! The JSON Schemas of `docs/schema/`, which real documents are held against.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use jsonschema::Validator;
+use serde_json::Value;
+
+/// A schema.
+pub(crate) struct Schema {
+    json: Value,
+    as_it_is: Validator,
+    /// Takes no key that the schema does not describe.
+    strict: Validator,
+}
+
+impl Schema {
+    /// The schema of this name.
+    pub(crate) fn load(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schema");
+        let text = fs::read_to_string(folder.join(format!("{name}.schema.json")));
+        let json: Value = serde_json::from_str(&text.expect("a schema")).expect("JSON");
+        assert!(jsonschema::meta::is_valid(&json), "{name} is no schema");
+        let mut strict = json.clone();
+        close(&mut strict);
+        Self {
+            as_it_is: jsonschema::validator_for(&json).expect("a schema"),
+            strict: jsonschema::validator_for(&strict).expect("a schema"),
+            json,
+        }
+    }
+
+    /// Fails unless the document is what the schema says, with nothing that it does not describe.
+    #[track_caller]
+    pub(crate) fn expect_valid(&self, document: &Value) {
+        let mut errors = self.strict.iter_errors(document);
+        if let Some(error) = errors.next() {
+            panic!("{error}, at {} in\n{document:#}", error.instance_path());
+        }
+        assert!(self.as_it_is.is_valid(document), "{document:#}");
+    }
+
+    /// Whether a reader that goes by the schema takes the document.
+    pub(crate) fn takes(&self, document: &Value) -> bool {
+        self.as_it_is.is_valid(document)
+    }
+
+    /// The words that the schema has for a key of one of its definitions.
+    pub(crate) fn words(&self, definition: &str, key: &str) -> BTreeSet<String> {
+        let words = &self.json["$defs"][definition]["properties"][key]["enum"];
+        let words = words.as_array().expect("a list of words");
+        let word = |word: &Value| word.as_str().expect("a word").to_owned();
+        words.iter().map(word).collect()
+    }
+
+    /// Keys without a description, each behind what it is a key of.
+    pub(crate) fn undescribed(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        self.find_undescribed(&self.json, "", &mut found);
+        found
+    }
+
+    fn find_undescribed(&self, schema: &Value, place: &str, found: &mut Vec<String>) {
+        for (key, property) in properties(schema) {
+            let place = format!("{place}/{key}");
+            let referred = property["$ref"].as_str().map(|reference| {
+                let pointer = reference.strip_prefix('#').expect("it is in the same file");
+                self.json.pointer(pointer).expect("it leads somewhere")
+            });
+            let described = [Some(property), referred].into_iter().flatten();
+            let is_described = described
+                .into_iter()
+                .any(|schema| schema["description"].is_string() || !schema["const"].is_null());
+            if !is_described {
+                found.push(place.clone());
+            }
+            self.find_undescribed(property, &place, found);
+        }
+        for (name, definition) in schema["$defs"].as_object().into_iter().flatten() {
+            self.find_undescribed(definition, name, found);
+        }
+    }
+}
+
+/// The keys of an object that the schema describes. Conditions, which only narrow them, are left out.
+fn properties(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    let is_object = schema["type"] == "object";
+    let properties = schema["properties"].as_object().filter(|_| is_object);
+    properties.into_iter().flatten()
+}
+
+/// Has every object of the schema refuse keys that it does not describe.
+fn close(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            if members.get("type").is_some_and(|kind| kind == "object") {
+                members.insert("additionalProperties".to_owned(), false.into());
+            }
+            members.values_mut().for_each(close);
+        }
+        Value::Array(items) => items.iter_mut().for_each(close),
+        _ => {}
+    }
+}
