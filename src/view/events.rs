@@ -477,3 +477,195 @@ impl Detail {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
+
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::model::{ContentDigest, Mode, Node, Phase, RelPath};
+    use crate::plan::{ChangeSet, HostStatus, MappingNames, PlanHeader, Refresh};
+
+    /// Everything that was written.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Written {
+        fn events(&self) -> Events {
+            let written = Arc::clone(&self.0);
+            let sink = move |bytes: &[u8]| written.lock().unwrap().extend_from_slice(bytes);
+            Events::begin("0.1.0", sink, || "2026-01-02T03:04:05.678Z".to_owned())
+        }
+
+        /// The lines since the last time.
+        fn lines(&self) -> Vec<Value> {
+            let bytes = std::mem::take(&mut *self.0.lock().unwrap());
+            let text = String::from_utf8(bytes).unwrap();
+            assert!(text.is_empty() || text.ends_with('\n'), "{text}");
+            let parse = |line| serde_json::from_str(line).unwrap();
+            text.lines().map(parse).collect()
+        }
+    }
+
+    fn create(path: &[u8]) -> Change {
+        Change {
+            mapping: 0,
+            path: RelPath::new(path).unwrap(),
+            action: Action::Create,
+            reason: Reason::Missing,
+            drift: false,
+            unmanaged: false,
+            conflict: false,
+            before: None,
+            after: Some(Node::File {
+                size_bytes: 1000,
+                mode: Mode::new(0o644),
+                digest: ContentDigest::default(),
+            }),
+        }
+    }
+
+    /// A plan for host `h` with these files to create below `/srv`.
+    fn plan(paths: &[&[u8]]) -> Plan {
+        let header = PlanHeader {
+            tool_version: "0.1.0".to_owned(),
+            created_at: "2026-01-02T03:04:05Z".to_owned(),
+            lineage: None,
+            serial: 0,
+            refresh: Refresh::Quick,
+            config_digest: Blake3::of(b"config"),
+        };
+        let changes = paths.iter().map(|path| create(path)).collect();
+        let host = HostPlan {
+            host: HostId::new("h"),
+            status: HostStatus::Ok,
+            mappings: vec![MappingNames {
+                src: "src".to_owned(),
+                dest: "/srv/".to_owned(),
+                source: None,
+            }],
+            change_set: Some(Arc::new(ChangeSet::new(changes, BTreeMap::new()))),
+            unchanged: 0,
+            problems: Vec::new(),
+        };
+        Plan::new(header, vec![host])
+    }
+
+    fn ended(path: &[u8], end: ChangeEnd) -> EndedChange {
+        EndedChange {
+            mapping: 0,
+            path: RelPath::new(path).unwrap(),
+            end,
+        }
+    }
+
+    fn host() -> HostId {
+        HostId::new("h")
+    }
+
+    fn phase(phase: Phase) -> Event {
+        Event::HostPhase {
+            host: host(),
+            phase,
+            total_bytes: 0,
+        }
+    }
+
+    #[test]
+    fn host_starts_once_however_many_phases_it_has() {
+        let written = Written::default();
+        let events = written.events();
+        events.plan(&plan(&[b"a"]), Blake3::of(b"plan"));
+        written.lines();
+        events.event(&phase(Phase::Connecting));
+        events.event(&phase(Phase::Uploading));
+        let at = "2026-01-02T03:04:05.678Z";
+        let line = json!({ "at": at, "type": "host_started", "host": "h" });
+        assert_eq!(written.lines(), [line]);
+    }
+
+    #[test]
+    fn progress_is_told_once_a_second_with_what_is_known_by_then() {
+        let written = Written::default();
+        let events = written.events();
+        events.plan(&plan(&[b"a", b"b"]), Blake3::of(b"plan"));
+        let start = Instant::now();
+        let after = |millis| start + Duration::from_millis(millis);
+        events.event_at(&phase(Phase::Uploading), start);
+        written.lines();
+        let sent = |sent_bytes| Event::HostProgress {
+            host: host(),
+            sent_bytes,
+        };
+        for tick in 0..25 {
+            if tick == 15 {
+                let by_bytes = -500;
+                let event = Event::TotalChanged {
+                    host: host(),
+                    by_bytes,
+                };
+                events.event_at(&event, after(tick * 100));
+            }
+            events.event_at(&sent(10), after(tick * 100));
+        }
+        let numbers = |line: &Value| (line["sent_bytes"].clone(), line["total_bytes"].clone());
+        let told: Vec<_> = written.lines().iter().map(numbers).collect();
+        assert_eq!(told, [(json!(110), json!(2000)), (json!(210), json!(1500))]);
+    }
+
+    #[test]
+    fn change_is_told_with_what_the_plan_says_of_it() {
+        let written = Written::default();
+        let events = written.events();
+        events.plan(&plan(&[b"a", b"c", b"caf\xe9"]), Blake3::of(b"plan"));
+        written.lines();
+        let refused = ChangeEnd::Refused {
+            reason: "it moved".to_owned(),
+            moved: true,
+        };
+        events.event(&Event::ChangesEnded {
+            host: host(),
+            changes: vec![
+                ended(b"a", refused),
+                ended(b"caf\xe9", ChangeEnd::Applied),
+                ended(b"not in the plan", ChangeEnd::Applied),
+            ],
+        });
+        let lines = written.lines();
+        let at = "2026-01-02T03:04:05.678Z";
+        assert_eq!(lines.len(), 3);
+        assert_eq!(
+            lines[1],
+            json!({
+                "at": at, "type": "change_refused", "host": "h", "mapping": 0, "path": "a",
+                "dest": "/srv/a", "kind": "file", "action": "create", "reason": "missing",
+                "because": "it moved", "moved": true,
+            })
+        );
+        assert_eq!(
+            lines[2],
+            json!({
+                "at": at, "type": "change_applied", "host": "h", "mapping": 0, "path": "caf\u{fffd}",
+                "path_base64": "Y2Fm6Q==", "dest": "/srv/caf\u{fffd}", "kind": "file",
+                "action": "create", "reason": "missing",
+            })
+        );
+    }
+
+    #[test]
+    fn nothing_comes_after_the_last_line() {
+        let written = Written::default();
+        let events = written.events();
+        events.plan(&plan(&[b"a"]), Blake3::of(b"plan"));
+        events.failed(&miette::MietteDiagnostic::new("stopped"), 130);
+        let lines = written.lines();
+        assert_eq!(lines.last().unwrap()["type"], "error");
+        events.event(&phase(Phase::Connecting));
+        events.failed(&miette::MietteDiagnostic::new("again"), 1);
+        assert_eq!(written.lines(), [] as [Value; 0]);
+    }
+}

@@ -37,7 +37,7 @@ pub(crate) struct Push {
 impl Push {
     /// One that takes some seconds.
     pub(crate) fn long(host: &Host) -> Self {
-        Self::new(host, 384 * MIB, LINE)
+        Self::new(host, 192 * MIB, Duration::from_millis(15))
     }
 
     fn new(host: &Host, size_bytes: u64, one_way: Duration) -> Self {
@@ -70,13 +70,7 @@ impl Push {
 
     /// Starts an apply and waits until it is in the middle.
     fn begin(&self) -> Child {
-        self.begin_with(&[])
-    }
-
-    /// Starts an apply with these options and waits until it is in the middle.
-    pub(crate) fn begin_with(&self, options: &[&str]) -> Child {
-        let apply = ["apply", "--auto-approve"];
-        let mut command = self.scenario.command(&[&apply[..], options].concat());
+        let mut command = self.scenario.command(&["apply", "--auto-approve"]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().expect("the program starts");
         let started = Instant::now();

@@ -48,10 +48,17 @@ impl Schema {
 
     /// The words that the schema has for a key of one of its definitions.
     pub(crate) fn words(&self, definition: &str, key: &str) -> BTreeSet<String> {
-        let words = &self.json["$defs"][definition]["properties"][key]["enum"];
-        let words = words.as_array().expect("a list of words");
+        let property = &self.json["$defs"][definition]["properties"][key];
+        let words = self.referred(property).unwrap_or(property)["enum"].as_array();
         let word = |word: &Value| word.as_str().expect("a word").to_owned();
-        words.iter().map(word).collect()
+        words.expect("a list of words").iter().map(word).collect()
+    }
+
+    /// What a schema refers to.
+    fn referred(&self, schema: &Value) -> Option<&Value> {
+        let reference = schema["$ref"].as_str()?;
+        let pointer = reference.strip_prefix('#').expect("it is in the same file");
+        Some(self.json.pointer(pointer).expect("it leads somewhere"))
     }
 
     /// Keys without a description, each behind what it is a key of.
@@ -64,13 +71,9 @@ impl Schema {
     fn find_undescribed(&self, schema: &Value, place: &str, found: &mut Vec<String>) {
         for (key, property) in properties(schema) {
             let place = format!("{place}/{key}");
-            let referred = property["$ref"].as_str().map(|reference| {
-                let pointer = reference.strip_prefix('#').expect("it is in the same file");
-                self.json.pointer(pointer).expect("it leads somewhere")
-            });
-            let described = [Some(property), referred].into_iter().flatten();
-            let is_described = described
+            let is_described = [Some(property), self.referred(property)]
                 .into_iter()
+                .flatten()
                 .any(|schema| schema["description"].is_string() || !schema["const"].is_null());
             if !is_described {
                 found.push(place.clone());
@@ -94,7 +97,8 @@ fn properties(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {
 fn close(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
-            if members.get("type").is_some_and(|kind| kind == "object") {
+            let is_object = members.get("type").is_some_and(|kind| kind == "object");
+            if is_object && members.contains_key("properties") {
                 members.insert("additionalProperties".to_owned(), false.into());
             }
             members.values_mut().for_each(close);
