@@ -64,33 +64,42 @@ impl Schema {
     /// Keys without a description, each behind what it is a key of.
     pub(crate) fn undescribed(&self) -> Vec<String> {
         let mut found = Vec::new();
-        self.find_undescribed(&self.json, "", &mut found);
-        found
-    }
-
-    fn find_undescribed(&self, schema: &Value, place: &str, found: &mut Vec<String>) {
-        for (key, property) in properties(schema) {
-            let place = format!("{place}/{key}");
+        each_property(&self.json, "", &mut |place, property| {
             let is_described = [Some(property), self.referred(property)]
                 .into_iter()
                 .flatten()
                 .any(|schema| schema["description"].is_string() || !schema["const"].is_null());
             if !is_described {
-                found.push(place.clone());
+                found.push(place.to_owned());
             }
-            self.find_undescribed(property, &place, found);
-        }
-        for (name, definition) in schema["$defs"].as_object().into_iter().flatten() {
-            self.find_undescribed(definition, name, found);
-        }
+        });
+        found
+    }
+
+    /// All keys that documents may have.
+    pub(crate) fn keys(&self) -> BTreeSet<String> {
+        let mut keys = BTreeSet::new();
+        each_property(&self.json, "", &mut |place, _| {
+            let (_, key) = place.rsplit_once('/').expect("it is a key of something");
+            keys.insert(key.to_owned());
+        });
+        keys
     }
 }
 
-/// The keys of an object that the schema describes. Conditions, which only narrow them, are left out.
-fn properties(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {
+/// Visits every key that the schema describes, with what it is a key of. Conditions, which only narrow
+/// them, are left out.
+fn each_property(schema: &Value, place: &str, visit: &mut dyn FnMut(&str, &Value)) {
     let is_object = schema["type"] == "object";
     let properties = schema["properties"].as_object().filter(|_| is_object);
-    properties.into_iter().flatten()
+    for (key, property) in properties.into_iter().flatten() {
+        let place = format!("{place}/{key}");
+        visit(&place, property);
+        each_property(property, &place, visit);
+    }
+    for (name, definition) in schema["$defs"].as_object().into_iter().flatten() {
+        each_property(definition, name, visit);
+    }
 }
 
 /// Has every object of the schema refuse keys that it does not describe.
