@@ -27,7 +27,9 @@ use large::{SourceBlocks, SpareLogins};
 use tally::Tally;
 
 use crate::config::{Config, Host};
-use crate::model::{Blake3, Event, HostOutcome, Observer, Work, map_parallel};
+use crate::model::{
+    Blake3, ChangeEnd, EndedChange, Event, HostOutcome, Observer, Work, map_parallel,
+};
 use crate::plan::prepare::{Preparation, Prepared, PreparedHost};
 use crate::plan::{Change, HostPlan, HostStatus, saved};
 use crate::remote::Login;
@@ -69,6 +71,9 @@ pub struct Request<'a> {
     pub now: &'a (dyn Fn() -> String + Sync),
     /// Told what happens.
     pub observer: &'a dyn Observer,
+    /// Told of every host of the plan how it ended, as soon as that is known: also of one on which there
+    /// was nothing to do. Called from many threads.
+    pub on_host: &'a (dyn Fn(&HostReport) + Sync),
 }
 
 /// What all workers share.
@@ -94,7 +99,11 @@ pub fn apply(request: &Request<'_>, state: &mut StateStore) -> Result<Report, St
         prepared_hosts().filter(|(host, preparation)| is_visited(host, preparation.ready()));
     let visits = visits.count();
     if visits == 0 {
-        let hosts = prepared_hosts().map(|(host, preparation)| without_visit(host, preparation));
+        let hosts = prepared_hosts().map(|(host, preparation)| {
+            let report = without_visit(host, preparation);
+            (request.on_host)(&report);
+            report
+        });
         return Ok(Report {
             serial: None,
             hosts: hosts.collect(),
@@ -132,6 +141,7 @@ pub fn apply(request: &Request<'_>, state: &mut StateStore) -> Result<Report, St
         let span = tracing::info_span!("apply", host = %host_plan.host);
         let _entered = span.enter();
         let report = run.host(host_plan, preparation);
+        (request.on_host)(&report);
         run.spare_logins.release();
         (*index, report)
     });
@@ -188,6 +198,7 @@ impl Run<'_> {
         {
             let tally = Tally::new(
                 self.request.observer,
+                &host.id,
                 plan.changes().iter().map(Change::bytes_to_send).sum(),
             );
             self.work(host, plan, prepared, &tally, &mut report);
@@ -218,6 +229,9 @@ impl Run<'_> {
             }
         };
         report.skipped = plan.changes().len() - changes.len();
+        if report.skipped > 0 {
+            self.tell_skipped(plan, &changes);
+        }
         let worker = worker::Worker {
             run: self,
             host,
@@ -247,6 +261,34 @@ impl Run<'_> {
                 conflicts => Err(HostResult::Conflicts(conflicts)),
             },
         }
+    }
+
+    /// Tells the observer which changes of the plan are left out: all but these.
+    fn tell_skipped(&self, plan: &HostPlan, to_make: &[&Change]) {
+        let mut to_make = to_make.iter().peekable();
+        let is_skipped = |change: &&Change| {
+            // Both are in the order of the plan.
+            to_make
+                .next_if(|made| std::ptr::eq(**made, *change))
+                .is_none()
+        };
+        let skipped = plan.changes().iter().filter(is_skipped);
+        let changes = skipped.map(|change| {
+            let why = if change.conflict {
+                "it is a conflict"
+            } else {
+                "a conflict is in its way"
+            };
+            EndedChange {
+                mapping: change.mapping,
+                path: change.path.clone(),
+                end: ChangeEnd::Skipped(why.to_owned()),
+            }
+        });
+        self.request.observer.event(&Event::ChangesEnded {
+            host: plan.host.clone(),
+            changes: changes.collect(),
+        });
     }
 
     fn tell(&self, report: &HostReport) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use crate::model::{Entry, Node, RelPath, Tree};
+use crate::model::{ChangeEnd, EndedChange, Entry, Event, Node, RelPath, Tree};
 use crate::plan::{Action, Actual, Change};
 use crate::scan::remote::StatTuple;
 use crate::state::{HostRecord, MappingRecord, Progress};
@@ -155,6 +155,7 @@ impl Worker<'_> {
             })
             .collect();
 
+        self.tell_changes(&confirmed, &spared, report);
         for &index in &spared {
             let dest = program::dest_of(self.host, self.changes[index]);
             tracing::info!(path = %dest, "the folder stays, since something else is in it");
@@ -173,6 +174,41 @@ impl Worker<'_> {
         }
         let mappings = self.mapping_records(trees.iter())?;
         self.save(Progress::Finished, listing, mappings)
+    }
+
+    /// Tells the observer what became of every change.
+    fn tell_changes(
+        &self,
+        confirmed: &HashSet<usize>,
+        spared: &HashSet<usize>,
+        report: &HostReport,
+    ) {
+        let ended = |index: &usize, end: ChangeEnd| EndedChange {
+            mapping: self.changes[*index].mapping,
+            path: self.changes[*index].path.clone(),
+            end,
+        };
+        let confirmed = confirmed
+            .iter()
+            .map(|index| ended(index, ChangeEnd::Applied));
+        let spared = spared.iter().map(|index| {
+            let why = "something else is in the folder".to_owned();
+            ended(index, ChangeEnd::Skipped(why))
+        });
+        let refused = report.refused.iter().map(|refused| EndedChange {
+            mapping: refused.mapping,
+            path: refused.path.clone(),
+            end: ChangeEnd::Refused {
+                reason: refused.reason.clone(),
+                moved: refused.moved,
+            },
+        });
+        let mut changes: Vec<_> = confirmed.chain(spared).chain(refused).collect();
+        changes.sort_by(|a, b| (a.mapping, &a.path).cmp(&(b.mapping, &b.path)));
+        self.observer().event(&Event::ChangesEnded {
+            host: self.host.id.clone(),
+            changes,
+        });
     }
 
     /// By destination, the modification times that files get.

@@ -2,12 +2,13 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::model::{Event, Observer};
+use crate::model::{Event, HostId, Observer};
 
 /// Bytes of content for one host. Counted by all of its sessions; what is expected is said by the one
 /// thread that leads them, while the others do not send.
 pub(super) struct Tally<'a> {
     observer: &'a dyn Observer,
+    host: &'a HostId,
     sent_bytes: AtomicU64,
     /// Those that were sent and those that are to be sent.
     total_bytes: AtomicU64,
@@ -16,9 +17,10 @@ pub(super) struct Tally<'a> {
 
 impl<'a> Tally<'a> {
     /// Nothing was sent, and `total_bytes` are part of the total that the observer knows.
-    pub(super) fn new(observer: &'a dyn Observer, total_bytes: u64) -> Self {
+    pub(super) fn new(observer: &'a dyn Observer, host: &'a HostId, total_bytes: u64) -> Self {
         Self {
             observer,
+            host,
             sent_bytes: AtomicU64::new(0),
             total_bytes: AtomicU64::new(total_bytes),
             keeps_part: AtomicBool::new(false),
@@ -40,7 +42,8 @@ impl<'a> Tally<'a> {
         let before = self.total_bytes.swap(now, Ordering::Relaxed);
         let by_bytes = now.checked_signed_diff(before).unwrap_or_default();
         if by_bytes != 0 {
-            self.observer.event(&Event::TotalChanged { by_bytes });
+            let host = self.host.clone();
+            self.observer.event(&Event::TotalChanged { host, by_bytes });
         }
     }
 
@@ -65,7 +68,7 @@ mod tests {
 
     impl Observer for Total {
         fn event(&self, event: &Event) {
-            if let Event::TotalChanged { by_bytes } = event {
+            if let Event::TotalChanged { by_bytes, .. } = event {
                 *self.0.lock().expect("no thread panics with the lock") += by_bytes;
             }
         }
@@ -75,7 +78,8 @@ mod tests {
     fn total_becomes_what_was_sent_however_often_it_is_corrected() {
         let total = Total(Mutex::new(300));
         let known = || *total.0.lock().expect("no thread panics with the lock");
-        let tally = Tally::new(&total, 300);
+        let host = HostId::new("h");
+        let tally = Tally::new(&total, &host, 300);
         tally.expect_more(20);
         assert_eq!(known(), 20);
         tally.add(15);

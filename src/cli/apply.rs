@@ -4,17 +4,21 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::args::{self, ApplySettings, GlobalSettings};
+use miette::MietteDiagnostic;
+
+use super::args::{self, ApplySettings, Format, GlobalSettings};
 use super::console::Console;
 use super::context::{self, Context, Stop};
 use super::exit::Exit;
 use super::interrupt::Interrupts;
 use super::plan;
 use crate::apply::{self, HostResult, OnConflict, Report};
+use crate::model::{Observer, Together};
 use crate::plan::prepare::Preparation;
 use crate::plan::{HostPlan, Plan, Refresh, saved};
 use crate::state::StateStore;
 use crate::view;
+use crate::view::events::Events;
 use crate::view::text::count;
 
 /// How long a host is waited for on which another run is committing.
@@ -26,6 +30,46 @@ pub(super) fn run(
     console: &Console,
 ) -> Result<Exit, Stop> {
     let interrupts = Interrupts::listen();
+    match settings.format {
+        Format::Human => carry_out(global, settings, console, &interrupts, None),
+        Format::Json => run_with_events(global, settings, console, &interrupts),
+    }
+}
+
+/// Carries it out and tells a program what happens: the first line comes before anything can go wrong,
+/// and the last one has the code that the run ends with.
+fn run_with_events(
+    global: &GlobalSettings,
+    settings: &ApplySettings,
+    console: &Console,
+    interrupts: &Interrupts,
+) -> Result<Exit, Stop> {
+    let version = env!("CARGO_PKG_VERSION");
+    let sink = console.data_sink();
+    let events = Arc::new(Events::begin(version, sink, context::now_in_milliseconds));
+    let on_interrupt = Arc::clone(&events);
+    interrupts.before_end(move |why, exit| {
+        on_interrupt.failed(&MietteDiagnostic::new(why), exit.code());
+    });
+    let global = GlobalSettings {
+        progress: console.progress_beside_data(global.progress),
+        ..global.clone()
+    };
+    carry_out(&global, settings, console, interrupts, Some(&events)).inspect_err(|stop| {
+        let exit = console.exit_after_output(stop.exit);
+        events.failed(stop.report.as_ref(), exit.code());
+    })
+}
+
+/// Plans, shows it, asks, applies, reports. Where there are `events`, they get to know what is done
+/// instead of a person, and nobody is asked.
+fn carry_out(
+    global: &GlobalSettings,
+    settings: &ApplySettings,
+    console: &Console,
+    interrupts: &Interrupts,
+    events: Option<&Events>,
+) -> Result<Exit, Stop> {
     let saved = settings.plan_file.as_deref().map(saved::load).transpose()?;
     let mut context = Context::load(global, console)?;
     let asks = saved.is_none() && !settings.is_approved;
@@ -58,22 +102,29 @@ pub(super) fn run(
     };
     let prepared = plan::prepare(&context, &state, &hosts, &how)?;
     let the_plan = &prepared.plan;
-    match &saved {
-        Some(saved) => console.say(&format!(
+    match (events, &saved) {
+        (_, Some(saved)) => console.say(&format!(
             "The saved plan, made {}: {}",
             saved.header.created_at,
             view::plan::summary_line(saved)
         )),
-        None => plan::show(
+        (Some(_), None) => {}
+        (None, None) => plan::show(
             the_plan,
             view::plan::PlanCommand::Apply,
             settings.is_full,
             console,
         ),
     }
+    if let Some(events) = events {
+        let made_now = || saved::digest(the_plan);
+        events.plan(the_plan, prepared.follows.unwrap_or_else(made_now));
+    }
     let is_stale = |preparation: &Preparation| matches!(preparation, Preparation::Stale(_));
     let has_stale_hosts = prepared.hosts.iter().any(is_stale);
-    if !the_plan.is_applyable() && !prepared.has_unsettled_hosts() && !has_stale_hosts {
+    let has_work = the_plan.is_applyable() || prepared.has_unsettled_hosts() || has_stale_hosts;
+    // A program gets to know of every host, also that nothing was to be done there.
+    if !has_work && events.is_none() {
         return Ok(context.finish(plan::exit_of(the_plan)));
     }
     let on_conflict = on_conflict(settings, saved.is_some());
@@ -86,6 +137,8 @@ pub(super) fn run(
 
     let connector = context.connector();
     let progress = Arc::new(context.progress());
+    let mut observers: Vec<&dyn Observer> = vec![progress.as_ref()];
+    observers.extend(events.map(|events| events as &dyn Observer));
     let report = apply::apply(
         &apply::Request {
             config: &context.config,
@@ -97,7 +150,12 @@ pub(super) fn run(
             wait_for_host: WAIT_FOR_HOST,
             interrupted: interrupts.begin_changes(&progress),
             now: &context::now,
-            observer: progress.as_ref(),
+            observer: &Together(&observers),
+            on_host: &|host| {
+                if let Some(events) = events {
+                    events.host_finished(host);
+                }
+            },
         },
         &mut state,
     );
@@ -107,6 +165,26 @@ pub(super) fn run(
     if let Err(error) = state.remove_unused_trees(&lock) {
         tracing::warn!("{error}");
     }
+    let unsendable: usize = the_plan.hosts.iter().map(|host| host.problems.len()).sum();
+    let exit = exit_of(&report).and(plan::exit_of(the_plan));
+    match events {
+        Some(events) => {
+            let exit = console.exit_after_output(exit);
+            events.summary(&report, unsendable, exit.code());
+        }
+        None => show(&report, unsendable, global, settings, console),
+    }
+    Ok(context.finish(exit))
+}
+
+/// Prints a report for people.
+fn show(
+    report: &Report,
+    unsendable: usize,
+    global: &GlobalSettings,
+    settings: &ApplySettings,
+    console: &Console,
+) {
     let options = view::report::ReportView {
         full: settings.is_full,
         width: console.width(),
@@ -118,15 +196,13 @@ pub(super) fn run(
             .map(|path| path.display().to_string()),
     };
     console.data(b"\n");
-    console.data(view::report::render(&report, &options).as_bytes());
-    let unsendable: usize = the_plan.hosts.iter().map(|host| host.problems.len()).sum();
+    console.data(view::report::render(report, &options).as_bytes());
     if unsendable > 0 {
         let unsendable = count(unsendable, "entry", "entries");
         console.note(&format!(
             "{unsendable} of the sources could not be sent; the plan names them."
         ));
     }
-    Ok(context.finish(exit_of(&report).and(plan::exit_of(the_plan))))
 }
 
 /// What happens to conflicts. Without a word about them: those that were shown are approved with the

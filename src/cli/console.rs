@@ -1,9 +1,10 @@
 //! What goes to the terminal: data to standard output, everything else to standard error.
 
-use std::cell::Cell;
 use std::env;
 use std::io::{self, BufRead as _, IsTerminal, Write as _};
 use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use miette::{GraphicalReportHandler, GraphicalTheme, Report};
 
@@ -23,7 +24,7 @@ pub(super) struct Console {
     err: Stream,
     verbosity: Verbosity,
     automation: bool,
-    lost_output: Cell<bool>,
+    lost_output: Arc<AtomicBool>,
 }
 
 /// What is known of a stream.
@@ -89,7 +90,7 @@ impl Console {
             verbosity,
             automation: env::var_os("HOSTSYNC_IN_AUTOMATION")
                 .is_some_and(|value| !value.is_empty()),
-            lost_output: Cell::new(false),
+            lost_output: Arc::default(),
         }
     }
 
@@ -128,19 +129,32 @@ impl Console {
         self.verbosity == Verbosity::Verbose
     }
 
-    /// Whether output was lost for another reason than that nobody reads it any more.
-    pub(super) fn has_lost_output(&self) -> bool {
-        self.lost_output.get()
+    /// How a run ends that would end like this if all of its output got through: output that was lost is
+    /// a failure, unless nobody wanted it any more.
+    pub(super) fn exit_after_output(&self, exit: Exit) -> Exit {
+        if self.lost_output.load(Ordering::Relaxed) {
+            exit.and(Exit::Failed)
+        } else {
+            exit
+        }
     }
 
     /// Writes data to standard output.
     pub(super) fn data(&self, bytes: &[u8]) {
-        let mut out = io::stdout().lock();
-        if let Err(error) = out.write_all(bytes).and_then(|()| out.flush())
-            && error.kind() != io::ErrorKind::BrokenPipe
-            && !self.lost_output.replace(true)
-        {
-            self.note(&format!("error: cannot write to standard output: {error}"));
+        write_data(bytes, &self.lost_output);
+    }
+
+    /// Writes data to standard output from any thread, as long as the run lasts.
+    pub(super) fn data_sink(&self) -> impl FnMut(&[u8]) + Send + 'static {
+        let lost_output = Arc::clone(&self.lost_output);
+        move |bytes| write_data(bytes, &lost_output)
+    }
+
+    /// How progress is shown while data comes line by line: bars on the same terminal would be torn.
+    pub(super) fn progress_beside_data(&self, choice: ProgressChoice) -> ProgressChoice {
+        match choice {
+            ProgressChoice::Auto if self.out.can_redraw => ProgressChoice::Plain,
+            choice => choice,
         }
     }
 
@@ -212,6 +226,20 @@ impl Console {
         } else {
             let _ = io::stderr().write_all(plain_unless(self.err.color, &stop.text).as_bytes());
         }
+    }
+}
+
+/// Writes data to standard output at once, and notes whether it was lost.
+fn write_data(bytes: &[u8], lost_output: &AtomicBool) {
+    let mut out = io::stdout().lock();
+    if let Err(error) = out.write_all(bytes).and_then(|()| out.flush())
+        && error.kind() != io::ErrorKind::BrokenPipe
+        && !lost_output.swap(true, Ordering::Relaxed)
+    {
+        let _ = writeln!(
+            io::stderr(),
+            "error: cannot write to standard output: {error}"
+        );
     }
 }
 

@@ -245,6 +245,11 @@ pub(super) fn environment() -> Result<Environment, Stop> {
     })
 }
 
+/// The time of day: RFC 3339, UTC, milliseconds.
+pub(super) fn now_in_milliseconds() -> String {
+    format!("{:.3}", Timestamp::now())
+}
+
 /// The time of day: RFC 3339, UTC, whole seconds.
 pub(super) fn now() -> String {
     let now = Timestamp::now();

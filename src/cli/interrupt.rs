@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -20,7 +20,11 @@ pub(super) struct Interrupts {
     changing: Arc<AtomicBool>,
     asked: Arc<AtomicBool>,
     progress: Arc<Mutex<Option<Arc<Progress>>>>,
+    before_end: Arc<OnceLock<BeforeEnd>>,
 }
+
+/// Told why the run ends and with what, right before it ends.
+type BeforeEnd = Box<dyn Fn(&str, Exit) + Send + Sync>;
 
 impl Interrupts {
     /// Begins to listen. Where the system does not let us, signals do what they always do.
@@ -35,6 +39,12 @@ impl Interrupts {
             });
         }
         interrupts
+    }
+
+    /// Has `tell` told why a signal ends the run and with what, right before it does. Only the first one
+    /// that is given is told.
+    pub(super) fn before_end(&self, tell: impl Fn(&str, Exit) + Send + Sync + 'static) {
+        let _ = self.before_end.set(Box::new(tell));
     }
 
     /// From now on hosts are being changed. The flag is set when somebody asks to stop; what there is
@@ -58,13 +68,18 @@ impl Interrupts {
             self.say("interrupted: finishing what is being committed; once more stops at once");
             return;
         }
-        self.say(if is_changing {
+        let why = if is_changing {
             "stopped at once: hosts may have a part of the changes; the next plan finds out"
         } else {
             "interrupted: nothing was changed"
-        });
-        tracing::warn!(exit = Exit::Interrupted.code(), "interrupted, end");
-        process::exit(i32::from(Exit::Interrupted.code()));
+        };
+        let exit = Exit::Interrupted;
+        self.say(why);
+        if let Some(tell) = self.before_end.get() {
+            tell(why, exit);
+        }
+        tracing::warn!(exit = exit.code(), "interrupted, end");
+        process::exit(i32::from(exit.code()));
     }
 
     fn say(&self, line: &str) {

@@ -59,11 +59,5 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         console.error(&report);
         exit
     });
-    // Output that did not get through is a failure, unless nobody wanted it any more.
-    let exit = if console.has_lost_output() {
-        exit.and(Exit::Failed)
-    } else {
-        exit
-    };
-    exit.into()
+    console.exit_after_output(exit).into()
 }

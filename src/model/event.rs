@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::HostId;
+use super::{HostId, RelPath};
 
 /// What is done on all hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,33 @@ pub enum HostOutcome {
     Failed(String),
     /// It was left as it is, on purpose; the text says why.
     LeftAlone(String),
+}
+
+/// What became of one change of the plan on one host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedChange {
+    /// Index of the mapping in the host's mappings.
+    pub mapping: usize,
+    /// Where, relative to the mapping. With it, this names one change of the host.
+    pub path: RelPath,
+    /// What became of it.
+    pub end: ChangeEnd,
+}
+
+/// How a change ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChangeEnd {
+    /// The host has confirmed it; or the entry was right already, and is now recorded.
+    Applied,
+    /// It was to be made, and was not.
+    Refused {
+        /// Why, for people.
+        reason: String,
+        /// Whether the reason is that the entry moved on the host after it was looked at.
+        moved: bool,
+    },
+    /// It was left out on purpose; the text says why.
+    Skipped(String),
 }
 
 /// One thing that happened.
@@ -78,6 +105,8 @@ pub enum Event {
     },
     /// More or fewer bytes are to be sent to all hosts together than was known before.
     TotalChanged {
+        /// The host to which they are to be sent.
+        host: HostId,
         /// How many more; below 0 for fewer.
         by_bytes: i64,
     },
@@ -97,6 +126,14 @@ pub enum Event {
         /// Bytes of content sent since the last event of this kind.
         sent_bytes: u64,
     },
+    /// What became of changes on a host is known. Each one comes once, however the host ends after that;
+    /// where nobody knows what became of it, it does not come.
+    ChangesEnded {
+        /// Which host.
+        host: HostId,
+        /// The changes.
+        changes: Vec<EndedChange>,
+    },
     /// Work on a host has ended.
     HostFinished {
         /// Which host.
@@ -112,6 +149,17 @@ pub enum Event {
 pub trait Observer: Sync {
     /// Takes note of one event. Must return quickly.
     fn event(&self, event: &Event);
+}
+
+/// Tells several observers, one after the other.
+pub struct Together<'a>(pub &'a [&'a dyn Observer]);
+
+impl Observer for Together<'_> {
+    fn event(&self, event: &Event) {
+        for observer in self.0 {
+            observer.event(event);
+        }
+    }
 }
 
 /// An observer that looks away.

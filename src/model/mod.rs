@@ -10,7 +10,9 @@ mod tree;
 
 pub use awaited::Awaited;
 pub use digest::{Blake3, ContentDigest, ParseDigestError, Sha256};
-pub use event::{Event, HostOutcome, Observer, Phase, Silent, Work};
+pub use event::{
+    ChangeEnd, EndedChange, Event, HostOutcome, Observer, Phase, Silent, Together, Work,
+};
 pub use host::HostId;
 pub use parallel::map_parallel;
 pub use path::{LocalPath, RelPath, RelPathError, RemotePath};

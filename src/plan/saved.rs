@@ -778,7 +778,7 @@ fn printable(text: &str) -> String {
 }
 
 /// Text for readers and, where the text alone would lose bytes, the bytes.
-pub(super) fn text_of(bytes: &[u8]) -> (String, Option<String>) {
+pub(crate) fn text_of(bytes: &[u8]) -> (String, Option<String>) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (text.to_owned(), None),
         Err(_) => (

@@ -180,7 +180,7 @@ impl Totals {
                     ..Self::default()
                 };
             }
-            Event::TotalChanged { by_bytes } => {
+            Event::TotalChanged { by_bytes, .. } => {
                 self.total_bytes = self.total_bytes.saturating_add_signed(*by_bytes);
             }
             Event::HostPhase {
@@ -481,6 +481,7 @@ impl Display for Bars {
                 ));
             }
             Event::LocalScanFinished { .. } | Event::HostsFinished => self.take_away(),
+            Event::ChangesEnded { .. } => {}
             Event::HostsStarted { .. } => {
                 self.start_total(self.totals(|totals| totals.in_words()));
                 self.resize_total();
@@ -572,6 +573,11 @@ mod tests {
             phase,
             total_bytes,
         }
+    }
+
+    fn total_changed(by_bytes: i64) -> Event {
+        let host = HostId::new("a");
+        Event::TotalChanged { host, by_bytes }
     }
 
     fn sent(name: &str, sent_bytes: u64) -> Event {
@@ -675,7 +681,7 @@ mod tests {
     fn total_follows_what_turns_out_to_be_there_already() {
         let (totals, _) = totals(&[
             (0, started(3000)),
-            (1, Event::TotalChanged { by_bytes: -2900 }),
+            (1, total_changed(-2900)),
             (1, phase("a", Phase::Uploading, 100)),
             (2, sent("a", 100)),
         ]);
@@ -846,8 +852,8 @@ mod tests {
         for name in ["a", "b"] {
             progress.event(&phase(name, Phase::Connecting, 0));
             progress.event(&phase(name, Phase::Reconnecting, 0));
-            progress.event(&Event::TotalChanged { by_bytes: 1 });
-            progress.event(&Event::TotalChanged { by_bytes: -1 });
+            progress.event(&total_changed(1));
+            progress.event(&total_changed(-1));
             progress.event(&phase(name, Phase::Uploading, 15));
             progress.event(&sent(name, 15));
         }

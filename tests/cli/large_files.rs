@@ -28,13 +28,18 @@ const LINE: Duration = Duration::from_millis(5);
 const LOSS_BYTES: u64 = 12 * MIB;
 
 /// A file on its way to a host.
-struct Push {
-    scenario: Scenario,
+pub(crate) struct Push {
+    pub(crate) scenario: Scenario,
     proxy: LatencyProxy,
-    content: Vec<u8>,
+    pub(crate) content: Vec<u8>,
 }
 
 impl Push {
+    /// One that takes some seconds.
+    pub(crate) fn long(host: &Host) -> Self {
+        Self::new(host, 192 * MIB, Duration::from_millis(15))
+    }
+
     fn new(host: &Host, size_bytes: u64, one_way: Duration) -> Self {
         let target: SocketAddr = format!("{}:{}", host.address, host.port)
             .parse()

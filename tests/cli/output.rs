@@ -51,6 +51,7 @@ fn plan_as_json_is_the_documented_one() {
             "complete",
             "config_digest",
             "created_at",
+            "digest",
             "format_version",
             "hosts",
             "lineage",
@@ -82,9 +83,11 @@ fn plan_as_json_is_the_documented_one() {
     assert_eq!(of(0)["change_set"], sets[0]["id"]);
     assert_eq!(of(1)["change_set"], sets[0]["id"]);
     assert_eq!(of(0)["error"], Value::Null);
+    let source = &of(0)["mappings"][0]["source"];
+    assert!(source.is_string());
     assert_eq!(
         of(0)["mappings"],
-        json!([{ "src": "src", "dest": "~/dest" }])
+        json!([{ "src": "src", "dest": "~/dest", "source": source }])
     );
     assert_eq!(of(2)["status"], "unreachable");
     assert_eq!(of(2)["change_set"], Value::Null);

@@ -79,6 +79,12 @@ impl Scenario {
         self.write("connection_info.json", json!(self.hosts).to_string());
     }
 
+    /// Leaves no host in `connection_info.json`.
+    pub(crate) fn forget_hosts(&mut self) {
+        self.hosts.clear();
+        self.write("connection_info.json", "[]");
+    }
+
     /// Writes the mapper file of the host that has this name.
     pub(crate) fn map(&self, name: &str, mappings: &Value) {
         self.write(&format!("path_mapper/{name}.json"), mappings.to_string());

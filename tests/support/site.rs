@@ -178,6 +178,7 @@ impl Site {
             interrupted: &AtomicBool::new(false),
             now: &|| "2026-01-01T00:00:00Z".to_owned(),
             observer: &Silent,
+            on_host: &|_| {},
         };
         apply::apply(&request, &mut state).unwrap()
     }

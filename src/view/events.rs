@@ -1,0 +1,671 @@
+//! What happens during an apply as JSON, one object a line: what `apply --format json` prints.
+//!
+//! `docs/schema/apply-events.schema.json` describes the lines. Each can be read alone. The first one
+//! names the version of the format, the last one is the summary or, where the run ended before its time,
+//! the error.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use miette::Diagnostic;
+use serde::Serialize;
+
+use crate::apply::{HostReport, HostResult, Report};
+use crate::model::{Blake3, ChangeEnd, EndedChange, Event, HostId, Kind, Observer};
+use crate::plan::{Action, Change, HostPlan, Plan, Reason, Summary, saved};
+
+/// The version of the lines; a reader refuses a major that it does not know.
+pub const FORMAT_VERSION: &str = "1.0";
+
+/// Between two lines about the progress of a host.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Writes lines; takes one whole line or several at a time.
+type Sink = Box<dyn FnMut(&[u8]) + Send>;
+
+/// Turns what happens into lines.
+pub struct Events {
+    run: Mutex<Run>,
+}
+
+struct Run {
+    sink: Sink,
+    now: fn() -> String,
+    hosts: BTreeMap<HostId, HostSoFar>,
+    has_ended: bool,
+}
+
+/// What is known of a host of the plan.
+struct HostSoFar {
+    plan: HostPlan,
+    has_started: bool,
+    told_at: Instant,
+    sent_bytes: u64,
+    total_bytes: u64,
+    skipped: usize,
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").finish_non_exhaustive()
+    }
+}
+
+impl Events {
+    /// Begins with the line that names the version. `sink` gets whole lines and writes them at once; `now`
+    /// is the time of day: RFC 3339, UTC, with milliseconds.
+    pub fn begin(
+        tool_version: &str,
+        sink: impl FnMut(&[u8]) + Send + 'static,
+        now: fn() -> String,
+    ) -> Self {
+        let mut run = Run {
+            sink: Box::new(sink),
+            now,
+            hosts: BTreeMap::new(),
+            has_ended: false,
+        };
+        run.write(&[Line::Version {
+            format_version: FORMAT_VERSION,
+            tool_version,
+        }]);
+        Self {
+            run: Mutex::new(run),
+        }
+    }
+
+    fn run(&self) -> MutexGuard<'_, Run> {
+        // Whole lines alone are written under the lock, so a panic elsewhere tears none.
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells what is going to be done. `digest` names the plan in the state.
+    pub fn plan(&self, plan: &Plan, digest: Blake3) {
+        let mut run = self.run();
+        run.hosts = plan.hosts.iter().map(HostSoFar::of).collect();
+        run.write(&[Line::Plan {
+            plan: digest,
+            summary: plan.summary(),
+        }]);
+    }
+
+    /// Tells how a host ended.
+    pub fn host_finished(&self, report: &HostReport) {
+        let mut run = self.run();
+        let skipped = run.hosts.get(&report.host).map_or(0, |host| host.skipped);
+        run.write(&[Line::HostFinished(HostLine::of(report, skipped))]);
+    }
+
+    /// The last line of a run that came to its end. `unsendable` counts the entries of the sources that
+    /// could not be sent.
+    pub fn summary(&self, report: &Report, unsendable: usize, exit_code: u8) {
+        let mut run = self.run();
+        let sum = |of: fn(&HostReport) -> usize| report.hosts.iter().map(of).sum();
+        let mut hosts = HostCounts::default();
+        for host in &report.hosts {
+            hosts.count(&host.result);
+        }
+        let line = Line::Summary {
+            serial: report.serial,
+            hosts,
+            changed: sum(|host| host.changed),
+            adopted: sum(|host| host.adopted),
+            refused: sum(|host| host.refused.len()),
+            skipped: run.hosts.values().map(|host| host.skipped).sum(),
+            unsendable,
+            sent_bytes: report.hosts.iter().map(|host| host.sent_bytes).sum(),
+            elapsed_ms: milliseconds(report.elapsed),
+            interrupted: report.interrupted,
+            exit_code,
+        };
+        run.write(&[line]);
+        run.has_ended = true;
+    }
+
+    /// The last line of a run that ended before its time.
+    pub fn failed(&self, error: &dyn Diagnostic, exit_code: u8) {
+        let mut run = self.run();
+        let related = error.related().into_iter().flatten();
+        run.write(&[Line::Error {
+            message: error.to_string(),
+            help: error.help().map(|help| help.to_string()),
+            code: error.code().map(|code| code.to_string()),
+            details: related.map(Detail::of).collect(),
+            exit_code,
+        }]);
+        run.has_ended = true;
+    }
+
+    fn event_at(&self, event: &Event, now: Instant) {
+        let mut run = self.run();
+        match event {
+            Event::HostPhase { host, .. } => run.start(host, now),
+            Event::TotalChanged { host, by_bytes } => {
+                if let Some(host) = run.hosts.get_mut(host) {
+                    host.total_bytes = host.total_bytes.saturating_add_signed(*by_bytes);
+                }
+            }
+            Event::HostProgress { host, sent_bytes } => run.progress(host, *sent_bytes, now),
+            Event::ChangesEnded { host, changes } => {
+                run.start(host, now);
+                run.changes(host, changes);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Observer for Events {
+    fn event(&self, event: &Event) {
+        self.event_at(event, Instant::now());
+    }
+}
+
+impl Run {
+    /// Writes lines; none after the last one.
+    fn write(&mut self, lines: &[Line<'_>]) {
+        if self.has_ended {
+            return;
+        }
+        let at = (self.now)();
+        let mut bytes = Vec::new();
+        for line in lines {
+            let stamped = Stamped { at: &at, line };
+            serde_json::to_writer(&mut bytes, &stamped).expect("plain data is JSON");
+            bytes.push(b'\n');
+        }
+        (self.sink)(&bytes);
+    }
+
+    /// Tells that work on a host begins, unless that was told.
+    fn start(&mut self, id: &HostId, now: Instant) {
+        if let Some(host) = self.hosts.get_mut(id)
+            && !host.has_started
+        {
+            host.has_started = true;
+            host.told_at = now;
+            self.write(&[Line::HostStarted { host: id }]);
+        }
+    }
+
+    fn progress(&mut self, id: &HostId, sent_bytes: u64, now: Instant) {
+        let Some(host) = self.hosts.get_mut(id) else {
+            return;
+        };
+        host.sent_bytes = host.sent_bytes.saturating_add(sent_bytes);
+        if now.saturating_duration_since(host.told_at) < PROGRESS_INTERVAL {
+            return;
+        }
+        host.told_at = now;
+        let line = Line::Progress {
+            host: id,
+            sent_bytes: host.sent_bytes,
+            total_bytes: host.total_bytes,
+        };
+        self.write(&[line]);
+    }
+
+    fn changes(&mut self, id: &HostId, changes: &[EndedChange]) {
+        let Some(host) = self.hosts.get_mut(id) else {
+            return;
+        };
+        let is_skipped = |change: &&EndedChange| matches!(change.end, ChangeEnd::Skipped(_));
+        host.skipped += changes.iter().filter(is_skipped).count();
+        // The lines are not to borrow from what writes them.
+        let plan = host.plan.clone();
+        let lines: Vec<_> = changes
+            .iter()
+            .filter_map(|ended| {
+                let change = planned(&plan, ended)?;
+                let change = ChangeLine::of(id, &plan, change);
+                Some(match &ended.end {
+                    ChangeEnd::Applied => Line::ChangeApplied(change),
+                    ChangeEnd::Refused { reason, moved } => Line::ChangeRefused(ChangeLine {
+                        because: Some(reason),
+                        moved: Some(*moved),
+                        ..change
+                    }),
+                    ChangeEnd::Skipped(why) => Line::ChangeSkipped(ChangeLine {
+                        because: Some(why),
+                        ..change
+                    }),
+                })
+            })
+            .collect();
+        self.write(&lines);
+    }
+}
+
+impl HostSoFar {
+    fn of(plan: &HostPlan) -> (HostId, Self) {
+        let so_far = Self {
+            plan: plan.clone(),
+            has_started: false,
+            told_at: Instant::now(),
+            sent_bytes: 0,
+            total_bytes: plan.changes().iter().map(Change::bytes_to_send).sum(),
+            skipped: 0,
+        };
+        (plan.host.clone(), so_far)
+    }
+}
+
+/// The change of the plan that has ended.
+fn planned<'p>(plan: &'p HostPlan, ended: &EndedChange) -> Option<&'p Change> {
+    let key = (ended.mapping, &ended.path);
+    let changes = plan.changes();
+    let index = changes.binary_search_by(|change| (change.mapping, &change.path).cmp(&key));
+    Some(&changes[index.ok()?])
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A line with the time at which it was written.
+#[derive(Serialize)]
+struct Stamped<'a> {
+    at: &'a str,
+    #[serde(flatten)]
+    line: &'a Line<'a>,
+}
+
+/// One line without its time.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Line<'a> {
+    Version {
+        format_version: &'a str,
+        tool_version: &'a str,
+    },
+    Plan {
+        plan: Blake3,
+        summary: Summary,
+    },
+    HostStarted {
+        host: &'a HostId,
+    },
+    Progress {
+        host: &'a HostId,
+        sent_bytes: u64,
+        total_bytes: u64,
+    },
+    ChangeApplied(ChangeLine<'a>),
+    ChangeRefused(ChangeLine<'a>),
+    ChangeSkipped(ChangeLine<'a>),
+    HostFinished(HostLine<'a>),
+    Summary {
+        serial: Option<u64>,
+        hosts: HostCounts,
+        changed: usize,
+        adopted: usize,
+        refused: usize,
+        skipped: usize,
+        unsendable: usize,
+        sent_bytes: u64,
+        elapsed_ms: u64,
+        interrupted: bool,
+        exit_code: u8,
+    },
+    Error {
+        message: String,
+        help: Option<String>,
+        code: Option<String>,
+        details: Vec<Detail>,
+        exit_code: u8,
+    },
+}
+
+/// A change, named as the plan document names it, and what became of it.
+#[derive(Serialize)]
+struct ChangeLine<'a> {
+    host: &'a HostId,
+    mapping: usize,
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_base64: Option<String>,
+    dest: String,
+    kind: Kind,
+    action: Action,
+    reason: Reason,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    because: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moved: Option<bool>,
+}
+
+impl<'a> ChangeLine<'a> {
+    fn of(host: &'a HostId, plan: &HostPlan, change: &Change) -> Self {
+        let (path, path_base64) = saved::text_of(change.path.as_bytes());
+        let names = plan.mappings.get(change.mapping);
+        let root = names.map_or("", |names| names.dest.as_str());
+        let dest = match path.as_str() {
+            "" => root.to_owned(),
+            path => format!("{}/{path}", root.trim_end_matches('/')),
+        };
+        Self {
+            host,
+            mapping: change.mapping,
+            path,
+            path_base64,
+            dest,
+            kind: change.kind(),
+            action: change.action,
+            reason: change.reason,
+            because: None,
+            moved: None,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct HostLine<'a> {
+    host: &'a HostId,
+    result: &'static str,
+    error: Option<&'a str>,
+    conflicts: usize,
+    changed: usize,
+    adopted: usize,
+    refused: usize,
+    skipped: usize,
+    sent_bytes: u64,
+    keeps_part: bool,
+    elapsed_ms: u64,
+}
+
+impl<'a> HostLine<'a> {
+    fn of(report: &'a HostReport, skipped: usize) -> Self {
+        let (error, conflicts) = match &report.result {
+            HostResult::Stale(error)
+            | HostResult::Unreachable(error)
+            | HostResult::Failed(error) => (Some(error.as_str()), 0),
+            HostResult::Conflicts(conflicts) => (None, *conflicts),
+            HostResult::Done
+            | HostResult::Unchanged
+            | HostResult::NotBegun
+            | HostResult::Interrupted => (None, 0),
+        };
+        Self {
+            host: &report.host,
+            result: in_a_word(&report.result),
+            error,
+            conflicts,
+            changed: report.changed,
+            adopted: report.adopted,
+            refused: report.refused.len(),
+            skipped,
+            sent_bytes: report.sent_bytes,
+            keeps_part: report.keeps_part,
+            elapsed_ms: milliseconds(report.elapsed),
+        }
+    }
+}
+
+fn in_a_word(result: &HostResult) -> &'static str {
+    match result {
+        HostResult::Done => "done",
+        HostResult::Unchanged => "unchanged",
+        HostResult::Conflicts(_) => "conflicts",
+        HostResult::Stale(_) => "stale",
+        HostResult::Unreachable(_) => "unreachable",
+        HostResult::Failed(_) => "failed",
+        HostResult::NotBegun => "not_begun",
+        HostResult::Interrupted => "interrupted",
+    }
+}
+
+/// How many hosts ended how.
+#[derive(Default, Serialize)]
+struct HostCounts {
+    done: usize,
+    unchanged: usize,
+    conflicts: usize,
+    stale: usize,
+    unreachable: usize,
+    failed: usize,
+    not_begun: usize,
+    interrupted: usize,
+}
+
+impl HostCounts {
+    fn count(&mut self, result: &HostResult) {
+        *match result {
+            HostResult::Done => &mut self.done,
+            HostResult::Unchanged => &mut self.unchanged,
+            HostResult::Conflicts(_) => &mut self.conflicts,
+            HostResult::Stale(_) => &mut self.stale,
+            HostResult::Unreachable(_) => &mut self.unreachable,
+            HostResult::Failed(_) => &mut self.failed,
+            HostResult::NotBegun => &mut self.not_begun,
+            HostResult::Interrupted => &mut self.interrupted,
+        } += 1;
+    }
+}
+
+/// One of several errors that were found together.
+#[derive(Serialize)]
+struct Detail {
+    message: String,
+    help: Option<String>,
+    code: Option<String>,
+    file: Option<String>,
+    line: Option<usize>,
+    column: Option<usize>,
+}
+
+impl Detail {
+    fn of(error: &dyn Diagnostic) -> Self {
+        let label = error.labels().and_then(|mut labels| labels.next());
+        let place = label.and_then(|label| {
+            let text = error.source_code()?;
+            let text = text.read_span(label.inner(), 0, 0).ok()?;
+            Some((text.name().map(str::to_owned), text.line(), text.column()))
+        });
+        let (file, line, column) = match place {
+            Some((file, line, column)) => (file, Some(line + 1), Some(column + 1)),
+            None => (None, None, None),
+        };
+        Self {
+            message: error.to_string(),
+            help: error.help().map(|help| help.to_string()),
+            code: error.code().map(|code| code.to_string()),
+            file,
+            line,
+            column,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
+
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::model::{ContentDigest, Mode, Node, Phase, RelPath};
+    use crate::plan::{ChangeSet, HostStatus, MappingNames, PlanHeader, Refresh};
+
+    /// Everything that was written.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Written {
+        fn events(&self) -> Events {
+            let written = Arc::clone(&self.0);
+            let sink = move |bytes: &[u8]| written.lock().unwrap().extend_from_slice(bytes);
+            Events::begin("0.1.0", sink, || "2026-01-02T03:04:05.678Z".to_owned())
+        }
+
+        /// The lines since the last time.
+        fn lines(&self) -> Vec<Value> {
+            let bytes = std::mem::take(&mut *self.0.lock().unwrap());
+            let text = String::from_utf8(bytes).unwrap();
+            assert!(text.is_empty() || text.ends_with('\n'), "{text}");
+            let parse = |line| serde_json::from_str(line).unwrap();
+            text.lines().map(parse).collect()
+        }
+    }
+
+    fn create(path: &[u8]) -> Change {
+        Change {
+            mapping: 0,
+            path: RelPath::new(path).unwrap(),
+            action: Action::Create,
+            reason: Reason::Missing,
+            drift: false,
+            unmanaged: false,
+            conflict: false,
+            before: None,
+            after: Some(Node::File {
+                size_bytes: 1000,
+                mode: Mode::new(0o644),
+                digest: ContentDigest::default(),
+            }),
+        }
+    }
+
+    /// A plan for host `h` with these files to create below `/srv`.
+    fn plan(paths: &[&[u8]]) -> Plan {
+        let header = PlanHeader {
+            tool_version: "0.1.0".to_owned(),
+            created_at: "2026-01-02T03:04:05Z".to_owned(),
+            lineage: None,
+            serial: 0,
+            refresh: Refresh::Quick,
+            config_digest: Blake3::of(b"config"),
+        };
+        let changes = paths.iter().map(|path| create(path)).collect();
+        let host = HostPlan {
+            host: HostId::new("h"),
+            status: HostStatus::Ok,
+            mappings: vec![MappingNames {
+                src: "src".to_owned(),
+                dest: "/srv/".to_owned(),
+                source: None,
+            }],
+            change_set: Some(Arc::new(ChangeSet::new(changes, BTreeMap::new()))),
+            unchanged: 0,
+            problems: Vec::new(),
+        };
+        Plan::new(header, vec![host])
+    }
+
+    fn ended(path: &[u8], end: ChangeEnd) -> EndedChange {
+        EndedChange {
+            mapping: 0,
+            path: RelPath::new(path).unwrap(),
+            end,
+        }
+    }
+
+    fn host() -> HostId {
+        HostId::new("h")
+    }
+
+    fn phase(phase: Phase) -> Event {
+        Event::HostPhase {
+            host: host(),
+            phase,
+            total_bytes: 0,
+        }
+    }
+
+    #[test]
+    fn host_starts_once_however_many_phases_it_has() {
+        let written = Written::default();
+        let events = written.events();
+        events.plan(&plan(&[b"a"]), Blake3::of(b"plan"));
+        written.lines();
+        events.event(&phase(Phase::Connecting));
+        events.event(&phase(Phase::Uploading));
+        let at = "2026-01-02T03:04:05.678Z";
+        let line = json!({ "at": at, "type": "host_started", "host": "h" });
+        assert_eq!(written.lines(), [line]);
+    }
+
+    #[test]
+    fn progress_is_told_once_a_second_with_what_is_known_by_then() {
+        let written = Written::default();
+        let events = written.events();
+        events.plan(&plan(&[b"a", b"b"]), Blake3::of(b"plan"));
+        let start = Instant::now();
+        let after = |millis| start + Duration::from_millis(millis);
+        events.event_at(&phase(Phase::Uploading), start);
+        written.lines();
+        let sent = |sent_bytes| Event::HostProgress {
+            host: host(),
+            sent_bytes,
+        };
+        for tick in 0..25 {
+            if tick == 15 {
+                let by_bytes = -500;
+                let event = Event::TotalChanged {
+                    host: host(),
+                    by_bytes,
+                };
+                events.event_at(&event, after(tick * 100));
+            }
+            events.event_at(&sent(10), after(tick * 100));
+        }
+        let numbers = |line: &Value| (line["sent_bytes"].clone(), line["total_bytes"].clone());
+        let told: Vec<_> = written.lines().iter().map(numbers).collect();
+        assert_eq!(told, [(json!(110), json!(2000)), (json!(210), json!(1500))]);
+    }
+
+    #[test]
+    fn change_is_told_with_what_the_plan_says_of_it() {
+        let written = Written::default();
+        let events = written.events();
+        events.plan(&plan(&[b"a", b"c", b"caf\xe9"]), Blake3::of(b"plan"));
+        written.lines();
+        let refused = ChangeEnd::Refused {
+            reason: "it moved".to_owned(),
+            moved: true,
+        };
+        events.event(&Event::ChangesEnded {
+            host: host(),
+            changes: vec![
+                ended(b"a", refused),
+                ended(b"caf\xe9", ChangeEnd::Applied),
+                ended(b"not in the plan", ChangeEnd::Applied),
+            ],
+        });
+        let lines = written.lines();
+        let at = "2026-01-02T03:04:05.678Z";
+        assert_eq!(lines.len(), 3);
+        assert_eq!(
+            lines[1],
+            json!({
+                "at": at, "type": "change_refused", "host": "h", "mapping": 0, "path": "a",
+                "dest": "/srv/a", "kind": "file", "action": "create", "reason": "missing",
+                "because": "it moved", "moved": true,
+            })
+        );
+        assert_eq!(
+            lines[2],
+            json!({
+                "at": at, "type": "change_applied", "host": "h", "mapping": 0, "path": "caf\u{fffd}",
+                "path_base64": "Y2Fm6Q==", "dest": "/srv/caf\u{fffd}", "kind": "file",
+                "action": "create", "reason": "missing",
+            })
+        );
+    }
+
+    #[test]
+    fn nothing_comes_after_the_last_line() {
+        let written = Written::default();
+        let events = written.events();
+        events.plan(&plan(&[b"a"]), Blake3::of(b"plan"));
+        events.failed(&miette::MietteDiagnostic::new("stopped"), 130);
+        let lines = written.lines();
+        assert_eq!(lines.last().unwrap()["type"], "error");
+        events.event(&phase(Phase::Connecting));
+        events.failed(&miette::MietteDiagnostic::new("again"), 1);
+        assert_eq!(written.lines(), [] as [Value; 0]);
+    }
+}
