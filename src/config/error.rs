@@ -151,7 +151,7 @@ impl Issue {
         Self {
             code,
             rank,
-            message: message.into(),
+            message: printable(&message.into()),
             help: None,
             source: None,
             labels: Vec::new(),
@@ -170,14 +170,17 @@ impl Issue {
             && let Some(span) = source.inner().fitting(span)
         {
             self.labels
-                .push(LabeledSpan::new_with_span(Some(text.into()), span));
+                .push(LabeledSpan::new_with_span(
+                    Some(printable(&text.into())),
+                    span,
+                ));
         }
         self
     }
 
     /// With what to do about it.
     pub(super) fn help(mut self, text: impl Into<String>) -> Self {
-        self.help = Some(text.into());
+        self.help = Some(printable(&text.into()));
         self
     }
 
@@ -335,6 +338,19 @@ impl fmt::Display for Remark {
         }
         write!(f, ": {}", self.text)
     }
+}
+
+/// `text` on one line, without anything that acts on a terminal: keys and values may hold what they like.
+pub(super) fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for char in text.chars() {
+        if char.is_control() {
+            out.extend(char.escape_default());
+        } else {
+            out.push(char);
+        }
+    }
+    out
 }
 
 /// The word that somebody who wrote `word` most likely meant.
