@@ -169,11 +169,10 @@ impl Issue {
         if let Some(source) = &self.source
             && let Some(span) = source.inner().fitting(span)
         {
-            self.labels
-                .push(LabeledSpan::new_with_span(
-                    Some(printable(&text.into())),
-                    span,
-                ));
+            self.labels.push(LabeledSpan::new_with_span(
+                Some(printable(&text.into())),
+                span,
+            ));
         }
         self
     }

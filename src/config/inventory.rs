@@ -83,11 +83,7 @@ pub(super) fn read(
                 let path = paths.mapper_folder.join(&name);
                 used_files.insert(name);
                 let rank = HOSTS_RANK + 1 + hosts.len();
-                read_mapper(
-                    &FileName::new(path, current_dir, rank),
-                    read_file,
-                    findings,
-                )
+                read_mapper(&FileName::new(path, current_dir, rank), read_file, findings)
             }
             // The check says what is wrong with its name.
             None => Err("it has no usable name".to_owned()),
