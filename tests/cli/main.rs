@@ -9,6 +9,7 @@ mod attacks;
 mod bad_input;
 mod conflicts;
 mod copied;
+mod forms;
 mod hosts;
 mod large_files;
 mod logs;
