@@ -1106,6 +1106,21 @@ mod robustness {
         }
         assert!(Site::with_ini(&lines).load().is_err());
     }
+
+    #[test]
+    fn percent_keys_that_multiply_to_nothing_come_to_an_end() {
+        let keys = ["log_path", "state_path", "modes", "ciphers", "backups"];
+        let mut lines = "compress =\n".to_owned();
+        let mut previous = "compress";
+        for key in keys {
+            let value = format!("%({previous})s").repeat(100);
+            lines.extend([key, " = ", &value, "\n"]);
+            previous = key;
+        }
+        let issues = Site::with_ini(&lines).issues();
+        let message = "the value leads to too many other keys";
+        assert!(issues.iter().any(|issue| issue.to_string() == message));
+    }
 }
 
 mod digests {

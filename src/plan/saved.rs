@@ -25,6 +25,9 @@ use crate::model::{Blake3, ContentDigest, HostId, Kind, Mode, Node, RelPath, Sha
 pub const FORMAT_VERSION: &str = "1.0";
 const FORMAT_MAJOR: u32 = 1;
 
+/// A fuzzer that changes bytes never finds a right digest, and is to get further than that.
+const CHECKS_DIGESTS: bool = !cfg!(fuzzing);
+
 /// A saved plan cannot be read or written.
 #[derive(Debug, Error, Diagnostic)]
 pub enum PlanFileError {
@@ -271,7 +274,7 @@ pub fn from_json(json: &[u8]) -> Result<Plan, PlanFileError> {
     let Some(named) = named else {
         return Err(damaged("it does not name its digest"));
     };
-    if digest_of_document(json).map_err(not_a_plan)? != named {
+    if digest_of_document(json).map_err(not_a_plan)? != named && CHECKS_DIGESTS {
         return Err(PlanFileError::Edited {
             what: "what it says is".to_owned(),
         });
@@ -579,7 +582,7 @@ impl ChangeSetDocument {
             changes.push(change.into_plan()?);
         }
         let set = ChangeSet::new(changes, diffs);
-        if set.id != self.id {
+        if set.id != self.id && CHECKS_DIGESTS {
             return Err(PlanFileError::Edited {
                 what: format!("the changes of change set {} are", self.id.0),
             });
