@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use miette::NamedSource;
 
-use super::error::{Excerpt, Issue, IssueCode, Remark, printable};
+use super::error::{Excerpt, Issue, IssueCode, Remark};
+use crate::model::printable;
 
 /// A piece of a document: byte offsets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use miette::{Diagnostic, LabeledSpan, MietteError, NamedSource, SourceCode, Sour
 use thiserror::Error;
 
 use super::document::Span;
+use crate::model::printable;
 
 /// No configuration could be made of the files. None of the texts holds a passkey.
 #[derive(Debug, Error, Diagnostic)]
@@ -337,19 +338,6 @@ impl fmt::Display for Remark {
         }
         write!(f, ": {}", printable(&self.text))
     }
-}
-
-/// `text` on one line, without anything that acts on a terminal: keys and values may hold what they like.
-pub(super) fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for char in text.chars() {
-        if char.is_control() {
-            out.extend(char.escape_default());
-        } else {
-            out.push(char);
-        }
-    }
-    out
 }
 
 /// The word that somebody who wrote `word` most likely meant.

@@ -110,10 +110,7 @@ fn values(
 
 /// `value` with `%(key)s` replaced by the value of that key and `%%` by `%`. Any other `%` stands for
 /// itself, so that `50%` can be written.
-fn interpolated(
-    value: &str,
-    values: &HashMap<String, Option<String>>,
-) -> Result<String, String> {
+fn interpolated(value: &str, values: &HashMap<String, Option<String>>) -> Result<String, String> {
     let mut left = MAX_INTERPOLATIONS;
     interpolate(value, values, MAX_INTERPOLATION_DEPTH, &mut left)
 }

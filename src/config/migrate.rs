@@ -14,11 +14,12 @@ use thiserror::Error;
 
 use super::check::folder_of;
 use super::document::{Entry, RawConfig, RawHost, Value};
-use super::error::{ConfigError, Remark, printable};
+use super::error::{ConfigError, Remark};
 use super::inventory::UNUSED_FILE;
 use super::native::OLD_SETTINGS;
 use super::types::{Config, Exact, Host, Mapping, Passkey, Settings, SymlinkPolicy};
 use super::{Environment, NATIVE_FILE, ReadFile, config_digest, is_native, load_with};
+use crate::model::printable;
 
 /// Lists are broken into lines that are no longer than this, if their words allow it.
 const LINE_CHARS: usize = 100;
@@ -510,4 +511,47 @@ fn list(key: &str, words: &[impl AsRef<str>]) -> String {
 /// A text as TOML has it.
 fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_share_what_they_have_in_the_same_order() {
+        let order = in_one_order(&[vec![0, 1, 2], vec![2], vec![3, 0, 2], vec![]]);
+        assert_eq!(
+            order,
+            [
+                (3, vec![2]),
+                (0, vec![0, 2]),
+                (1, vec![0]),
+                (2, vec![0, 1, 2])
+            ]
+        );
+    }
+
+    #[test]
+    fn lists_of_opposite_orders_keep_them() {
+        let order = in_one_order(&[vec![0, 1], vec![1, 0]]);
+        assert_eq!(order, [(0, vec![0]), (1, vec![0, 1]), (0, vec![1])]);
+    }
+
+    #[test]
+    fn text_that_looks_like_another_kind_of_value_stays_text() {
+        for text in ["", "007", "+1", "1.5", "true", "inf", "[]", "1979-05-27"] {
+            assert!(!is_number(text), "{text}");
+            assert!(quoted(text).starts_with(['"', '\'']), "{text}");
+        }
+        assert!(is_number("-1") && is_number("0"));
+    }
+
+    #[test]
+    fn paths_are_rewritten_only_where_the_folder_is_another() {
+        assert_eq!(moved("./keys/a", Path::new("")), "./keys/a");
+        assert_eq!(moved("keys/a", Path::new("../s")), "../s/keys/a");
+        assert_eq!(moved("/keys/a", Path::new("s")), "/keys/a");
+        assert_eq!(moved("~/a", Path::new("s")), "~/a");
+        assert_eq!(moved("~a", Path::new("~/s")), "~/s/~a");
+    }
 }

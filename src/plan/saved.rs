@@ -19,14 +19,13 @@ use super::{
     Action, Change, ChangeSet, ChangeSetId, Diff, HostPlan, HostStatus, MappingNames, Plan,
     PlanHeader, Reason, Refresh, Summary,
 };
-use crate::model::{Blake3, ContentDigest, HostId, Kind, Mode, Node, RelPath, Sha256};
+use crate::model::{
+    Blake3, CHECKS_DIGESTS, ContentDigest, HostId, Kind, Mode, Node, RelPath, Sha256, printable,
+};
 
 /// The version that is written. Its major is the only one that is read.
 pub const FORMAT_VERSION: &str = "1.0";
 const FORMAT_MAJOR: u32 = 1;
-
-/// A fuzzer that changes bytes never finds a right digest, and is to get further than that.
-const CHECKS_DIGESTS: bool = !cfg!(fuzzing);
 
 /// A saved plan cannot be read or written.
 #[derive(Debug, Error, Diagnostic)]
@@ -709,19 +708,6 @@ fn damaged(what: impl AsRef<str>) -> PlanFileError {
     PlanFileError::Damaged {
         what: printable(what.as_ref()),
     }
-}
-
-/// Text that may quote the document, without what would act on a terminal.
-fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
 }
 
 /// Text for readers and, where the text alone would lose bytes, the bytes.

@@ -8,7 +8,10 @@ fn connection_info(bytes: &[u8]) {
     load_configuration(&[
         ("config.ini", b"[DEFAULT]"),
         ("connection_info.json", bytes),
-        ("path_mapper/a.json", b"[{\"src\": \"s\", \"dest\": \"/d\"}]"),
+        (
+            "path_mapper/a.json",
+            b"[{\"src\": \"s\", \"dest\": \"/d\"}]",
+        ),
         ("path_mapper/b.json", b"[]"),
     ]);
 }
