@@ -80,7 +80,7 @@ impl Site {
     /// Migrates; both forms must say the same and give the same plan. The text of the new one.
     fn migrate(&self) -> String {
         let old = self.load("config.ini");
-        let plan = self.plan(&old);
+        let old_plan = plan(&old);
         let migration = self
             .migration()
             .unwrap_or_else(|error| panic!("{:?}", miette::Report::new(error)));
@@ -91,30 +91,30 @@ impl Site {
         assert_eq!(new.settings, old.settings);
         assert_eq!(new.hosts, old.hosts);
         assert_eq!(config::config_digest(&new), config::config_digest(&old));
-        assert_eq!(self.plan(&new), plan);
+        assert_eq!(plan(&new), old_plan);
         text
     }
+}
 
-    /// The document of the plan that rests on the state alone.
-    fn plan(&self, config: &Config) -> String {
-        let hosts: Vec<&Host> = config.hosts.iter().collect();
-        let state = StateStore::open(&config.settings.state_path).unwrap();
-        let prepared = prepare::prepare(&Request {
-            config,
-            config_digest: config::config_digest(config),
-            hosts: &hosts,
-            state: &state,
-            cache_dir: None,
-            connector: &Nobody,
-            refresh: Refresh::None,
-            saved: None,
-            wants_diffs: false,
-            keep_logins: 0,
-            now: "2026-01-01T00:00:00Z",
-            observer: &Silent,
-        });
-        saved::to_json(&prepared.unwrap().plan)
-    }
+/// The document of the plan that rests on the state alone.
+fn plan(config: &Config) -> String {
+    let hosts: Vec<&Host> = config.hosts.iter().collect();
+    let state = StateStore::open(&config.settings.state_path).unwrap();
+    let prepared = prepare::prepare(&Request {
+        config,
+        config_digest: config::config_digest(config),
+        hosts: &hosts,
+        state: &state,
+        cache_dir: None,
+        connector: &Nobody,
+        refresh: Refresh::None,
+        saved: None,
+        wants_diffs: false,
+        keep_logins: 0,
+        now: "2026-01-01T00:00:00Z",
+        observer: &Silent,
+    });
+    saved::to_json(&prepared.unwrap().plan)
 }
 
 /// No host is looked at.
@@ -450,23 +450,24 @@ fn settings() -> impl Strategy<Value = String> {
     })
 }
 
+/// A mapping without its destination, and the end of that.
+type Unfinished = (Map<String, Value>, String);
+
 /// Mappings whose destinations do not overlap, two of each.
 fn pool() -> impl Strategy<Value = Vec<Value>> {
     vec(vec(mapping(), 2), 5).prop_map(|pairs| {
-        let numbered = |(number, pair): (usize, Vec<(Map<String, Value>, String)>)| {
-            let complete = move |(mut mapping, dest): (Map<String, Value>, String)| {
-                let dest = format!("~/{number}{dest}");
-                mapping.insert("dest".to_owned(), json!(dest));
-                Value::Object(mapping)
-            };
-            pair.into_iter().map(complete).collect::<Vec<_>>()
-        };
-        pairs.into_iter().enumerate().flat_map(numbered).collect()
+        let mut complete = Vec::new();
+        for (number, pair) in pairs.into_iter().enumerate() {
+            for (mut mapping, dest) in pair {
+                mapping.insert("dest".to_owned(), json!(format!("~/{number}{dest}")));
+                complete.push(Value::Object(mapping));
+            }
+        }
+        complete
     })
 }
 
-/// A mapping without its destination, and the end of that.
-fn mapping() -> impl Strategy<Value = (Map<String, Value>, String)> {
+fn mapping() -> impl Strategy<Value = Unfinished> {
     let source = prop_oneof![select(&SOURCES[..]).prop_map(str::to_owned), "[^\0]{1,8}x"];
     let exact = option::of(select(vec![json!(true), json!(false), json!("mirror")]));
     let exclude = option::of(vec("[a-zü\"'\\\\ #%]{0,3}[a-z]", 0..30));
