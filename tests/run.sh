@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that has to hold before a change is merged: format, scripts, lints, docs, tests.
+# Everything that has to hold before a change is merged: format, scripts, lints, docs, tests, fuzzing.
 #
 # Works from a fresh clone. The tests talk to real SSH servers on loopback addresses; what is missing
 # for that is installed with apt-get, as root or through sudo.
@@ -20,6 +20,7 @@ fail() {
 needed() {
   cat <<'END'
 cc build-essential
+c++ build-essential
 make build-essential
 perl perl
 sshd openssh-server
@@ -72,7 +73,7 @@ fi
 echo 'all there'
 
 heading 'format'
-cargo fmt --check
+cargo fmt --all --check
 echo 'as rustfmt has it'
 
 heading 'scripts'
@@ -84,6 +85,7 @@ printf '%s scripts without a remark\n' "$((${#scripts[@]} + 1))"
 
 heading 'lints'
 cargo clippy --locked --all-targets -- -D warnings
+cargo clippy --locked --package hostsync-fuzz -- -D warnings
 
 heading 'documentation'
 RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
@@ -96,5 +98,8 @@ else
   echo 'not root: the tests that need dropbear are left out'
   cargo test --locked -- --skip dropbear
 fi
+
+heading 'fuzzing'
+tests/fuzz.sh
 
 heading 'everything holds'

@@ -15,24 +15,10 @@ use super::embedded::{EmbeddedHost, HostOptions, random_bytes};
 
 const USER: &str = "deploy";
 
-const CONFIG: &str = "\
-[DEFAULT]
-number_of_connections = 8
-log_path = logs/
-connection_info_path = connection_info.json
-address_mapper_path = path_mapper/
-# autosync = true
-# synctime = 5
-state_path = state/
-known_hosts_path = known_hosts
-";
+const CONFIG: &str = include_str!("config.ini");
 
 /// All hosts get the same.
-const MAPPER: &str = r#"[
-    { "src": "site", "dest": "~/site" },
-    { "src": "motd.txt", "dest": "~/motd.txt" }
-]
-"#;
+const MAPPER: &str = include_str!("mapper.json");
 
 /// One host of the tour.
 pub(crate) struct Host {

@@ -558,6 +558,8 @@ Examples:
     },
 
     /// Start a configuration in the current folder
+    ///
+    /// Writes a `hostsync.toml` with examples, all of them comments.
     #[command(after_help = "\
 Examples:
   hostsync init")]
@@ -565,7 +567,8 @@ Examples:
 
     /// Write a `hostsync.toml` from `config.ini` and the files that it names
     ///
-    /// The old files stay as they are. Both forms make the same plan.
+    /// It comes to stand beside `config.ini`. The old files stay as they are, and both forms make the
+    /// same plan. Nothing is overwritten.
     #[command(after_help = "\
 Examples:
   hostsync migrate

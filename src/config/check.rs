@@ -37,7 +37,7 @@ const LONGEST_NAME_BYTES: usize = 255 - 32;
 
 /// Makes a configuration of what is written. What is wrong with it is added to `findings`; the
 /// result is to be used only if that has no issues.
-pub(super) fn check(raw: RawConfig, environment: &Environment, findings: &mut Findings) -> Config {
+pub(super) fn check(raw: &RawConfig, environment: &Environment, findings: &mut Findings) -> Config {
     let base = folder_of(&raw.path).to_owned();
     let places = Places {
         base: &base,
@@ -54,7 +54,7 @@ pub(super) fn check(raw: RawConfig, environment: &Environment, findings: &mut Fi
         check_mappings(raw, &places, findings);
     }
     Config {
-        path: raw.path,
+        path: raw.path.clone(),
         settings,
         hosts,
     }

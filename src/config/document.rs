@@ -10,6 +10,7 @@ use std::sync::Arc;
 use miette::NamedSource;
 
 use super::error::{Excerpt, Issue, IssueCode, Remark};
+use crate::model::printable;
 
 /// A piece of a document: byte offsets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,14 +40,14 @@ pub(super) struct Document {
 }
 
 impl Document {
-    /// A file whose `text` has its passkeys hidden already.
+    /// A file whose `text` has its passkeys hidden already. What would act on a terminal is hidden here.
     pub(super) fn new(file: &FileName, hidden: &str, context_lines: usize) -> Arc<Self> {
         Arc::new(Self {
             path: file.path.clone(),
             name: file.shown.clone(),
             rank: file.rank,
             excerpt: Excerpt {
-                text: hidden.into(),
+                text: without_control(hidden).into(),
                 context_lines,
             },
         })
@@ -63,6 +64,22 @@ impl Document {
         let bytes = self.excerpt.text.bytes();
         1 + bytes.take(span.start).filter(|byte| *byte == b'\n').count()
     }
+}
+
+/// `text` in which what would act on a terminal is a `?` for each of its bytes, so that labels stay
+/// where they are.
+fn without_control(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '\n' | '\t' => out.push(char),
+            // A line may end in it.
+            '\r' => out.push(' '),
+            _ if char.is_control() => out.extend(std::iter::repeat_n('?', char.len_utf8())),
+            _ => out.push(char),
+        }
+    }
+    out
 }
 
 /// A file by both of its names.
@@ -83,6 +100,7 @@ impl FileName {
             .unwrap_or(&path)
             .display()
             .to_string();
+        let shown = printable(&shown);
         Self { path, shown, rank }
     }
 }

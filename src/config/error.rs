@@ -8,6 +8,7 @@ use miette::{Diagnostic, LabeledSpan, MietteError, NamedSource, SourceCode, Sour
 use thiserror::Error;
 
 use super::document::Span;
+use crate::model::printable;
 
 /// No configuration could be made of the files. None of the texts holds a passkey.
 #[derive(Debug, Error, Diagnostic)]
@@ -151,7 +152,7 @@ impl Issue {
         Self {
             code,
             rank,
-            message: message.into(),
+            message: printable(&message.into()),
             help: None,
             source: None,
             labels: Vec::new(),
@@ -169,15 +170,17 @@ impl Issue {
         if let Some(source) = &self.source
             && let Some(span) = source.inner().fitting(span)
         {
-            self.labels
-                .push(LabeledSpan::new_with_span(Some(text.into()), span));
+            self.labels.push(LabeledSpan::new_with_span(
+                Some(printable(&text.into())),
+                span,
+            ));
         }
         self
     }
 
     /// With what to do about it.
     pub(super) fn help(mut self, text: impl Into<String>) -> Self {
-        self.help = Some(text.into());
+        self.help = Some(printable(&text.into()));
         self
     }
 
@@ -329,11 +332,11 @@ impl Remark {
 
 impl fmt::Display for Remark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.path.display())?;
+        f.write_str(&printable(&self.path.display().to_string()))?;
         if let Some(line) = self.line {
             write!(f, ":{line}")?;
         }
-        write!(f, ": {}", self.text)
+        write!(f, ": {}", printable(&self.text))
     }
 }
 

@@ -18,6 +18,9 @@ const SECTION: &str = "DEFAULT";
 /// How often `%(key)s` may lead to another `%(key)s`, as in Python.
 const MAX_INTERPOLATION_DEPTH: usize = 10;
 
+/// How many `%(key)s` one value may lead to, so that keys that name each other twice come to an end.
+const MAX_INTERPOLATIONS: usize = 1000;
+
 /// Reads the text of `document`, which has no byte order mark.
 pub(super) fn read(document: &Arc<Document>, text: &str, findings: &mut Findings) -> RawTable {
     // Python ends a line at a lone carriage return, too.
@@ -40,7 +43,7 @@ pub(super) fn read(document: &Arc<Document>, text: &str, findings: &mut Findings
             continue;
         }
         let value = values.get(&place.key).cloned().flatten();
-        let value = match value.map(|value| interpolate(&value, &values, MAX_INTERPOLATION_DEPTH)) {
+        let value = match value.map(|value| interpolated(&value, &values)) {
             None => Value::Null,
             Some(Ok(text)) => Value::Text(unquoted(&text).to_owned()),
             Some(Err(reason)) => {
@@ -107,10 +110,17 @@ fn values(
 
 /// `value` with `%(key)s` replaced by the value of that key and `%%` by `%`. Any other `%` stands for
 /// itself, so that `50%` can be written.
+fn interpolated(value: &str, values: &HashMap<String, Option<String>>) -> Result<String, String> {
+    let mut left = MAX_INTERPOLATIONS;
+    interpolate(value, values, MAX_INTERPOLATION_DEPTH, &mut left)
+}
+
+/// Does that; `left` counts the keys that may still be replaced.
 fn interpolate(
     value: &str,
     values: &HashMap<String, Option<String>>,
     depth: usize,
+    left: &mut usize,
 ) -> Result<String, String> {
     let mut out = String::with_capacity(value.len());
     let mut rest = value;
@@ -129,10 +139,14 @@ fn interpolate(
             if depth == 0 {
                 return Err(format!("`%({key})s` leads to itself"));
             }
+            *left = left
+                .checked_sub(1)
+                .ok_or("the value leads to too many other keys")?;
             out.push_str(&interpolate(
                 inner.as_deref().unwrap_or_default(),
                 values,
                 depth - 1,
+                left,
             )?);
             // A value of many doubling keys must not fill the memory.
             if out.len() > 64 * 1024 {

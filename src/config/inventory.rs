@@ -16,7 +16,7 @@ use super::document::{
     Document, Entry, FileName, Findings, Node, RawHost, RawMappings, RawTable, Span, Table, Value,
 };
 use super::error::{Issue, IssueCode};
-use super::mask;
+use super::{ReadFile, mask};
 
 /// Keys of a host whose values errors may show.
 pub(super) const PLAIN_HOST_KEYS: [&str; 6] = [
@@ -31,6 +31,9 @@ pub(super) const PLAIN_HOST_KEYS: [&str; 6] = [
 /// The rank of the hosts among all files, by which issues are sorted. The mapper files follow.
 const HOSTS_RANK: usize = super::MAIN_RANK + 1;
 
+/// What is remarked of a mapper file that belongs to no host.
+pub(super) const UNUSED_FILE: &str = "no host has a mapper file of this name";
+
 /// Where the files are.
 pub(super) struct InventoryPaths {
     /// `connection_info.json`.
@@ -43,10 +46,11 @@ pub(super) struct InventoryPaths {
 pub(super) fn read(
     paths: &InventoryPaths,
     current_dir: &Path,
+    read_file: ReadFile<'_>,
     findings: &mut Findings,
 ) -> Vec<RawHost> {
     let file = FileName::new(paths.hosts.clone(), current_dir, HOSTS_RANK);
-    let bytes = match std::fs::read(&file.path) {
+    let bytes = match read_file(&file.path) {
         Ok(bytes) => bytes,
         Err(error) => {
             findings.issue(
@@ -79,7 +83,7 @@ pub(super) fn read(
                 let path = paths.mapper_folder.join(&name);
                 used_files.insert(name);
                 let rank = HOSTS_RANK + 1 + hosts.len();
-                read_mapper(&FileName::new(path, current_dir, rank), findings)
+                read_mapper(&FileName::new(path, current_dir, rank), read_file, findings)
             }
             // The check says what is wrong with its name.
             None => Err("it has no usable name".to_owned()),
@@ -103,8 +107,12 @@ fn mapper_file_name(host: &Table) -> Option<String> {
         .then(|| format!("{name}.json"))
 }
 
-fn read_mapper(file: &FileName, findings: &mut Findings) -> Result<RawMappings, String> {
-    let bytes = std::fs::read(&file.path).map_err(|error| match error.kind() {
+fn read_mapper(
+    file: &FileName,
+    read_file: ReadFile<'_>,
+    findings: &mut Findings,
+) -> Result<RawMappings, String> {
+    let bytes = read_file(&file.path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => format!(
             "no mapper file {}; write one, or `[]` into it if the host gets nothing",
             file.shown
@@ -154,7 +162,7 @@ fn remark_on_unused_files(folder: &Path, used: &HashSet<String>, findings: &mut 
         .collect();
     unused.sort();
     for name in unused {
-        findings.remark(&folder.join(name), "no host has a mapper file of this name");
+        findings.remark(&folder.join(name), UNUSED_FILE);
     }
 }
 

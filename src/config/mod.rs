@@ -20,16 +20,19 @@ mod error;
 mod ini;
 mod inventory;
 mod mask;
+mod migrate;
 mod native;
 mod privacy;
 mod select;
 mod settings;
 mod types;
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 pub use digest::config_digest;
 pub use error::{ConfigError, Issue, IssueCode, Remark, SelectError};
+pub use migrate::{MigrateError, Migration, migrate, write_new};
 pub use privacy::{PRIVATE, Privacy};
 pub use select::select;
 pub use types::{
@@ -61,7 +64,16 @@ pub struct Loaded {
 const MAIN_RANK: usize = 0;
 
 /// Where a configuration is looked for, below the current folder, in this order.
-const USUAL_PLACES: [&str; 3] = ["hostsync.toml", "config.ini", "config/config.ini"];
+const USUAL_PLACES: [&str; 3] = [NATIVE_FILE, OLD_PLACES[0], OLD_PLACES[1]];
+
+/// Where one in the old form is looked for.
+const OLD_PLACES: [&str; 2] = ["config.ini", "config/config.ini"];
+
+/// The usual name of the native form.
+pub const NATIVE_FILE: &str = "hostsync.toml";
+
+/// What reads the bytes of a file.
+pub type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
 /// The main file of the configuration: the one that is named, else the first of `hostsync.toml`,
 /// `config.ini` and `config/config.ini` in the current folder.
@@ -70,6 +82,26 @@ const USUAL_PLACES: [&str; 3] = ["hostsync.toml", "config.ini", "config/config.i
 /// When the file that is named does not exist; when none is named and there is none, with the places
 /// that were looked at.
 pub fn find(explicit: Option<&Path>, environment: &Environment) -> Result<PathBuf, ConfigError> {
+    find_among(&USUAL_PLACES, explicit, environment)
+}
+
+/// The main file of a configuration in the old form, as [`find`] does it but without looking for a
+/// `hostsync.toml`.
+///
+/// # Errors
+/// As those of [`find`].
+pub fn find_old(
+    explicit: Option<&Path>,
+    environment: &Environment,
+) -> Result<PathBuf, ConfigError> {
+    find_among(&OLD_PLACES, explicit, environment)
+}
+
+fn find_among(
+    places: &[&str],
+    explicit: Option<&Path>,
+    environment: &Environment,
+) -> Result<PathBuf, ConfigError> {
     if let Some(named) = explicit {
         let path = environment.current_dir.join(named);
         // Where nobody may look, reading it says why.
@@ -81,13 +113,12 @@ pub fn find(explicit: Option<&Path>, environment: &Environment) -> Result<PathBu
             })
         };
     }
-    let places = USUAL_PLACES.map(PathBuf::from);
     places
         .iter()
         .map(|place| environment.current_dir.join(place))
         .find(|place| place.exists())
         .ok_or_else(|| ConfigError::NotFound {
-            looked_for: places.to_vec(),
+            looked_for: places.iter().map(PathBuf::from).collect(),
         })
 }
 
@@ -100,32 +131,58 @@ pub fn find(explicit: Option<&Path>, environment: &Environment) -> Result<PathBu
 /// # Errors
 /// When the main file cannot be read, or with everything that is wrong in any of the files.
 pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, ConfigError> {
+    load_with(path, environment, &|path| std::fs::read(path))
+}
+
+/// Does what [`load`] does with files whose bytes come from elsewhere.
+///
+/// Whether sources and keys exist, and who may read the files, is still asked of the file system.
+///
+/// # Errors
+/// As those of [`load`].
+pub fn load_with(
+    path: &Path,
+    environment: &Environment,
+    read: ReadFile<'_>,
+) -> Result<Loaded, ConfigError> {
+    read_and_check(path, environment, read).map(|(loaded, _)| loaded)
+}
+
+/// What the files say, checked and as it is written.
+fn read_and_check(
+    path: &Path,
+    environment: &Environment,
+    read: ReadFile<'_>,
+) -> Result<(Loaded, RawConfig), ConfigError> {
     let path: PathBuf = environment.current_dir.join(path).components().collect();
-    let bytes = std::fs::read(&path).map_err(|error| ConfigError::Unreadable {
+    let bytes = read(&path).map_err(|error| ConfigError::Unreadable {
         path: path.clone(),
         reason: error.to_string(),
     })?;
     let file = FileName::new(path.clone(), &environment.current_dir, MAIN_RANK);
-    let is_native = path
-        .extension()
-        .is_some_and(|extension| extension == "toml");
     let mut findings = Findings::default();
-    let raw = if is_native {
+    let raw = if is_native(&path) {
         read_native_form(&file, bytes, &mut findings)
     } else {
-        read_old_form(&file, bytes, environment, &mut findings)
+        read_old_form(&file, bytes, environment, read, &mut findings)
     };
-    let config = raw.map(|raw| check::check(raw, environment, &mut findings));
+    let checked = raw.map(|raw| (check::check(&raw, environment, &mut findings), raw));
     let Findings {
         mut issues,
         remarks,
     } = findings;
     issues.sort_by_key(Issue::order);
     let issues = without_repetitions(issues);
-    match config {
-        Some(config) if issues.is_empty() => Ok(Loaded { config, remarks }),
+    match checked {
+        Some((config, raw)) if issues.is_empty() => Ok((Loaded { config, remarks }, raw)),
         _ => Err(ConfigError::Invalid { path, issues }),
     }
+}
+
+/// Whether a main file is a `hostsync.toml`, by its name.
+fn is_native(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "toml")
 }
 
 /// Sorted issues, each of them once.
@@ -159,6 +216,7 @@ fn read_old_form(
     file: &FileName,
     bytes: Vec<u8>,
     environment: &Environment,
+    read: ReadFile<'_>,
     findings: &mut Findings,
 ) -> Option<RawConfig> {
     let hidden = |text: &str| mask::hide(text, &mask::values_of_secret_words(text));
@@ -176,7 +234,7 @@ fn read_old_form(
         home: environment.home.as_deref(),
     };
     let hosts = settings::inventory_paths(&settings, &places, findings)
-        .map(|paths| inventory::read(&paths, &environment.current_dir, findings))
+        .map(|paths| inventory::read(&paths, &environment.current_dir, read, findings))
         .unwrap_or_default();
     Some(RawConfig {
         path: file.path.clone(),

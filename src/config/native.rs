@@ -23,7 +23,7 @@ use super::{mask, settings};
 const TABLES: [&str; 3] = ["settings", "host", "mapping"];
 
 /// Settings that say where the old files are.
-const OLD_SETTINGS: [&str; 2] = ["connection_info_path", "address_mapper_path"];
+pub(super) const OLD_SETTINGS: [&str; 2] = ["connection_info_path", "address_mapper_path"];
 
 /// Keys of a mapping that say which hosts get it.
 const TARGET_KEYS: [&str; 2] = ["hosts", "groups"];
@@ -256,14 +256,21 @@ impl Reader<'_> {
             table,
         };
         let mut targets = BTreeSet::new();
-        for (key, what, code, names_of) in [
+        for (key, what, code, names_of, pick) in [
             (
                 "hosts",
                 "host",
                 IssueCode::UnknownHost,
                 names as fn(&Table) -> Vec<&str>,
+                hosts_of_name as fn(&[Table], &str) -> Vec<usize>,
             ),
-            ("groups", "group", IssueCode::UnknownGroup, groups),
+            (
+                "groups",
+                "group",
+                IssueCode::UnknownGroup,
+                groups,
+                hosts_of_group,
+            ),
         ] {
             if let Some(node) = fields.get(key)
                 && matches!(&node.value, Value::List(elements) if elements.is_empty())
@@ -276,9 +283,7 @@ impl Reader<'_> {
                 );
             }
             for (name, node) in fields.texts(key, self.findings) {
-                let named: Vec<_> = (0..hosts.len())
-                    .filter(|at| names_of(&hosts[*at]).contains(&name))
-                    .collect();
+                let named = pick(hosts, name);
                 let is_known = !named.is_empty();
                 targets.extend(named);
                 if !is_known && are_hosts_known {
@@ -320,7 +325,28 @@ fn place_in_line(text: &str, range: Range<usize>) -> Span {
     }
 }
 
-/// The names that `hosts` may call a host by.
+/// The hosts that a name in `hosts` means: the one that is called so, else all at this address.
+fn hosts_of_name(hosts: &[Table], name: &str) -> Vec<usize> {
+    let of = |index: usize| names(&hosts[index]);
+    let called = (0..hosts.len()).find(|index| of(*index).first() == Some(&name));
+    called.map_or_else(
+        || {
+            (0..hosts.len())
+                .filter(|index| of(*index).contains(&name))
+                .collect()
+        },
+        |index| vec![index],
+    )
+}
+
+/// The hosts that are in a group.
+fn hosts_of_group(hosts: &[Table], group: &str) -> Vec<usize> {
+    (0..hosts.len())
+        .filter(|index| groups(&hosts[*index]).contains(&group))
+        .collect()
+}
+
+/// The names that `hosts` may call a host by, the one that it is known by first.
 fn names(host: &Table) -> Vec<&str> {
     ["name", "ip_address"]
         .into_iter()

@@ -1112,6 +1112,39 @@ mod robustness {
         }
         assert!(Site::with_ini(&lines).load().is_err());
     }
+
+    #[test]
+    fn no_error_acts_on_the_terminal() {
+        for site in [
+            Site::with_ini("nu\u{1b}[31mber = 1\r\nmodes = \u{9b}x"),
+            Site::with_hosts("[{\"\\u001b[31m\": 1, \"ip_address\": \"\u{7f}\", \"user\": \"u\"}]"),
+            Site::with_mapper("[{\"src\": \"a\", \"dest\": \"/d\", \"exclude\": [\"[\\u0007\"]}]"),
+            Site::with_toml("\"\\u001b\" = 1\n[host]\n# \u{9b}"),
+        ] {
+            let error = site.load().unwrap_err();
+            let mut text = String::new();
+            GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor())
+                .render_report(&mut text, &error)
+                .unwrap();
+            let acts = text.chars().find(|c| c.is_control() && *c != '\n');
+            assert_eq!(acts, None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn percent_keys_that_multiply_to_nothing_come_to_an_end() {
+        let keys = ["log_path", "state_path", "modes", "ciphers", "backups"];
+        let mut lines = "compress =\n".to_owned();
+        let mut previous = "compress";
+        for key in keys {
+            let value = format!("%({previous})s").repeat(100);
+            lines.extend([key, " = ", &value, "\n"]);
+            previous = key;
+        }
+        let issues = Site::with_ini(&lines).issues();
+        let message = "the value leads to too many other keys";
+        assert!(issues.iter().any(|issue| issue.to_string() == message));
+    }
 }
 
 mod digests {
@@ -1275,6 +1308,24 @@ hosts = ["db", "192.0.2.2", "192.0.2.3"]
 
     fn with_host(rest: &str) -> Site {
         Site::with_toml(format!("{HOST}{rest}"))
+    }
+
+    #[test]
+    fn name_of_a_host_counts_before_an_address() {
+        let config = Site::with_toml(
+            "[[host]]\nip_address = 'a'\nuser = 'u'\n\
+             [[host]]\nname = 'b'\nip_address = 'a'\nuser = 'u'\n\
+             [[host]]\nname = 'c'\nip_address = 'd'\nuser = 'u'\n\
+             [[mapping]]\nsrc = 'app'\ndest = '/x'\nhosts = ['a']\n\
+             [[mapping]]\nsrc = 'app'\ndest = '/y'\nhosts = ['d']\n",
+        )
+        .config();
+        let counts: Vec<_> = config
+            .hosts
+            .iter()
+            .map(|host| host.mappings.len())
+            .collect();
+        assert_eq!(counts, [1, 0, 1]);
     }
 
     #[test]

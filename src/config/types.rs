@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use globset::{Candidate, Glob, GlobBuilder, GlobSet, GlobSetBuilder};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::model::{HostId, LocalPath, RelPath, RemotePath};
 
@@ -36,7 +36,7 @@ pub struct Config {
 }
 
 /// Everything that is not about one host. Paths are absolute.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// How many hosts are worked on at once; at least 1.
     pub number_of_connections: usize,
@@ -100,7 +100,7 @@ pub enum Modes {
 }
 
 /// One host to be kept in the desired state.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// Its name.
     pub id: HostId,
@@ -137,7 +137,7 @@ impl Host {
 }
 
 /// How to log in.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Auth {
     /// The private key to use, before anything else.
     pub identity_file: Option<LocalPath>,
@@ -156,8 +156,24 @@ pub enum Passkey {
     Command(String),
 }
 
+impl PartialEq for Passkey {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Literal(one), Self::Literal(other)) => {
+                one.expose_secret() == other.expose_secret()
+            }
+            (Self::Env(one), Self::Env(other)) | (Self::Command(one), Self::Command(other)) => {
+                one == other
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Passkey {}
+
 /// One `{src, dest}` of a host.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// The local file or folder; absolute.
     pub src: LocalPath,
@@ -177,7 +193,7 @@ pub struct Mapping {
 }
 
 /// What happens to what is on the host and not in the source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Exact {
     /// It stays.
     #[default]

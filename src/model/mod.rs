@@ -6,9 +6,11 @@ mod event;
 mod host;
 mod parallel;
 mod path;
+mod printable;
 mod tree;
 
 pub use awaited::Awaited;
+pub(crate) use digest::CHECKS_DIGESTS;
 pub use digest::{Blake3, ContentDigest, ParseDigestError, Sha256};
 pub use event::{
     ChangeEnd, EndedChange, Event, HostOutcome, Observer, Phase, Silent, Together, Work,
@@ -16,4 +18,5 @@ pub use event::{
 pub use host::HostId;
 pub use parallel::map_parallel;
 pub use path::{LocalPath, RelPath, RelPathError, RemotePath};
+pub use printable::printable;
 pub use tree::{Entry, Kind, Mode, Node, Tree};

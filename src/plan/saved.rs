@@ -19,7 +19,9 @@ use super::{
     Action, Change, ChangeSet, ChangeSetId, Diff, HostPlan, HostStatus, MappingNames, Plan,
     PlanHeader, Reason, Refresh, Summary,
 };
-use crate::model::{Blake3, ContentDigest, HostId, Kind, Mode, Node, RelPath, Sha256};
+use crate::model::{
+    Blake3, CHECKS_DIGESTS, ContentDigest, HostId, Kind, Mode, Node, RelPath, Sha256, printable,
+};
 
 /// The version that is written. Its major is the only one that is read.
 pub const FORMAT_VERSION: &str = "1.0";
@@ -280,7 +282,7 @@ pub fn from_json(json: &[u8]) -> Result<Plan, PlanFileError> {
     let Some(named) = named else {
         return Err(damaged("it does not name its digest"));
     };
-    if digest_of_document(json).map_err(not_a_plan)? != named {
+    if digest_of_document(json).map_err(not_a_plan)? != named && CHECKS_DIGESTS {
         return Err(PlanFileError::Edited {
             what: "what it says is".to_owned(),
         });
@@ -615,7 +617,7 @@ impl ChangeSetDocument {
             )));
         }
         let set = ChangeSet::new(changes, diffs);
-        if set.id != self.id {
+        if set.id != self.id && CHECKS_DIGESTS {
             return Err(PlanFileError::Edited {
                 what: format!("the changes of change set {} are", self.id.0),
             });
@@ -762,19 +764,6 @@ fn damaged(what: impl AsRef<str>) -> PlanFileError {
     PlanFileError::Damaged {
         what: printable(what.as_ref()),
     }
-}
-
-/// Text that may quote the document, without what would act on a terminal.
-fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
 }
 
 /// Text for readers and, where the text alone would lose bytes, the bytes.

@@ -14,7 +14,10 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{HostRecord, Identity, MappingRecord, Progress, StateError, durable};
-use crate::model::{Blake3, ContentDigest, Entry, HostId, Kind, Mode, Node, RelPath, Sha256, Tree};
+use crate::model::{
+    Blake3, CHECKS_DIGESTS, ContentDigest, Entry, HostId, Kind, Mode, Node, RelPath, Sha256, Tree,
+    printable,
+};
 
 /// Version of everything that is written here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,8 +217,8 @@ pub(super) fn check_replaceable(path: &Path) -> Result<(), StateError> {
 pub(super) fn damaged(path: &Path, reason: &dyn std::fmt::Display, cure: &str) -> StateError {
     StateError::Damaged {
         path: path.display().to_string(),
-        reason: reason.to_string(),
-        cure: cure.to_owned(),
+        reason: printable(&reason.to_string()),
+        cure: printable(cure),
     }
 }
 
@@ -254,11 +257,11 @@ pub(super) fn parse_tree(
 ) -> Result<Tree, StateError> {
     let file: TreeFile = parse(bytes, path, cure)?;
     let tree: Tree = file.entries.into_iter().map(|entry| entry.0).collect();
-    if tree.digest() != *digest {
+    if tree.digest() != *digest && CHECKS_DIGESTS {
         let reason = "its entries are not those of the tree in its name";
         return Err(damaged(path, &reason, cure));
     }
-    if checksum(&tree) != file.checksum {
+    if checksum(&tree) != file.checksum && CHECKS_DIGESTS {
         let reason = "its checksum does not fit its entries";
         return Err(damaged(path, &reason, cure));
     }

@@ -10,6 +10,7 @@ mod bad_input;
 mod conflicts;
 mod copied;
 mod diffs;
+mod forms;
 mod hosts;
 mod large_files;
 mod logs;

@@ -2,7 +2,7 @@
 
 use crate::scenario::Scenario;
 
-const CONNECTION_INFO: &str = r#"[
+pub(crate) const CONNECTION_INFO: &str = r#"[
     {
         "ip_address" : "x.x.x.x",
         "user" : "username1",
@@ -17,7 +17,7 @@ const CONNECTION_INFO: &str = r#"[
 "#;
 
 /// The comma behind the last key of the first object was there.
-const MAPPER: &str = r#"[
+pub(crate) const MAPPER: &str = r#"[
     {
         "src"      : "source folder/file path1",
         "dest"      : "source folder/file path1",

@@ -1,0 +1,25 @@
+//! Whatever stands in a saved plan.
+//!
+//! Digests are not compared here, or hardly anything would get past them.
+
+#![cfg_attr(fuzzing, no_main)]
+
+use hostsync::plan::saved;
+use hostsync_fuzz::{is_harmless, target};
+
+fn plan(bytes: &[u8]) {
+    match saved::from_json(bytes) {
+        Ok(plan) => {
+            let written = saved::to_json(&plan);
+            let again = saved::from_json(written.as_bytes()).expect("what was written can be read");
+            assert_eq!(saved::to_json(&again), written);
+        }
+        Err(error) => {
+            let text = error.to_string();
+            is_harmless(&text);
+            assert!(text.len() <= 1024 + 16 * bytes.len(), "{text}");
+        }
+    }
+}
+
+target!(plan);
