@@ -110,6 +110,7 @@ fn plan(config: &Config) -> String {
         refresh: Refresh::None,
         saved: None,
         wants_diffs: false,
+        keeps_all: false,
         keep_logins: 0,
         now: "2026-01-01T00:00:00Z",
         observer: &Silent,
