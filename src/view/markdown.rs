@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::change::{Class, drift_in_words, row};
+use super::diff;
 use super::host_ranges::fold_hosts;
 use super::plan::{
     ALARM_MAX, DESTINATIONS_MAX, DRIFT, Group, Item, LIST_MAX, ONLY_NOTES, PROBLEMS,
@@ -265,8 +266,9 @@ impl Block {
             });
         }
         let diffs = set.diffs.iter().filter_map(|(index, diff)| {
-            let name = full_name(set.changes.get(*index)?, &hosts);
-            let text = diff_in_markdown(&name, diff);
+            let change = set.changes.get(*index)?;
+            let name = full_name(change, &hosts);
+            let text = diff_in_markdown(&name, change, diff);
             Some(ShownDiff { text, rank: 0 })
         });
         let diffs: Vec<ShownDiff> = diffs.collect();
@@ -609,33 +611,21 @@ fn lines(rows: &[&Row]) -> String {
 }
 
 /// How a content differs, to be opened, or why that is not shown.
-fn diff_in_markdown(name: &str, diff: &Diff) -> String {
-    let why = match diff {
+fn diff_in_markdown(name: &str, change: &Change, diff: &Diff) -> String {
+    match diff {
         Diff::Text(text) => {
-            let fence = fence("diff", &hunks(text));
+            let lines: Vec<String> = diff::lines(text).map(|line| line.text + "\n").collect();
+            let fence = fence("diff", &lines.concat());
             let name = html_code(name);
-            return format!("<details><summary>{name}</summary>\n\n{fence}\n\n</details>");
+            format!("<details><summary>{name}</summary>\n\n{fence}\n\n</details>")
         }
-        Diff::Binary => "not text".to_owned(),
-        Diff::Hidden => "private, not shown".to_owned(),
-        Diff::TooLarge => "too large to be shown".to_owned(),
-        Diff::Unavailable(why) => {
-            let why = code(&escape_text(why));
-            format!("what differs could not be found out: {why}")
+        // It may quote what a host says.
+        Diff::Unavailable(why) => format!("{}: not shown: {}", code(name), code(&escape_text(why))),
+        Diff::Binary | Diff::Hidden | Diff::TooLarge => {
+            let why = diff::in_words(change, diff).unwrap_or_default();
+            format!("{}: {why}", code(name))
         }
-    };
-    format!("{}: {why}", code(name))
-}
-
-/// The lines of a diff without what acts on a terminal or on the text around it. Tabs stay.
-fn hunks(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for line in text.split_terminator('\n') {
-        let parts: Vec<String> = line.split('\t').map(escape_text).collect();
-        out.push_str(&parts.join("\t"));
-        out.push('\n');
     }
-    out
 }
 
 /// Hosts in few words.
@@ -1001,11 +991,11 @@ Nothing on the hosts changes: apply only notes this in the state.
 
 </details>
 
-`/srv/app/b`: not text
+`/srv/app/b`: binary, 1.0 KiB → 1.2 KiB
 
-`/srv/app/c`: private, not shown
+`/srv/app/c`: not shown: private
 
-`/srv/app/d`: what differs could not be found out: `gone`
+`/srv/app/d`: not shown: `gone`
 
 </details>
 ";
