@@ -155,7 +155,7 @@ impl Worker<'_> {
             })
             .collect();
 
-        self.tell_changes(&confirmed, &spared, report);
+        let ended = self.ended(&confirmed, &spared, report);
         for &index in &spared {
             let dest = program::dest_of(self.host, self.changes[index]);
             tracing::info!(path = %dest, "the folder stays, since something else is in it");
@@ -172,17 +172,24 @@ impl Worker<'_> {
         if listing.is_none() {
             tracing::debug!("the next plan will look at everything");
         }
-        let mappings = self.mapping_records(trees.iter())?;
-        self.save(Progress::Finished, listing, mappings)
+        let mappings = self.mapping_records(trees.iter());
+        let recorded = mappings.and_then(|it| self.save(Progress::Finished, listing, it));
+        // Whoever is told may take long to listen, so the state comes first. What the host has done is
+        // told even where that could not be recorded.
+        self.observer().event(&Event::ChangesEnded {
+            host: self.host.id.clone(),
+            changes: ended,
+        });
+        recorded
     }
 
-    /// Tells the observer what became of every change.
-    fn tell_changes(
+    /// What became of every change.
+    fn ended(
         &self,
         confirmed: &HashSet<usize>,
         spared: &HashSet<usize>,
         report: &HostReport,
-    ) {
+    ) -> Vec<EndedChange> {
         let ended = |index: &usize, end: ChangeEnd| EndedChange {
             mapping: self.changes[*index].mapping,
             path: self.changes[*index].path.clone(),
@@ -205,10 +212,7 @@ impl Worker<'_> {
         });
         let mut changes: Vec<_> = confirmed.chain(spared).chain(refused).collect();
         changes.sort_by(|a, b| (a.mapping, &a.path).cmp(&(b.mapping, &b.path)));
-        self.observer().event(&Event::ChangesEnded {
-            host: self.host.id.clone(),
-            changes,
-        });
+        changes
     }
 
     /// By destination, the modification times that files get.

@@ -3,7 +3,10 @@
 use std::io::Write as _;
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -24,7 +27,10 @@ pub(super) struct Interrupts {
 }
 
 /// Told why the run ends and with what, right before it ends.
-type BeforeEnd = Box<dyn Fn(&str, Exit) + Send + Sync>;
+type BeforeEnd = Arc<dyn Fn(&str, Exit) + Send + Sync>;
+
+/// How long somebody who does not listen may hold up the end.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Interrupts {
     /// Begins to listen. Where the system does not let us, signals do what they always do.
@@ -32,7 +38,7 @@ impl Interrupts {
         let interrupts = Self::default();
         if let Ok(mut signals) = Signals::new([SIGHUP, SIGINT, SIGTERM]) {
             let interrupts = interrupts.clone();
-            std::thread::spawn(move || {
+            thread::spawn(move || {
                 for _ in signals.forever() {
                     interrupts.on_signal();
                 }
@@ -44,7 +50,7 @@ impl Interrupts {
     /// Has `tell` told why a signal ends the run and with what, right before it does. Only the first one
     /// that is given is told.
     pub(super) fn before_end(&self, tell: impl Fn(&str, Exit) + Send + Sync + 'static) {
-        let _ = self.before_end.set(Box::new(tell));
+        let _ = self.before_end.set(Arc::new(tell));
     }
 
     /// From now on hosts are being changed. The flag is set when somebody asks to stop; what there is
@@ -75,8 +81,13 @@ impl Interrupts {
         };
         let exit = Exit::Interrupted;
         self.say(why);
-        if let Some(tell) = self.before_end.get() {
-            tell(why, exit);
+        if let Some(tell) = self.before_end.get().cloned() {
+            let (told, is_told) = mpsc::channel();
+            thread::spawn(move || {
+                tell(why, exit);
+                let _ = told.send(());
+            });
+            let _ = is_told.recv_timeout(PATIENCE);
         }
         tracing::warn!(exit = exit.code(), "interrupted, end");
         process::exit(i32::from(exit.code()));

@@ -70,7 +70,13 @@ impl Push {
 
     /// Starts an apply and waits until it is in the middle.
     fn begin(&self) -> Child {
-        let mut command = self.scenario.command(&["apply", "--auto-approve"]);
+        self.begin_with(&[])
+    }
+
+    /// Starts an apply with these options and waits until it is in the middle.
+    pub(crate) fn begin_with(&self, options: &[&str]) -> Child {
+        let apply = ["apply", "--auto-approve"];
+        let mut command = self.scenario.command(&[&apply[..], options].concat());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().expect("the program starts");
         let started = Instant::now();

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hostsync::plan::{Diff, saved};
 use hostsync::state::StateLock;
@@ -545,13 +545,19 @@ fn people_are_told_of_errors_too_and_of_nothing_else_on_standard_output() {
     Lines::read(output.expect_stderr(&["no configuration file"]), 1);
 }
 
-#[test]
-fn reader_that_goes_away_is_no_error() {
-    let host = Sshd::start("127.2.20.16");
-    let scenario = Scenario::of_folder(&host);
+/// A source that makes more lines than a pipe holds.
+fn long(host: &Sshd) -> Scenario {
+    let scenario = Scenario::of_folder(host);
     for index in 0..2_000 {
         scenario.write(&format!("src/{index:04} {}", "long name ".repeat(8)), "");
     }
+    scenario
+}
+
+#[test]
+fn reader_that_goes_away_is_no_error() {
+    let host = Sshd::start("127.2.20.16");
+    let scenario = long(&host);
     let mut child = start(&scenario);
     let mut reader = BufReader::new(child.stdout.take().expect("it is piped"));
     reader.read_line(&mut String::new()).expect("a line");
@@ -583,9 +589,9 @@ fn start(scenario: &Scenario) -> Child {
     command.spawn().expect("the program starts")
 }
 
-fn interrupt(child: &Child) {
+fn signal(child: &Child, signal: Signal) {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    kill_process(pid.expect("a process"), Signal::INT).expect("our child");
+    kill_process(pid.expect("a process"), signal).expect("our child");
 }
 
 #[test]
@@ -599,7 +605,7 @@ fn interrupted_apply_tells_how_far_it_came() {
         let read_bytes = reader.read_line(&mut stdout).expect("a line");
         assert_ne!(read_bytes, 0, "it ended: {stdout}");
     }
-    interrupt(&child);
+    signal(&child, Signal::INT);
     reader.read_to_string(&mut stdout).expect("lines");
     let output: Output = child.wait_with_output().expect("our child").into();
     let output = Output { stdout, ..output };
@@ -620,6 +626,43 @@ fn interrupted_apply_tells_how_far_it_came() {
 }
 
 #[test]
+fn second_interrupt_ends_with_an_error_that_says_what_it_means() {
+    let host = Sshd::start("127.2.20.23");
+    let push = Push::long(&host);
+    let child = push.begin_with(&["--format", "json"]);
+    // Two that differ: of equal ones, the system keeps one.
+    signal(&child, Signal::INT);
+    signal(&child, Signal::TERM);
+    let output: Output = child.wait_with_output().expect("our child").into();
+    let lines = Lines::read(output, 130);
+    let message = lines.the("error")["message"].as_str().expect("a text");
+    assert!(message.starts_with("stopped at once"), "{message}");
+}
+
+#[test]
+fn reader_that_does_not_read_keeps_neither_the_state_nor_the_second_interrupt_waiting() {
+    let host = Sshd::start("127.2.20.24");
+    let scenario = long(&host);
+    let mut child = start(&scenario);
+    let record = scenario.path(&format!("state/hosts/{}.json", host.address));
+    let is_recorded = || fs::read_to_string(&record).is_ok_and(|text| text.contains("finished"));
+    let begun = Instant::now();
+    while !is_recorded() {
+        assert!(begun.elapsed() < Duration::from_mins(1), "it is stuck");
+        thread::sleep(Duration::from_millis(20));
+    }
+    // Now it writes more than the pipe holds.
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(child.try_wait().expect("our child"), None);
+    signal(&child, Signal::INT);
+    signal(&child, Signal::TERM);
+    let interrupted = Instant::now();
+    assert_eq!(child.wait().expect("our child").code(), Some(130));
+    assert!(interrupted.elapsed() < Duration::from_secs(10));
+    scenario.expect_nothing_to_do();
+}
+
+#[test]
 fn interrupted_planning_ends_with_an_error_that_says_so() {
     let mut scenario = Scenario::new();
     let silent = std::net::TcpListener::bind("127.2.20.19:0").expect("a loopback address");
@@ -630,7 +673,7 @@ fn interrupted_planning_ends_with_an_error_that_says_so() {
     let child = start(&scenario);
     // It is in the middle of planning as soon as it has connected.
     let _connection = silent.accept().expect("it connects");
-    interrupt(&child);
+    signal(&child, Signal::INT);
     let output: Output = child.wait_with_output().expect("our child").into();
     let lines = Lines::read(output, 130);
     assert_eq!(
