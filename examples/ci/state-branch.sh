@@ -3,9 +3,9 @@
 #
 #   state-branch.sh fetch
 #       Brings the state folder to the tip of the branch. Needs no right to write.
-#   state-branch.sh claim SECONDS WHO [WAIT_SECONDS]
-#       Says on the branch that WHO is applying for at most SECONDS, and fetches the state. Waits up to
-#       WAIT_SECONDS (0) for a claim that is alive; one that is past its time is taken over.
+#   state-branch.sh claim SECONDS WHO
+#       Says on the branch that WHO is applying for at most SECONDS, and fetches the state. A claim that
+#       is past its time is taken over.
 #   state-branch.sh publish MESSAGE
 #       Puts the state folder on the branch, which ends the claim. Once more is no error.
 #
@@ -13,7 +13,8 @@
 # it failed, with 64 on wrong usage.
 #
 # Environment: STATE_DIR (state), the folder; STATE_BRANCH (hostsync-state); STATE_REMOTE (origin),
-# a remote or a URL; STATE_GRACE (60), seconds by which the clocks of two machines may differ.
+# a remote or a URL; STATE_WAIT (0), seconds that a claim of somebody else is waited for; STATE_GRACE
+# (60), seconds by which the clocks of two machines may differ.
 #
 # The branch holds what the folder holds, without cache/ and lock. A claim is a commit like any other
 # whose message says by whom and until when; the branch is claimed while its tip is one. Every push is
@@ -31,7 +32,7 @@ die() {
 
 say() { printf 'state-branch.sh: %s\n' "$*" >&2; }
 
-usage() { die 64 "usage: state-branch.sh fetch | claim SECONDS WHO [WAIT_SECONDS] | publish MESSAGE"; }
+usage() { die 64 "usage: state-branch.sh fetch | claim SECONDS WHO | publish MESSAGE"; }
 
 is_number() { [[ $1 =~ ^[0-9]{1,12}$ ]]; }
 
@@ -123,7 +124,7 @@ commit() {
 }
 
 claim() {
-  local seconds=$1 who=$2 wait_until=$((SECONDS + $3)) tip tree holder deadline now message code
+  local seconds=$1 who=$2 wait_until=$((SECONDS + wait)) tip tree holder deadline now message code
   while true; do
     look
     tip=$(commit_of "$tip_ref")
@@ -198,7 +199,9 @@ dir=${STATE_DIR:-state}
 branch=${STATE_BRANCH:-hostsync-state}
 remote=${STATE_REMOTE:-origin}
 grace=${STATE_GRACE:-60}
-is_number "$grace" || usage
+wait=${STATE_WAIT:-0}
+is_number "$grace" || die 64 "STATE_GRACE is no number: $grace"
+is_number "$wait" || die 64 "STATE_WAIT is no number: $wait"
 top=$(git rev-parse --show-toplevel) || die 1 'this is not a git checkout'
 case $dir in
   /*) ;;
@@ -216,11 +219,10 @@ case ${1-} in
     bring
     ;;
   claim)
-    [[ $# -eq 3 || $# -eq 4 ]] || usage
+    [[ $# -eq 3 ]] || usage
     is_number "$2" || usage
-    is_number "${4:-0}" || usage
     [[ -n $3 && $3 != *$'\n'* ]] || usage
-    claim "$2" "$3" "${4:-0}"
+    claim "$2" "$3"
     ;;
   publish)
     [[ $# -eq 2 && -n $2 ]] || usage
