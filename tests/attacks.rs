@@ -421,6 +421,79 @@ fn file_that_is_rewritten_in_secret_during_a_commit_is_seen() {
     });
 }
 
+/// Has the commit of a host be killed, once, when it renames for the `count`th time.
+fn kill_at_rename(way: Way, site: &Site, count: usize) {
+    if way == Way::DashAndPerl {
+        site.host().load_in_perl(&format!(
+            "package Meddler; use strict;
+            my $renames = 0;
+            BEGIN {{
+                *CORE::GLOBAL::rename = sub ($$) {{
+                    my $mark = \"$ENV{{HOME}}/meddled\";
+                    if (!-e $mark && ++$renames == {count}) {{
+                        open my $done, '>', $mark;
+                        kill 9, $$;
+                    }}
+                    CORE::rename($_[0], $_[1])
+                }};
+            }}
+            1;"
+        ));
+        return;
+    }
+    site.host().replace_program(
+        "mv",
+        &format!(
+            r#"if [ ! -e "$HOME/meddled" ]; then
+                echo >>"$HOME/renames"
+                [ $(wc -l <"$HOME/renames") != {count} ] || {{ : >"$HOME/meddled"; kill -9 $PPID; }}
+            fi
+            exec /usr/bin/mv "$@""#
+        ),
+    );
+}
+
+#[test]
+fn what_a_killed_commit_has_done_is_ours_even_when_the_source_has_changed_since() {
+    in_every_way_with_programs(|way| {
+        let mut killed = 0;
+        for count in 1..12 {
+            let mut site = way.site();
+            site.first_mapping().exact = Exact::Orphans;
+            for name in ["a", "b", "c", "file", "gone"] {
+                write_source(&site, name, "1st.");
+            }
+            apply_all(&site);
+            for name in ["a", "b", "c", "file", "new"] {
+                write_source(&site, name, "2nd.");
+            }
+            fs::remove_file(site.source("gone")).unwrap();
+            kill_at_rename(way, &site, count);
+            let report = site.apply();
+            if !site.host().home().join("meddled").exists() {
+                assert_eq!(report.result, HostResult::Done);
+                break;
+            }
+            killed += 1;
+            for name in ["a", "b", "c", "file"] {
+                write_source(&site, name, "3rd.");
+            }
+            fs::remove_file(site.source("new")).unwrap();
+            let remaining = site.remaining();
+            let theirs: Vec<_> = remaining
+                .iter()
+                .filter(|change| change.drift || change.unmanaged || change.conflict)
+                .collect();
+            assert!(theirs.is_empty(), "{way:?} {count}: {theirs:?}");
+            apply_all(&site);
+            assert_eq!(site.remaining(), []);
+            assert_eq!(read(&site, "file"), "3rd.");
+            assert!(!dest(&site, "new").exists(), "{way:?} {count}");
+        }
+        assert!(killed > 5, "{way:?}: killed only {killed} times");
+    });
+}
+
 #[test]
 fn link_that_is_pointed_elsewhere_during_a_commit_is_seen() {
     in_every_way_with_programs(|way| {

@@ -87,7 +87,12 @@ impl Worker<'_> {
 
     /// Before the first step: whatever comes, the state knows that the host is in the middle of this.
     pub(super) fn record_start(&self) -> Result<(), Failure> {
-        let mappings = self.mapping_records(self.prepared.recorded.iter().map(AsRef::as_ref))?;
+        let mut mappings =
+            self.mapping_records(self.prepared.recorded.iter().map(AsRef::as_ref))?;
+        for (record, tree) in mappings.iter_mut().zip(self.recorded_after()) {
+            let intended = self.run.state.save_tree(self.run.request.lock, &tree)?;
+            record.intended = Some(intended).filter(|intended| *intended != record.tree);
+        }
         self.save(Progress::InTheMiddle, None, mappings)
     }
 
@@ -249,6 +254,7 @@ impl Worker<'_> {
                 src: mapping.src_as_written.clone(),
                 dest: mapping.dest_as_written.clone(),
                 tree: self.run.state.save_tree(self.run.request.lock, tree)?,
+                intended: None,
             });
         }
         let earlier = self

@@ -50,7 +50,8 @@ where
         ..
     } = cli.command
     {
-        let error = command.error(
+        let apply = command.find_subcommand_mut("apply");
+        let error = apply.unwrap_or(&mut Cli::command()).error(
             ErrorKind::MissingRequiredArgument,
             "--format json asks nobody, so it needs --auto-approve or PLANFILE",
         );

@@ -36,6 +36,23 @@ pub enum StalePlan {
         /// What is here.
         now: String,
     },
+    /// The state is an earlier one.
+    #[error(
+        "the plan is stale: it was made at serial {plan}, and the state here is at serial {now}"
+    )]
+    #[diagnostic(
+        code(hostsync::plan::stale_serial),
+        help(
+            "an older state was brought back: use the one that the plan was made with, or plan again \
+             and review the new plan"
+        )
+    )]
+    Serial {
+        /// Of the state that the plan was made from.
+        plan: u64,
+        /// Of the state that is here.
+        now: u64,
+    },
     /// The configuration has changed.
     #[error("the plan is stale: the configuration has changed since it was made")]
     #[diagnostic(
@@ -167,6 +184,12 @@ impl<'a> Follow<'a> {
             }
             .into());
         }
+        let now = state.identity().map_or(0, |identity| identity.serial);
+        let plan_serial = plan.header.serial;
+        if now < plan_serial {
+            let plan = plan_serial;
+            return Err(StalePlan::Serial { plan, now }.into());
+        }
         Ok(Self {
             plan,
             digest,
@@ -216,6 +239,12 @@ impl<'a> Follow<'a> {
         let _ = self.changed_sources.set(changed);
     }
 
+    /// Whether nothing of the plan is going to be done.
+    pub(super) fn is_stale(&self) -> bool {
+        let changed = self.changed_sources.get();
+        changed.is_some_and(|sources| !sources.is_empty())
+    }
+
     /// What of the plan is left to do on a host.
     ///
     /// # Errors
@@ -249,6 +278,15 @@ impl<'a> Follow<'a> {
                     "the plan has a mapping that the configuration does not have".to_owned(),
                 );
             };
+            let desired = comparison.source.tree.get(&change.path);
+            let is_in_source = match (&change.after, desired) {
+                (Some(after), Some(desired)) => after.same_content(desired),
+                (after, _) => after.is_none(),
+            };
+            if !is_in_source {
+                // No plan of ours says so while its sources have the digests that it names.
+                return Err(in_words(host, change, "is not what the source has"));
+            }
             let now = actual.get(&change.path);
             let recorded = comparison.recorded.get(&change.path);
             let is_recorded = is_same(recorded, change.after.as_ref());
@@ -326,14 +364,6 @@ fn recorded_only(change: &Change) -> Option<Change> {
 
 /// What happened to an entry since the plan was made.
 fn moved(host: &Host, change: &Change, now: Option<&Node>) -> String {
-    let dest = host.mappings[change.mapping]
-        .dest_as_written
-        .trim_end_matches('/');
-    let path = if change.path.is_root() {
-        dest.to_owned()
-    } else {
-        format!("{dest}/{}", change.path)
-    };
     let what = match (&change.before, now) {
         (None, Some(_)) => "has appeared",
         (Some(_), None) => "is gone",
@@ -341,5 +371,14 @@ fn moved(host: &Host, change: &Change, now: Option<&Node>) -> String {
         (Some(before), Some(now)) if before.same_content(now) => "has other permission bits",
         _ => "has changed",
     };
-    format!("{path} {what} since the plan was made")
+    in_words(host, change, &format!("{what} since the plan was made"))
+}
+
+/// What is the matter with an entry, with its full destination.
+fn in_words(host: &Host, change: &Change, what: &str) -> String {
+    let dest = host.mappings[change.mapping]
+        .dest_as_written
+        .trim_end_matches('/');
+    let below = if change.path.is_root() { "" } else { "/" };
+    format!("{dest}{below}{} {what}", change.path)
 }

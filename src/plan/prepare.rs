@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::config::{Config, Exact, Host, Mapping};
+use crate::config::{Config, Exact, Host};
 use crate::model::{
     Awaited, Blake3, Event, HostId, HostOutcome, Node, Observer, Phase, RelPath, RemotePath, Tree,
     Work, map_parallel,
@@ -21,6 +21,7 @@ use super::actual::Actual;
 use super::build::{self, HostChanges, MappingInput, Policy};
 use super::comparison::{Comparison, Comparisons};
 use super::follow::{Follow, StalePlan};
+use super::half_done;
 use super::sources::Sources;
 use super::staging;
 use super::{
@@ -255,26 +256,53 @@ fn prepare_with_patience(
 /// What the state has of a host.
 struct Recorded {
     record: Option<HostRecord>,
-    /// By mapping of the configuration.
+    /// By mapping of the configuration, what was written last.
     trees: Vec<Arc<Tree>>,
+    /// By mapping, what an apply was making of it that did not come to its end.
+    intended: Vec<Option<Arc<Tree>>>,
+    /// By mapping, all that may be there by our hand.
+    known: Vec<Arc<Tree>>,
 }
 
 impl Recorded {
     fn load(state: &StateStore, host: &Host) -> Result<Self, StateError> {
         let record = state.host(&host.id)?;
-        let tree_of = |mapping: &Mapping| {
-            record
-                .iter()
-                .flat_map(|record| &record.mappings)
-                .find(|recorded| recorded.dest == mapping.dest_as_written)
-                .map_or_else(|| Ok(Arc::default()), |recorded| state.tree(&recorded.tree))
+        let mut this = Self {
+            record: None,
+            trees: Vec::new(),
+            intended: Vec::new(),
+            known: Vec::new(),
         };
-        let trees = host
-            .mappings
-            .iter()
-            .map(tree_of)
-            .collect::<Result<_, _>>()?;
-        Ok(Self { record, trees })
+        for mapping in &host.mappings {
+            let mut mappings = record.iter().flat_map(|record| &record.mappings);
+            let recorded = mappings.find(|recorded| recorded.dest == mapping.dest_as_written);
+            let load = |digest: &Blake3| state.tree(digest);
+            let tree = recorded.map(|recorded| load(&recorded.tree)).transpose()?;
+            let tree: Arc<Tree> = tree.unwrap_or_default();
+            let intended = recorded.and_then(|recorded| recorded.intended.as_ref());
+            let intended = intended.map(load).transpose()?;
+            this.known.push(match &intended {
+                Some(intended) => Arc::new(half_done::either(&tree, intended)),
+                None => Arc::clone(&tree),
+            });
+            this.trees.push(tree);
+            this.intended.push(intended);
+        }
+        this.record = record;
+        Ok(this)
+    }
+}
+
+impl Recorded {
+    /// By mapping, what was written last, now that it is known what is there.
+    fn settled(&self, actual: &[Actual]) -> Vec<Arc<Tree>> {
+        let sides = self.trees.iter().zip(&self.intended).zip(actual);
+        sides
+            .map(|((recorded, intended), actual)| match intended {
+                Some(intended) => Arc::new(half_done::settled(recorded, intended, actual)),
+                None => Arc::clone(recorded),
+            })
+            .collect()
     }
 }
 
@@ -388,7 +416,7 @@ impl Run<'_> {
             Some(name) if name == Algorithm::Blake3.as_str() => Algorithm::Blake3,
             _ => Algorithm::Sha256,
         };
-        let comparisons = self.compare(host, recorded, sources, algorithm)?;
+        let comparisons = self.compare(host, &recorded.trees, sources, algorithm)?;
         let actual: Vec<Actual> = comparisons
             .iter()
             .map(|comparison| Actual::from(Arc::clone(&comparison.recorded)))
@@ -488,8 +516,11 @@ impl Run<'_> {
         if let Some(problem) = host.problems() {
             return Err(Obstacle::Failed(problem));
         }
+        if self.follow.is_some_and(Follow::is_stale) {
+            return Err(Obstacle::Stale("a source has changed".to_owned()));
+        }
         // Which paths there are does not depend on the digests, so any reading of the source will do.
-        let comparisons = self.compare(host, recorded, sources, Algorithm::Blake3)?;
+        let comparisons = self.compare(host, &recorded.known, sources, Algorithm::Blake3)?;
         let base = base_on_host(
             request.config.settings.staging_path.as_ref(),
             request.state.identity(),
@@ -499,13 +530,15 @@ impl Run<'_> {
         let scan = self.ask(host, recorded, &comparisons, &base, &mut login)?;
         check_places(host, &scan)?;
         check_mirrors(host, &scan)?;
-        let comparisons = self.compare(host, recorded, sources, scan.facts.algorithm)?;
+        let comparisons = self.compare(host, &recorded.known, sources, scan.facts.algorithm)?;
         let actual: Vec<Actual> = host
             .mappings
             .iter()
             .zip(&comparisons)
             .map(|(mapping, comparison)| comparison.actual(mapping, &scan))
             .collect();
+        let trees = recorded.settled(&actual);
+        let comparisons = self.compare(host, &trees, sources, scan.facts.algorithm)?;
         let changes = match self.follow {
             Some(follow) => follow
                 .changes(host, recorded.record.as_ref(), &comparisons, &actual)
@@ -549,11 +582,11 @@ impl Run<'_> {
     fn compare(
         &self,
         host: &Host,
-        recorded: &Recorded,
+        recorded: &[Arc<Tree>],
         sources: &Sources<'_>,
         algorithm: Algorithm,
     ) -> Result<Vec<Arc<Comparison>>, SourceError> {
-        let sides = host.mappings.iter().zip(&recorded.trees);
+        let sides = host.mappings.iter().zip(recorded);
         sides
             .map(|(mapping, recorded)| {
                 let source = sources.get(mapping, algorithm)?;

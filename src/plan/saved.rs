@@ -288,27 +288,38 @@ pub fn from_json(json: &[u8]) -> Result<Plan, PlanFileError> {
     Ok(plan)
 }
 
-/// Saves a plan: the file is there whole or not at all, and only its owner may read it.
+/// Saves a plan: the file is there whole or not at all, and only its owner may read it. What is no
+/// file, such as a pipe, is written to.
 ///
 /// # Errors
 /// When it cannot be written; an earlier file of that name is then untouched.
 pub fn save(plan: &Plan, path: &Path) -> Result<(), PlanFileError> {
+    let json = to_json(plan);
+    let is_special = std::fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir());
+    let written = if is_special {
+        std::fs::write(path, json)
+    } else {
+        replace(path, json.as_bytes())
+    };
+    written.map_err(|error| PlanFileError::Write {
+        path: path.display().to_string(),
+        reason: error.to_string(),
+    })
+}
+
+/// Puts a file of mode 0600 at `path`; where a link is, at what it points to.
+fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
-    let write = || -> std::io::Result<()> {
-        // Temporary files are made with mode 0600.
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(to_json(plan).as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        Ok(())
-    };
-    write().map_err(|error| PlanFileError::Write {
-        path: path.display().to_string(),
-        reason: error.to_string(),
-    })
+    // Temporary files are made with mode 0600.
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    file.persist(&path).map_err(|error| error.error)?;
+    Ok(())
 }
 
 /// Loads a saved plan.
@@ -590,6 +601,13 @@ impl ChangeSetDocument {
             }
             changes.push(change.into_plan()?);
         }
+        let place = |change: &Change| (change.mapping, change.path.clone());
+        if !changes.is_sorted_by(|a, b| place(a) < place(b)) {
+            return Err(damaged(format!(
+                "the changes of change set {} are not in order",
+                self.id.0
+            )));
+        }
         let set = ChangeSet::new(changes, diffs);
         if set.id != self.id {
             return Err(PlanFileError::Edited {
@@ -645,7 +663,27 @@ impl ChangeDocument {
                 change.path
             )));
         }
+        if !is_possible(&change) {
+            return Err(damaged(format!(
+                "what is done to `{}` does not fit what is there before and after it",
+                change.path
+            )));
+        }
         Ok(change)
+    }
+}
+
+/// Whether the action leads from what is there before to what is there after it.
+fn is_possible(change: &Change) -> bool {
+    let is_sent = |node: &Node| node.kind() != Kind::Other;
+    match (change.action, &change.before, &change.after) {
+        (Action::Create, None, Some(after)) | (Action::Update, Some(_), Some(after)) => {
+            is_sent(after)
+        }
+        (Action::Delete, Some(_), None) => true,
+        (Action::Metadata, Some(before), Some(after)) => before.same_content(after),
+        (Action::Adopt, Some(before), Some(after)) => is_sent(after) && before.same_content(after),
+        _ => false,
     }
 }
 
@@ -943,11 +981,11 @@ mod tests {
         let plan = Plan::new(header(), vec![host("a", vec![create(b"f", file(b"x"))])]);
         let edits: [(&str, Value); 6] = [
             ("path", json!("g")),
-            ("action", json!("update")),
+            ("unmanaged", json!(true)),
             ("reason", json!("content")),
             ("conflict", json!(true)),
             ("mapping", json!(1)),
-            ("before", json!({"kind": "dir", "mode": "0755"})),
+            ("drift", json!(true)),
         ];
         for (key, value) in edits {
             let mut document = document(&plan);
@@ -1013,7 +1051,7 @@ mod tests {
         let change = |document: &mut Value, key: &str, value: Value| {
             document["change_sets"][0]["changes"][0][key] = value;
         };
-        let edits: [(&str, Edit<'_>); 9] = [
+        let edits: [(&str, Edit<'_>); 13] = [
             ("no such change set", &|d| d["change_sets"] = json!([])),
             ("no such mapping", &|d| {
                 d["hosts"][0]["mappings"] = json!([]);
@@ -1026,6 +1064,20 @@ mod tests {
             }),
             ("way out", &|d| change(d, "path", json!("../x"))),
             ("other kind", &|d| change(d, "kind", json!("dir"))),
+            ("create of what is there", &|d| {
+                change(d, "before", json!({"kind": "dir", "mode": "0755"}));
+            }),
+            ("update of nothing", &|d| {
+                change(d, "action", json!("update"));
+            }),
+            ("delete that leaves something", &|d| {
+                change(d, "action", json!("delete"));
+            }),
+            ("twice the same", &|d| {
+                let changes = &mut d["change_sets"][0]["changes"];
+                let first = changes[0].clone();
+                changes.as_array_mut().unwrap().push(first);
+            }),
             ("no base64", &|d| change(d, "path_base64", json!("!"))),
             ("no mode", &|d| {
                 change(d, "after", json!({"kind": "dir", "mode": "99"}));
@@ -1087,6 +1139,15 @@ mod tests {
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("plan.json", &link).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "old").unwrap();
+        save(&plan, &link).unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(load(&path).unwrap(), plan);
+        save(&plan, Path::new("/dev/null")).unwrap();
+        assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
         let error = save(&plan, &folder.path().join("none/plan.json")).unwrap_err();
         assert!(matches!(error, PlanFileError::Write { .. }), "{error}");
     }
@@ -1134,13 +1195,6 @@ mod tests {
     }
 
     fn any_change() -> impl Strategy<Value = Change> {
-        let action = prop::sample::select(vec![
-            Action::Create,
-            Action::Update,
-            Action::Delete,
-            Action::Metadata,
-            Action::Adopt,
-        ]);
         let reason = prop::sample::select(vec![
             Reason::Missing,
             Reason::Content,
@@ -1150,36 +1204,55 @@ mod tests {
             Reason::Extraneous,
             Reason::Recorded,
         ]);
+        let sent = || any_node().prop_filter("is sent", |node| node.kind() != Kind::Other);
+        let sides = prop_oneof![
+            sent().prop_map(|after| (Action::Create, None, Some(after))),
+            (any_node(), sent()).prop_map(|(a, b)| (Action::Update, Some(a), Some(b))),
+            any_node().prop_map(|before| (Action::Delete, Some(before), None)),
+            (0_u32..=0o7777, 0_u32..=0o7777).prop_map(|(a, b)| {
+                let dir = |bits| {
+                    Some(Node::Dir {
+                        mode: Mode::new(bits),
+                    })
+                };
+                (Action::Metadata, dir(a), dir(b))
+            }),
+            any_name().prop_map(|target| {
+                let link = Some(Node::Symlink {
+                    target: target.into(),
+                });
+                (Action::Adopt, link.clone(), link)
+            }),
+        ];
         let flags = any::<(bool, bool, bool)>();
-        let node = || prop::option::of(any_node());
-        (
-            0_usize..2,
-            any_path(),
-            action,
-            reason,
-            flags,
-            node(),
-            node(),
+        (0_usize..2, any_path(), sides, reason, flags).prop_map(
+            |(mapping, path, (action, before, after), reason, (drift, unmanaged, conflict))| {
+                Change {
+                    mapping,
+                    path,
+                    action,
+                    reason,
+                    drift,
+                    unmanaged,
+                    conflict,
+                    before,
+                    after,
+                }
+            },
         )
-            .prop_map(
-                |(mapping, path, action, reason, (drift, unmanaged, conflict), before, after)| {
-                    Change {
-                        mapping,
-                        path,
-                        action,
-                        reason,
-                        drift,
-                        unmanaged,
-                        conflict,
-                        before,
-                        after,
-                    }
-                },
-            )
+    }
+
+    /// Changes in their order, each place once.
+    fn any_changes() -> impl Strategy<Value = Vec<Change>> {
+        prop::collection::vec(any_change(), 0..4).prop_map(|mut changes| {
+            changes.sort();
+            changes.dedup_by(|a, b| (a.mapping, &a.path) == (b.mapping, &b.path));
+            changes
+        })
     }
 
     fn any_plan() -> impl Strategy<Value = Plan> {
-        let change_sets = prop::collection::vec(prop::collection::vec(any_change(), 0..4), 1..3);
+        let change_sets = prop::collection::vec(any_changes(), 1..3);
         let hosts = prop::collection::vec((0_usize..3, any::<usize>(), ".*"), 0..6);
         (change_sets, hosts).prop_map(|(change_sets, hosts)| {
             let hosts = hosts

@@ -41,6 +41,10 @@ pub struct MappingRecord {
     pub dest: String,
     /// Names the tree.
     pub tree: Blake3,
+    /// Names the tree that an apply was making of it when it began, and did not come to its end; what is
+    /// on the host may be of either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intended: Option<Blake3>,
 }
 
 /// What is recorded of one host.
@@ -267,7 +271,10 @@ impl StateStore {
         let mut used = BTreeSet::new();
         for host in self.hosts()? {
             let mappings = self.host(&host)?.map(|record| record.mappings);
-            used.extend(mappings.into_iter().flatten().map(|mapping| mapping.tree));
+            for mapping in mappings.into_iter().flatten() {
+                used.insert(mapping.tree);
+                used.extend(mapping.intended);
+            }
         }
         *kept = KeptTrees::default();
         let mut removed = 0;
@@ -428,6 +435,7 @@ mod tests {
                 src: "site".to_owned(),
                 dest: "~/www".to_owned(),
                 tree,
+                intended: None,
             }],
         }
     }

@@ -21,14 +21,6 @@ pub(super) enum Class {
 }
 
 impl Class {
-    pub(super) const ALL: [Self; 5] = [
-        Self::Conflict,
-        Self::Delete,
-        Self::Create,
-        Self::Update,
-        Self::Metadata,
-    ];
-
     /// `None` for an entry that is only recorded.
     pub(super) fn of(change: &Change) -> Option<Self> {
         Some(match change.action {

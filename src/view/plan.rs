@@ -18,13 +18,26 @@ use crate::model::{Kind, Node};
 use crate::plan::{Action, Change, ChangeSet, HostPlan, HostStatus, MappingNames, Plan, Refresh};
 
 /// Entries of one mapping that are shown one by one, unless everything is asked for.
-const LIST_MAX: usize = 20;
+pub(super) const LIST_MAX: usize = 20;
 /// Conflicts, and deletes, of one mapping that are always shown one by one.
-const ALARM_MAX: usize = 100;
+pub(super) const ALARM_MAX: usize = 100;
 /// A plan of more lines starts with its summary.
 const LONG: usize = 40;
 /// Destinations of one mapping that are listed when the hosts of a block do not agree.
-const DESTINATIONS_MAX: usize = 4;
+pub(super) const DESTINATIONS_MAX: usize = 4;
+
+/// What stands above a plan without a look.
+pub(super) const WITHOUT_A_LOOK: &str = "Planned from the state alone: no host was looked at. One that \
+                                         nothing was applied to yet is taken for empty.";
+/// What stands below what is only to be recorded where that is all.
+pub(super) const ONLY_NOTES: &str =
+    "Nothing on the hosts changes: apply only notes this in the state.";
+/// What stands above drift.
+pub(super) const DRIFT: &str = "Changed on the hosts since the last apply";
+/// What stands above the hosts that could not be looked at.
+pub(super) const WITHOUT_A_PLAN: &str = "Hosts without a plan";
+/// What stands above what is wrong with sources.
+pub(super) const PROBLEMS: &str = "Entries that cannot be sent";
 
 /// Which command shows the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,14 +77,9 @@ pub fn render(plan: &Plan, options: &PlanView) -> String {
         options,
     };
     if plan.header.refresh == Refresh::None {
-        page.paragraph(
-            "Planned from the state alone: no host was looked at.",
-            0,
-            PLAIN,
-        );
+        page.paragraph(WITHOUT_A_LOOK, 0, PLAIN);
     }
-    let mut groups = plan.groups();
-    groups.sort_by_key(|(set, _)| urgency(set));
+    let groups = groups_by_urgency(plan);
     for (set, hosts) in &groups {
         page.block(set, hosts);
     }
@@ -155,6 +163,9 @@ pub fn summary_line(plan: &Plan) -> String {
             line.push_str(&count(number, singular, plural));
         }
     }
+    if plan.header.refresh == Refresh::None {
+        line.push_str("; no host was looked at");
+    }
     line.push('.');
     line
 }
@@ -178,10 +189,10 @@ fn bytes_in_words(plan: &Plan, bytes: u64) -> String {
 }
 
 /// A line of a list, and how many changes it stands for.
-struct Item {
-    class: Class,
-    row: Row,
-    changes: usize,
+pub(super) struct Item {
+    pub(super) class: Class,
+    pub(super) row: Row,
+    pub(super) changes: usize,
 }
 
 struct Page<'a> {
@@ -219,15 +230,7 @@ impl Page<'_> {
 
     /// The changes of hosts that have the same ones.
     fn block(&mut self, set: &ChangeSet, hosts: &[&HostPlan]) {
-        let mut by_mapping: BTreeMap<usize, Vec<(Class, &Change)>> = BTreeMap::new();
-        for change in &set.changes {
-            if let Some(class) = Class::of(change) {
-                by_mapping
-                    .entry(change.mapping)
-                    .or_default()
-                    .push((class, change));
-            }
-        }
+        let by_mapping = by_mapping(set);
         if by_mapping.is_empty() {
             return;
         }
@@ -236,18 +239,14 @@ impl Page<'_> {
             let names = destinations(hosts, mapping);
             self.mapping(&names);
             let root = names.first().map_or(".", |(names, _)| last_part(names));
-            let mut items = self.items(&changes, root);
-            items.sort_by_key(|item| item.class);
+            let fold = !self.options.full && changes.len() > LIST_MAX;
+            let mut items = items(&changes, root, fold);
             let rest = self.cut(&mut items);
             let rows: Vec<Row> = items.into_iter().map(|item| item.row).collect();
             self.table(&rows, 4);
             if !rest.is_empty() {
                 let total: usize = rest.values().sum();
-                let kinds: Vec<String> = rest
-                    .iter()
-                    .map(|(class, number)| class.number(*number))
-                    .collect();
-                self.more(&format!("{total} more: {}", kinds.join(", ")), 4);
+                self.more(&format!("{total} more: {}", numbers(&rest)), 4);
             }
         }
     }
@@ -292,62 +291,6 @@ impl Page<'_> {
         }
     }
 
-    /// One item for each change; of a long list, one for each new folder with all that is below it.
-    fn items(&self, changes: &[(Class, &Change)], root: &str) -> Vec<Item> {
-        let fold = !self.options.full && changes.len() > LIST_MAX;
-        let new_folders: BTreeSet<&[u8]> = changes
-            .iter()
-            .filter(|(class, change)| {
-                fold && *class == Class::Create
-                    && change.kind() == Kind::Dir
-                    && !change.path.is_root()
-            })
-            .map(|(_, change)| change.path.as_bytes())
-            .collect();
-        let mut folders: BTreeMap<&[u8], Vec<&Change>> = BTreeMap::new();
-        let mut items = Vec::new();
-        for (class, change) in changes {
-            let path = change.path.as_bytes();
-            let top = (*class == Class::Create)
-                .then(|| {
-                    (0..=path.len())
-                        .filter(|&end| end == path.len() || path[end] == b'/')
-                        .map(|end| &path[..end])
-                        .find(|folder| new_folders.contains(folder))
-                })
-                .flatten();
-            match top {
-                Some(folder) => folders.entry(folder).or_default().push(change),
-                None => items.push(Item {
-                    class: *class,
-                    row: row(*class, change, root),
-                    changes: 1,
-                }),
-            }
-        }
-        for (folder, below) in folders {
-            let files = below.iter().filter(|change| change.kind() != Kind::Dir);
-            let files = count(files.count(), "file", "files");
-            let bytes: u64 = below.iter().map(|change| change.bytes_to_send()).sum();
-            let mut row = Row {
-                symbol: "+",
-                style: CREATE,
-                name: format!("{}/", escape(folder)),
-                detail: String::new(),
-                reason: "new".to_owned(),
-            };
-            if below.len() > 1 {
-                row.detail = format!("{files}, {}", size(bytes));
-            }
-            items.push(Item {
-                class: Class::Create,
-                row,
-                changes: below.len(),
-            });
-        }
-        items
-    }
-
     /// Shortens a long list, which is sorted by class, and tells how many changes of which class are
     /// left out.
     fn cut(&self, items: &mut Vec<Item>) -> BTreeMap<Class, usize> {
@@ -355,37 +298,13 @@ impl Page<'_> {
         if self.options.full || items.len() <= LIST_MAX {
             return rest;
         }
-        let number_of = |class: Class| items.iter().filter(|item| item.class == class).count();
-        let mut keep: BTreeMap<Class, usize> = BTreeMap::new();
-        let mut room = LIST_MAX;
-        for class in Class::ALL.into_iter().filter(|class| class.always_shown()) {
-            let number = number_of(class).min(ALARM_MAX);
-            room = room.saturating_sub(number);
-            keep.insert(class, number);
-        }
-        // The others share what is left of the room, rare ones first, so that two updates are not
-        // lost among a thousand creates.
-        let mut others: Vec<Class> = Class::ALL
-            .into_iter()
-            .filter(|class| !class.always_shown() && number_of(*class) > 0)
-            .collect();
-        others.sort_by_key(|class| number_of(*class));
-        let mut left = others.len();
-        room = room.max(left);
-        for class in others {
-            let number = number_of(class).min(room / left);
-            room -= number;
-            left -= 1;
-            keep.insert(class, number);
-        }
+        let mut keep = shares(items, LIST_MAX);
         items.retain(|item| {
-            let keep = keep.entry(item.class).or_default();
-            if *keep == 0 {
+            let is_kept = take_share(&mut keep, item.class);
+            if !is_kept {
                 *rest.entry(item.class).or_default() += item.changes;
-                return false;
             }
-            *keep -= 1;
-            true
+            is_kept
         });
         rest
     }
@@ -399,7 +318,7 @@ impl Page<'_> {
                 continue;
             }
             if !titled {
-                self.heading("Changed on the hosts since the last apply");
+                self.heading(DRIFT);
                 titled = true;
             }
             self.paragraph(&with_count(hosts), 2, PLAIN);
@@ -421,19 +340,7 @@ impl Page<'_> {
 
     /// What is already right.
     fn adopted(&mut self, groups: &[Group<'_>], has_changes: bool) {
-        let mut entries = 0;
-        let mut adopting = Vec::new();
-        for (set, hosts) in groups {
-            let adopted = set
-                .changes
-                .iter()
-                .filter(|change| change.action == Action::Adopt)
-                .count();
-            if adopted > 0 {
-                entries += adopted * hosts.len();
-                adopting.extend(hosts.iter().copied());
-            }
-        }
+        let (entries, adopting) = adopted(groups);
         if entries > 0 {
             self.section();
             let entries = count(entries, "entry", "entries");
@@ -441,53 +348,31 @@ impl Page<'_> {
             let text = format!("Already right, only to be recorded: {entries} on {hosts}.");
             self.paragraph(&text, 0, PLAIN);
             if !has_changes {
-                let text = "Nothing on the hosts changes: apply only notes this in the state.";
-                self.paragraph(text, 0, PLAIN);
+                self.paragraph(ONLY_NOTES, 0, PLAIN);
             }
         }
     }
 
     /// Hosts that could not be looked at, and those whose plan was refused.
     fn without_plan(&mut self, plan: &Plan) {
-        let mut errors: Vec<(String, Vec<&HostPlan>)> = Vec::new();
-        for host in &plan.hosts {
-            let (how, error) = match &host.status {
-                HostStatus::Ok => continue,
-                HostStatus::Unreachable(error) => ("unreachable", error),
-                HostStatus::Failed(error) => ("failed", error),
-            };
-            let text = format!("{how}: {}", first_line(error));
-            match errors.iter_mut().find(|(other, _)| *other == text) {
-                Some((_, hosts)) => hosts.push(host),
-                None => errors.push((text, vec![host])),
-            }
-        }
+        let errors = errors(plan);
         if errors.is_empty() {
             return;
         }
-        self.heading("Hosts without a plan");
-        for (error, hosts) in errors {
-            self.paragraph(&format!("{} {error}", with_count(&hosts)), 2, PLAIN);
+        self.heading(WITHOUT_A_PLAN);
+        for ((how, error), hosts) in errors {
+            let text = format!("{} {how}: {error}", with_count(&hosts));
+            self.paragraph(&text, 2, PLAIN);
         }
     }
 
     /// Entries of the sources that cannot be sent.
     fn problems(&mut self, plan: &Plan) {
-        let mut problems: Vec<(&[String], Vec<&HostPlan>)> = Vec::new();
-        let with_problems = plan.hosts.iter().filter(|host| !host.problems.is_empty());
-        for host in with_problems {
-            match problems
-                .iter_mut()
-                .find(|(other, _)| *other == host.problems)
-            {
-                Some((_, hosts)) => hosts.push(host),
-                None => problems.push((&host.problems, vec![host])),
-            }
-        }
+        let problems = problems(plan);
         if problems.is_empty() {
             return;
         }
-        self.heading("Entries that cannot be sent");
+        self.heading(PROBLEMS);
         for (problems, hosts) in problems {
             self.paragraph(&with_count(&hosts), 2, PLAIN);
             for problem in problems {
@@ -525,6 +410,173 @@ impl Page<'_> {
     }
 }
 
+/// One item for each change, or where they are folded, one for each new folder with all that is below
+/// it; sorted by class. `root` is what a mapping is called that is a single file.
+pub(super) fn items(changes: &[(Class, &Change)], root: &str, fold: bool) -> Vec<Item> {
+    let new_folders: BTreeSet<&[u8]> = changes
+        .iter()
+        .filter(|(class, change)| {
+            fold && *class == Class::Create && change.kind() == Kind::Dir && !change.path.is_root()
+        })
+        .map(|(_, change)| change.path.as_bytes())
+        .collect();
+    let mut folders: BTreeMap<&[u8], Vec<&Change>> = BTreeMap::new();
+    let mut items = Vec::new();
+    for (class, change) in changes {
+        let path = change.path.as_bytes();
+        let top = (*class == Class::Create)
+            .then(|| {
+                (0..=path.len())
+                    .filter(|&end| end == path.len() || path[end] == b'/')
+                    .map(|end| &path[..end])
+                    .find(|folder| new_folders.contains(folder))
+            })
+            .flatten();
+        match top {
+            Some(folder) => folders.entry(folder).or_default().push(change),
+            None => items.push(Item {
+                class: *class,
+                row: row(*class, change, root),
+                changes: 1,
+            }),
+        }
+    }
+    for (folder, below) in folders {
+        let files = below.iter().filter(|change| change.kind() != Kind::Dir);
+        let files = count(files.count(), "file", "files");
+        let bytes: u64 = below.iter().map(|change| change.bytes_to_send()).sum();
+        let mut row = Row {
+            symbol: "+",
+            style: CREATE,
+            name: format!("{}/", escape(folder)),
+            detail: String::new(),
+            reason: "new".to_owned(),
+        };
+        if below.len() > 1 {
+            row.detail = format!("{files}, {}", size(bytes));
+        }
+        items.push(Item {
+            class: Class::Create,
+            row,
+            changes: below.len(),
+        });
+    }
+    items.sort_by_key(|item| item.class);
+    items
+}
+
+/// How many items of each class are shown where there is room for `room` of them. Conflicts and deletes
+/// need not share it.
+pub(super) fn shares(items: &[Item], mut room: usize) -> BTreeMap<Class, usize> {
+    let mut numbers: BTreeMap<Class, usize> = BTreeMap::new();
+    for item in items {
+        *numbers.entry(item.class).or_default() += 1;
+    }
+    let mut keep: BTreeMap<Class, usize> = BTreeMap::new();
+    let (always, mut others): (Vec<_>, Vec<_>) = numbers
+        .into_iter()
+        .partition(|(class, _)| class.always_shown());
+    for (class, number) in always {
+        let number = number.min(ALARM_MAX);
+        room = room.saturating_sub(number);
+        keep.insert(class, number);
+    }
+    // The others share what is left of the room, rare ones first, so that two updates are not lost
+    // among a thousand creates.
+    others.sort_by_key(|(_, number)| *number);
+    let mut left = others.len();
+    room = room.max(left);
+    for (class, number) in others {
+        let number = number.min(room / left);
+        room -= number;
+        left -= 1;
+        keep.insert(class, number);
+    }
+    keep
+}
+
+/// Whether one more item of this class is shown, according to [`shares`].
+pub(super) fn take_share(keep: &mut BTreeMap<Class, usize>, class: Class) -> bool {
+    let left = keep.entry(class).or_default();
+    let is_kept = *left > 0;
+    *left = left.saturating_sub(1);
+    is_kept
+}
+
+/// `10 to delete, 521 to create`.
+pub(super) fn numbers(numbers: &BTreeMap<Class, usize>) -> String {
+    let numbers = numbers.iter().map(|(class, number)| class.number(*number));
+    numbers.collect::<Vec<_>>().join(", ")
+}
+
+/// The changes of each mapping, without those that are only recorded.
+pub(super) fn by_mapping(set: &ChangeSet) -> BTreeMap<usize, Vec<(Class, &Change)>> {
+    let mut by_mapping: BTreeMap<usize, Vec<(Class, &Change)>> = BTreeMap::new();
+    for change in &set.changes {
+        if let Some(class) = Class::of(change) {
+            let changes = by_mapping.entry(change.mapping).or_default();
+            changes.push((class, change));
+        }
+    }
+    by_mapping
+}
+
+/// How many entries are only recorded, and on which hosts.
+pub(super) fn adopted<'a>(groups: &[Group<'a>]) -> (usize, Vec<&'a HostPlan>) {
+    let mut entries = 0;
+    let mut adopting = Vec::new();
+    for (set, hosts) in groups {
+        let adopted = set.changes.iter().filter(|c| c.action == Action::Adopt);
+        let adopted = adopted.count();
+        if adopted > 0 {
+            entries += adopted * hosts.len();
+            adopting.extend(hosts.iter().copied());
+        }
+    }
+    (entries, adopting)
+}
+
+/// Hosts that could not be looked at, and those whose plan was refused: how, why, and who.
+pub(super) fn errors(plan: &Plan) -> Vec<((&'static str, String), Vec<&HostPlan>)> {
+    let mut errors: Vec<((&'static str, String), Vec<&HostPlan>)> = Vec::new();
+    for host in &plan.hosts {
+        let (how, error) = match &host.status {
+            HostStatus::Ok => continue,
+            HostStatus::Unreachable(error) => ("unreachable", error),
+            HostStatus::Failed(error) => ("failed", error),
+        };
+        let error = (how, first_line(error));
+        match errors.iter_mut().find(|(other, _)| *other == error) {
+            Some((_, hosts)) => hosts.push(host),
+            None => errors.push((error, vec![host])),
+        }
+    }
+    errors
+}
+
+/// Entries of the sources that cannot be sent, and for which hosts.
+pub(super) fn problems(plan: &Plan) -> Vec<(&[String], Vec<&HostPlan>)> {
+    let mut problems: Vec<(&[String], Vec<&HostPlan>)> = Vec::new();
+    let with_problems = plan.hosts.iter().filter(|host| !host.problems.is_empty());
+    for host in with_problems {
+        match problems
+            .iter_mut()
+            .find(|(other, _)| *other == host.problems)
+        {
+            Some((_, hosts)) => hosts.push(host),
+            None => problems.push((&host.problems, vec![host])),
+        }
+    }
+    problems
+}
+
+/// The blocks of a plan in the order in which reviewers want to see them.
+pub(super) fn groups_by_urgency(plan: &Plan) -> Vec<Group<'_>> {
+    let mut groups = plan.groups();
+    groups.sort_by_key(|(set, _)| urgency(set));
+    groups
+}
+
 /// Where the block of these changes stands: conflicts, deletes, the others.
 fn urgency(set: &ChangeSet) -> usize {
     let order = [Class::Conflict, Class::Delete];
@@ -535,7 +587,7 @@ fn urgency(set: &ChangeSet) -> usize {
 }
 
 /// A change set and the hosts that have it.
-type Group<'a> = (std::sync::Arc<ChangeSet>, Vec<&'a HostPlan>);
+pub(super) type Group<'a> = (std::sync::Arc<ChangeSet>, Vec<&'a HostPlan>);
 
 /// `web[1-3,7], db`.
 fn folded<'a>(hosts: impl IntoIterator<Item = &'a HostPlan>) -> String {
@@ -557,7 +609,7 @@ fn with_count(hosts: &[&HostPlan]) -> String {
 }
 
 /// What the hosts call this mapping, with the hosts that call it so.
-fn destinations<'a>(
+pub(super) fn destinations<'a>(
     hosts: &[&'a HostPlan],
     mapping: usize,
 ) -> Vec<(&'a MappingNames, Vec<&'a HostPlan>)> {
@@ -576,7 +628,7 @@ fn destinations<'a>(
 }
 
 /// The last part of a destination: the name of a mapping that is a single file.
-fn last_part(names: &MappingNames) -> &str {
+pub(super) fn last_part(names: &MappingNames) -> &str {
     let dest = names.dest.trim_end_matches('/');
     dest.rsplit('/')
         .next()
@@ -585,7 +637,7 @@ fn last_part(names: &MappingNames) -> &str {
 }
 
 /// Destination and path in one, as far as the hosts agree about the destination.
-fn full_name(change: &Change, hosts: &[&HostPlan]) -> String {
+pub(super) fn full_name(change: &Change, hosts: &[&HostPlan]) -> String {
     let names = destinations(hosts, change.mapping);
     let dest = match names.as_slice() {
         [(names, _)] => escape(names.dest.trim_end_matches('/').as_bytes()),
@@ -603,7 +655,7 @@ fn first_line(error: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
 
     use std::sync::Arc;
@@ -626,7 +678,7 @@ mod tests {
         render(&plan(hosts), &view())
     }
 
-    fn plan(hosts: Vec<HostPlan>) -> Plan {
+    pub(in crate::view) fn plan(hosts: Vec<HostPlan>) -> Plan {
         let header = PlanHeader {
             tool_version: "0.1.0".to_owned(),
             created_at: "2026-01-02T03:04:05Z".to_owned(),
@@ -638,7 +690,7 @@ mod tests {
         Plan::new(header, hosts)
     }
 
-    fn host(name: &str, changes: Vec<Change>) -> HostPlan {
+    pub(in crate::view) fn host(name: &str, changes: Vec<Change>) -> HostPlan {
         HostPlan {
             host: HostId::new(name),
             status: HostStatus::Ok,
@@ -661,14 +713,14 @@ mod tests {
         }
     }
 
-    fn unreachable(name: &str, error: &str) -> HostPlan {
+    pub(in crate::view) fn unreachable(name: &str, error: &str) -> HostPlan {
         HostPlan {
             status: HostStatus::Unreachable(error.to_owned()),
             ..host(name, Vec::new())
         }
     }
 
-    fn file(size_bytes: u64, mode: u32) -> Node {
+    pub(in crate::view) fn file(size_bytes: u64, mode: u32) -> Node {
         Node::File {
             size_bytes,
             mode: Mode::new(mode),
@@ -676,19 +728,24 @@ mod tests {
         }
     }
 
-    fn dir() -> Node {
+    pub(in crate::view) fn dir() -> Node {
         Node::Dir {
             mode: Mode::new(0o755),
         }
     }
 
-    fn link(target: &str) -> Node {
+    pub(in crate::view) fn link(target: &str) -> Node {
         Node::Symlink {
             target: target.as_bytes().into(),
         }
     }
 
-    fn change(path: &str, reason: Reason, before: Option<Node>, after: Option<Node>) -> Change {
+    pub(in crate::view) fn change(
+        path: &str,
+        reason: Reason,
+        before: Option<Node>,
+        after: Option<Node>,
+    ) -> Change {
         Change {
             mapping: 0,
             path: RelPath::new(path).unwrap(),
@@ -708,11 +765,11 @@ mod tests {
         }
     }
 
-    fn new(path: &str, node: Node) -> Change {
+    pub(in crate::view) fn new(path: &str, node: Node) -> Change {
         change(path, Reason::Missing, None, Some(node))
     }
 
-    fn updated(path: &str) -> Change {
+    pub(in crate::view) fn updated(path: &str) -> Change {
         change(
             path,
             Reason::Content,
@@ -721,11 +778,11 @@ mod tests {
         )
     }
 
-    fn orphan(path: &str) -> Change {
+    pub(in crate::view) fn orphan(path: &str) -> Change {
         change(path, Reason::Orphan, Some(file(77, 0o644)), None)
     }
 
-    fn conflict(change: Change) -> Change {
+    pub(in crate::view) fn conflict(change: Change) -> Change {
         Change {
             drift: true,
             conflict: true,
@@ -733,7 +790,7 @@ mod tests {
         }
     }
 
-    fn adopted(path: &str) -> Change {
+    pub(in crate::view) fn adopted(path: &str) -> Change {
         let node = file(10, 0o644);
         change(path, Reason::Recorded, Some(node.clone()), Some(node))
     }
@@ -744,7 +801,7 @@ mod tests {
     }
 
     /// One change of every sort.
-    fn mixed() -> Vec<Change> {
+    pub(in crate::view) fn mixed() -> Vec<Change> {
         let mode = |mode| Some(file(10, mode));
         vec![
             conflict(updated("config/limits.conf")),

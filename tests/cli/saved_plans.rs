@@ -1,5 +1,7 @@
 //! Plans that are saved, shown and carried out later, and what has moved meanwhile.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fs;
 use std::process::{Command, Stdio};
 
@@ -82,7 +84,7 @@ fn saved_plan_is_shown_and_carried_out_without_a_question_and_then_it_is_stale()
         .apply()
         .expect(0)
         .expect_stdout(&["3 changes each", "serial 2"]);
-    review.hosts().map(Review::assert_done_on);
+    review.hosts().into_iter().for_each(Review::assert_done_on);
     scenario.expect_nothing_to_do();
 
     review
@@ -107,7 +109,7 @@ fn plan_is_stale_as_a_whole_when_a_source_has_changed() {
     review.assert_untouched();
     review.scenario.write("src/stays", "here\n");
     review.apply().expect(0);
-    review.hosts().map(Review::assert_done_on);
+    review.hosts().into_iter().for_each(Review::assert_done_on);
 }
 
 #[test]
@@ -143,6 +145,17 @@ fn plan_is_stale_as_a_whole_when_the_configuration_or_the_state_is_another() {
         .expect(4)
         .expect_stderr(&["it was made before the first apply", "the state here is"]);
     review.assert_untouched();
+
+    // An older state that somebody brought back.
+    let identity = fs::read_to_string(scenario.path("state/state.json")).unwrap();
+    let older = identity.replace("\"serial\": 1", "\"serial\": 0");
+    assert_ne!(older, identity);
+    scenario.write("state/state.json", older);
+    review
+        .apply()
+        .expect(4)
+        .expect_stderr(&["it was made at serial 1, and the state here is at serial 0"]);
+    scenario.write("state/state.json", identity);
     review.apply().expect(0);
 }
 
@@ -275,7 +288,7 @@ fn conflicts_of_a_saved_plan_are_approved_with_the_rest_unless_told_otherwise() 
         .expect_stdout(&["left alone: 1 conflict"]);
     assert_eq!(read_on(&review.a, "dest/comes"), None);
     review.apply().expect(0);
-    review.hosts().map(Review::assert_done_on);
+    review.hosts().into_iter().for_each(Review::assert_done_on);
     let drifted = ("changes".to_owned(), "drifted\n".to_owned());
     assert!(backups(&review.a).contains(&drifted));
 }
@@ -469,4 +482,26 @@ fn plan_that_cannot_be_saved_is_an_error_that_names_the_file() {
             "cannot write plan file no/folder/plan.json",
             "is the folder there",
         ]);
+}
+
+#[test]
+fn plan_is_carried_out_from_another_checkout_whose_files_have_other_times_and_modes() {
+    let review = Review::new("127.0.8.31", "127.0.8.32");
+    let scenario = &review.scenario;
+    scenario.settings(&["modes = executable"]);
+    review.save();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let copy = elsewhere.path().join("checkout");
+    // Neither times nor modes, as from a version control system of somebody with another umask.
+    let mut cp = Command::new("sh");
+    let script = "umask 007; mkdir \"$2\"; cd \"$1\"; tar -cf - --exclude=logs . | \
+                  tar -xf - -m --no-same-permissions -C \"$2\"; chmod -R g+w \"$2/src\"";
+    cp.args(["-c", script, "sh"])
+        .arg(scenario.path("."))
+        .arg(&copy);
+    assert!(cp.status().unwrap().success());
+    let mut apply = scenario.command(&["apply", "plan.json"]);
+    apply.current_dir(&copy);
+    Output::of(&mut apply).expect(0);
+    review.hosts().into_iter().for_each(Review::assert_done_on);
 }
