@@ -8,6 +8,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) values: &'a Value,
     /// Whether a step has failed.
     pub(crate) has_failed: bool,
+    /// Whether somebody has cancelled the job.
+    pub(crate) was_cancelled: bool,
 }
 
 impl Scope<'_> {
@@ -144,8 +146,8 @@ impl Parser<'_> {
             assert!(self.take(")"), "{token} takes nothing");
             return Value::Bool(match token.as_str() {
                 "always" => true,
-                "cancelled" => false,
-                "failure" => self.scope.has_failed,
+                "cancelled" => self.scope.was_cancelled,
+                "failure" => self.scope.has_failed && !self.scope.was_cancelled,
                 "success" => !self.scope.has_failed,
                 _ => panic!("{token}() is not known here"),
             });
@@ -172,6 +174,7 @@ fn expressions_mean_what_they_mean_to_the_systems() {
     let scope = |has_failed| Scope {
         values: &values,
         has_failed,
+        was_cancelled: false,
     };
     let holds = |text: &str, has_failed| scope(has_failed).holds(Some(&Value::from(text)));
     assert!(holds("github.name == 'push'", false));

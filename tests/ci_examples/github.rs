@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::expressions::{Scope, to_text};
 use crate::forge::{FORK, PROJECT};
-use crate::site::{From, Job, Machine, Site, System, read};
+use crate::site::{Ended, From, Job, Machine, Site, System, read};
 
 /// What a job may have; another key would be ignored here, and so is an error.
 const JOB_KEYS: [&str; 7] = [
@@ -54,6 +54,7 @@ struct Run<'a> {
     from: From,
     /// The contexts of expressions.
     values: Value,
+    was_cancelled: bool,
     ended: Job,
 }
 
@@ -111,6 +112,7 @@ impl<'a> Run<'a> {
             job,
             from,
             values,
+            was_cancelled: false,
             ended: Job {
                 code: Some(0),
                 log: String::new(),
@@ -131,7 +133,12 @@ impl<'a> Run<'a> {
                 assert!(is_known, "{key} of step {name}");
             }
             let has_failed = self.ended.code != Some(0);
-            let holds = scope(&self.values, has_failed).holds(step.get("if"));
+            let scope = Scope {
+                values: &self.values,
+                has_failed,
+                was_cancelled: self.was_cancelled,
+            };
+            let holds = scope.holds(step.get("if"));
             let (outcome, outputs) = match (holds, step["run"].as_str()) {
                 (false, _) => ("skipped", Map::new()),
                 (true, Some(script)) => self.shell(&name, script, &step),
@@ -175,7 +182,12 @@ impl<'a> Run<'a> {
         ];
         environment.extend(of_runner.map(|(name, value)| (name.to_owned(), value)));
         let options = ["--noprofile", "--norc", "-eo", "pipefail"];
-        let (code, said) = self.machine.bash(&options, script, &environment);
+        let Ended {
+            code,
+            said,
+            was_cancelled,
+        } = self.machine.bash(&options, script, &environment);
+        self.was_cancelled |= was_cancelled;
         self.ended.log += &format!("=== {name}\n{said}");
         self.ended.steps.push(name.to_owned());
         self.ended.summary = read(&self.machine.folder.join("summary"));
@@ -234,7 +246,11 @@ impl<'a> Run<'a> {
 }
 
 fn scope(values: &Value, has_failed: bool) -> Scope<'_> {
-    Scope { values, has_failed }
+    Scope {
+        values,
+        has_failed,
+        was_cancelled: false,
+    }
 }
 
 /// A map of the workflow, with its expressions evaluated.

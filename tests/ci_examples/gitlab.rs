@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::expressions::{Scope, to_text};
 use crate::forge::{COMMENT_TOKEN, FORK, JOB_TOKEN, PROJECT};
-use crate::site::{From, Job, Machine, Site, System};
+use crate::site::{Ended, From, Job, Machine, Site, System};
 
 /// What a job may have; another key would be ignored here, and so is an error.
 const JOB_KEYS: [&str; 9] = [
@@ -82,6 +82,7 @@ fn job(machine: &Machine<'_>, name: &str, variables: &[(&str, String)], from: Fr
     let scope = Scope {
         values: &values,
         has_failed: false,
+        was_cancelled: false,
     };
     let mut rules = job["rules"].as_array().expect("rules").iter();
     assert!(
@@ -92,14 +93,23 @@ fn job(machine: &Machine<'_>, name: &str, variables: &[(&str, String)], from: Fr
     let before = lines(&pipeline["default"]["before_script"]);
     let script = before + &lines(&job["script"]);
     let options = ["-eo", "pipefail"];
-    let (code, mut log) = machine.bash(&options, &script, &environment);
-    if code.is_some() && job["after_script"].is_array() {
-        let status = if code == Some(0) { "success" } else { "failed" };
+    let Ended {
+        code,
+        said: mut log,
+        was_cancelled,
+    } = machine.bash(&options, &script, &environment);
+    // Where the machine is gone, nothing follows.
+    if (code.is_some() || was_cancelled) && job["after_script"].is_array() {
+        let status = match code {
+            Some(0) => "success",
+            Some(_) => "failed",
+            None => "canceled",
+        };
         environment.insert("CI_JOB_STATUS".to_owned(), status.to_owned());
         // How this ends is of no account to the job.
         log += &machine
             .bash(&options, &lines(&job["after_script"]), &environment)
-            .1;
+            .said;
     }
     Job {
         code,

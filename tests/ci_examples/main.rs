@@ -12,7 +12,6 @@ mod site;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -80,6 +79,7 @@ with_both! {
     host_that_was_changed_since_the_review_is_left_alone: "3";
     claimed_state_refuses_a_second_apply: "4";
     claim_of_a_killed_job_is_taken_over: "5";
+    cancelled_job_interrupts_hostsync_and_gives_its_claim_back: "10";
     state_is_published_after_an_apply_that_failed: "6";
     fork_without_secrets_gets_a_plan_that_nobody_applies: "7";
     plan_that_cannot_be_made_replaces_the_old_comment: "8";
@@ -132,7 +132,7 @@ fn plan_is_one_comment_and_is_applied_after_the_merge(site: &mut Site) {
     // Where nothing is to change, there is neither a comment nor a refusal.
     site.edit("words", "README.md", "Words.\n");
     site.plan("words", From::Here).expect(0);
-    assert!(site.forge.comments()[0].body.contains("Nothing to do"));
+    assert!(site.forge.comments()[0].body.contains("No changes"));
     site.merge("words");
     site.apply().expect(0);
     site.edit("more-words", "README.md", "More words.\n");
@@ -219,30 +219,45 @@ fn claim_of_a_killed_job_is_taken_over(site: &mut Site) {
     site.plan("topic", From::Here).expect(0);
     site.merge("topic");
     // The machine goes away when hostsync has just begun.
-    let dies = format!(
-        "#!/bin/sh\nif [ \"$1\" = apply ]; then touch '{}'; exec sleep 3; fi\nexec '{}' \"$@\"\n",
-        site.path("kill-the-job").display(),
-        env!("CARGO_BIN_EXE_hostsync"),
-    );
-    let program = site.path("dies");
-    fs::write(&program, dies).expect("our folder");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("our file");
+    let marker = site.path("kill-the-job");
+    let body = format!("touch '{}'; exec sleep 3", marker.display());
     let well = site.extra["HOSTSYNC_BIN"].clone();
-    site.extra
-        .insert("HOSTSYNC_BIN", program.display().to_string());
-    site.extra.insert("CLAIM_SECONDS", "3".to_owned());
+    site.replace_apply(&body);
+    site.extra.insert("CLAIM_SECONDS", "0".to_owned());
     site.extra.insert("STATE_GRACE", "0".to_owned());
     assert_eq!(site.apply().code, None);
 
     site.extra.insert("HOSTSYNC_BIN", well);
-    site.apply().expect(5).expect_log(&["is claimed by"]);
-    // Nobody does anything.
-    thread::sleep(Duration::from_secs(4));
+    assert!(site.state_log()[0].starts_with("claim: "));
+    // Nobody does anything about it.
+    thread::sleep(Duration::from_secs(1));
     site.apply()
         .expect(0)
         .expect_log(&["without a result: taken over"]);
     assert_eq!(Site::read_on(&site.a, "motd").as_deref(), Some("one\n"));
     assert_eq!(site.state_file("state.json")["serial"], 1);
+}
+
+fn cancelled_job_interrupts_hostsync_and_gives_its_claim_back(site: &mut Site) {
+    site.edit("topic", "files/motd", "one\n");
+    site.plan("topic", From::Here).expect(0);
+    site.merge("topic");
+    let marker = site.path("cancel-the-job");
+    let well = site.extra["HOSTSYNC_BIN"].clone();
+    site.replace_apply(&format!(
+        "trap 'echo interrupted; exit 130' TERM; sleep 0.2; touch '{}'; for i in $(seq 60); do sleep 0.05; done",
+        marker.display()
+    ));
+    let job = site.apply();
+    if site.system == System::GitHub {
+        let job = job.expect(130).expect_log(&["interrupted"]);
+        assert_steps(site, &job, &APPLIED);
+    }
+    let log = site.state_log();
+    assert!(log[0].starts_with("apply of"), "{log:?}");
+    site.extra.insert("HOSTSYNC_BIN", well);
+    site.apply().expect(0);
+    assert_eq!(Site::read_on(&site.a, "motd").as_deref(), Some("one\n"));
 }
 
 fn state_is_published_after_an_apply_that_failed(site: &mut Site) {
@@ -251,14 +266,12 @@ fn state_is_published_after_an_apply_that_failed(site: &mut Site) {
     site.merge("topic");
     site.b.stop();
     let job = site.apply().expect(3);
-    let with_the_rest = [&APPLIED[..], &["Plan again"]].concat();
-    assert_steps(site, &job, &with_the_rest);
+    assert_steps(site, &job, &APPLIED);
     assert_eq!(Site::read_on(&site.a, "motd").as_deref(), Some("one\n"));
     let a = format!("hosts/{}.json", site.a.address);
     assert_eq!(site.state_file(&a)["progress"], "finished");
-    // The host is back; what is left of the plan was shown, and is done.
+    // The host is back; what is left of the plan is done.
     site.b.restart();
-    site.apply().expect(4);
     site.apply().expect(0);
     assert_eq!(Site::read_on(&site.b, "motd").as_deref(), Some("one\n"));
     // A host that is down is seen in the review, too.
@@ -266,7 +279,7 @@ fn state_is_published_after_an_apply_that_failed(site: &mut Site) {
     site.edit("next", "files/motd", "two\n");
     site.plan("next", From::Here).expect(3);
     let comment = site.forge.comments().remove(0).body;
-    assert!(comment.contains("1 host could not be"), "{comment}");
+    assert!(comment.contains("1 host unreachable"), "{comment}");
 }
 
 fn fork_without_secrets_gets_a_plan_that_nobody_applies(site: &mut Site) {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::forge::Forge;
 use crate::support::{Sshd, run};
@@ -100,8 +100,7 @@ impl Site {
         site.git(".", &["init", "-q", "--bare", "-b", "main", "origin.git"]);
         // Stands for the rights of the token that a job has.
         let hook = site.path("origin.git/hooks/pre-receive");
-        fs::write(&hook, "#!/bin/sh\n[ \"$MAY_PUSH\" = yes ]\n").expect("our folder");
-        fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).expect("our file");
+        write_program(&hook, "#!/bin/sh\n[ \"$MAY_PUSH\" = yes ]\n");
         site.git(".", &["clone", "-q", &site.url("origin"), "desk"]);
         site.git("desk", &["checkout", "-q", "-b", "main"]);
         site.write_configuration();
@@ -136,11 +135,9 @@ impl Site {
             ".gitignore",
             "/state/\n/logs/\n/plan.json\n/plan.md\n/.cargo/\n",
         );
-        let script = fs::read(format!("{EXAMPLES}/state-branch.sh")).expect("the script");
+        let script = read(Path::new(&format!("{EXAMPLES}/state-branch.sh")));
         fs::create_dir_all(self.path("desk/ci")).expect("our folder");
-        let path = self.path("desk/ci/state-branch.sh");
-        fs::write(&path, script).expect("our folder");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("our file");
+        write_program(&self.path("desk/ci/state-branch.sh"), &script);
     }
 
     /// The example, read as YAML.
@@ -213,6 +210,18 @@ impl Site {
         self.git("desk", &["checkout", "-q", "main"]);
         self.git("desk", &["merge", "-q", "--no-ff", "--no-edit", branch]);
         self.git("desk", &["push", "-q", "origin", "main"]);
+    }
+
+    /// From now on, `hostsync apply` is these commands of `sh`.
+    pub(crate) fn replace_apply(&mut self, commands: &str) {
+        let program = self.path("replaced");
+        let script = format!(
+            "#!/bin/sh\nif [ \"$1\" = apply ]; then\n{commands}\nfi\nexec '{}' \"$@\"\n",
+            env!("CARGO_BIN_EXE_hostsync"),
+        );
+        write_program(&program, &script);
+        self.extra
+            .insert("HOSTSYNC_BIN", program.display().to_string());
     }
 
     /// Runs the job of a pull request.
@@ -311,14 +320,13 @@ impl Machine<'_> {
         site.git(&folder, &["checkout", "-q", "--detach", "FETCH_HEAD"]);
     }
 
-    /// Executes a script as `bash` with these options, as a step of the job: its exit code (`None` when
-    /// it was killed) and what it said.
+    /// Executes a script as `bash` with these options, as a step of the job.
     pub(crate) fn bash(
         &self,
         options: &[&str],
         script: &str,
         environment: &BTreeMap<String, String>,
-    ) -> (Option<i32>, String) {
+    ) -> Ended {
         let file = self.folder.join("step.sh");
         fs::write(&file, script).expect("our folder");
         let output = self.folder.join("output");
@@ -349,21 +357,53 @@ impl Machine<'_> {
             .stderr(log)
             .process_group(0);
         let mut child = command.spawn().expect("bash");
-        let is_to_die = self.site.path("kill-the-job");
+        let is_due = |order: &str| fs::remove_file(self.site.path(order)).is_ok();
+        let pid = Pid::from_child(&child);
+        let mut was_cancelled = false;
         let status = loop {
             if let Some(status) = child.try_wait().expect("our child") {
                 break status;
             }
-            if is_to_die.exists() {
-                fs::remove_file(&is_to_die).expect("our file");
-                let group = Pid::from_child(&child);
-                kill_process_group(group, Signal::KILL).expect("our child");
+            if is_due("kill-the-job") {
+                kill_process_group(pid, Signal::KILL).expect("our child");
+            }
+            if is_due("cancel-the-job") {
+                cancel(pid, self.site.system);
+                was_cancelled = true;
             }
             std::thread::sleep(Duration::from_millis(2));
         };
         let said = fs::read(output).expect("our file");
-        (status.code(), String::from_utf8_lossy(&said).into_owned())
+        Ended {
+            code: status.code(),
+            said: String::from_utf8_lossy(&said).into_owned(),
+            was_cancelled,
+        }
     }
+}
+
+/// How a script ended.
+pub(crate) struct Ended {
+    /// Its exit code; `None` when it was killed.
+    pub(crate) code: Option<i32>,
+    /// What it said on both streams.
+    pub(crate) said: String,
+    pub(crate) was_cancelled: bool,
+}
+
+/// Ends a step as somebody who cancels the job does: GitHub interrupts the shell and nothing else,
+/// GitLab kills the script with all that it has started.
+fn cancel(shell: Pid, system: System) {
+    let result = match system {
+        System::GitHub => kill_process(shell, Signal::INT),
+        System::GitLab => kill_process_group(shell, Signal::KILL),
+    };
+    result.expect("our child");
+}
+
+fn write_program(path: &Path, script: &str) {
+    fs::write(path, script).expect("our folder");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("our file");
 }
 
 /// Reads a file that may not be there.

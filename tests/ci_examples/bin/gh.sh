@@ -33,9 +33,9 @@ api() {
   done
   local answer page=1
   if [[ -n $field ]]; then
-    [[ $field == body=@* ]] || fail "field $field"
+    [[ $field == body=@* && $silent == true ]] || fail "field $field"
     jq --raw-input --slurp '{body: .}' "${field#body=@}" |
-      request --request "$method" --data-binary @- "$FORGE/$path" | { [[ $silent == true ]] || cat; }
+      request --request "$method" --data-binary @- --output /dev/null "$FORGE/$path"
     return
   fi
   while true; do
