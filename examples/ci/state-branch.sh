@@ -50,14 +50,14 @@ trailer() { git show --no-patch --format="%(trailers:key=$2,valueonly,separator=
 # not answer is.
 look() {
   local found
-  found=$(git ls-remote "$remote" "refs/heads/$branch") || die 1 "cannot read from $remote"
+  found=$(git ls-remote "$remote" "refs/heads/$branch") || die 1 "cannot read from $shown"
   if [[ -z $found ]]; then
     git update-ref -d "$tip_ref"
     return
   fi
   # One commit is enough: what the branch was before is of no interest here.
   git fetch --quiet --no-tags --depth=1 "$remote" "+refs/heads/$branch:$tip_ref" ||
-    die 1 "cannot fetch $branch from $remote"
+    die 1 "cannot fetch $branch from $shown"
 }
 
 # The state folder as a git tree, whose name is printed.
@@ -78,7 +78,7 @@ bring() {
   local tip ours known
   tip=$(commit_of "$tip_ref")
   if [[ -z $tip ]]; then
-    say "there is no branch $branch on $remote yet: this is the first time"
+    say "there is no branch $branch on $shown yet: this is the first time"
     return
   fi
   ours=$(folder_tree)
@@ -110,7 +110,7 @@ push() {
     [[ $tip != "$commit" ]] || return 0
     # It moved, so trying again is of no use.
     [[ $tip == unknown || $tip == "$(commit_of "$tip_ref")" ]] || return 5
-    sleep "$attempt"
+    [[ $attempt == 3 ]] || sleep "$attempt"
   done
   return 1
 }
@@ -160,7 +160,7 @@ claim() {
         ;;
       # Somebody was faster: look whether with a claim.
       5) ;;
-      *) die 1 "cannot push to $branch on $remote" ;;
+      *) die 1 "cannot push to $branch on $shown" ;;
     esac
   done
 }
@@ -188,7 +188,7 @@ publish() {
   case $code in
     0) ;;
     5) die 5 "somebody took the claim over; $dir is not on $branch, keep it" ;;
-    *) die 1 "cannot push to $branch on $remote; $dir is not there, keep it" ;;
+    *) die 1 "cannot push to $branch on $shown; $dir is not there, keep it" ;;
   esac
   git update-ref refs/hostsync/brought "$result"
   git update-ref -d "$claim_ref"
@@ -198,6 +198,8 @@ publish() {
 dir=${STATE_DIR:-state}
 branch=${STATE_BRANCH:-hostsync-state}
 remote=${STATE_REMOTE:-origin}
+# For messages: a URL may have a token in it.
+shown=${remote##*@}
 grace=${STATE_GRACE:-60}
 wait=${STATE_WAIT:-0}
 is_number "$grace" || die 64 "STATE_GRACE is no number: $grace"

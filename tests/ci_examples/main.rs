@@ -79,6 +79,7 @@ with_both! {
     host_that_was_changed_since_the_review_is_left_alone: "3";
     claimed_state_refuses_a_second_apply: "4";
     claim_of_a_killed_job_is_taken_over: "5";
+    what_a_killed_job_wrote_is_recorded_by_the_next: "11";
     cancelled_job_interrupts_hostsync_and_gives_its_claim_back: "10";
     state_is_published_after_an_apply_that_failed: "6";
     fork_without_secrets_gets_a_plan_that_nobody_applies: "7";
@@ -236,6 +237,39 @@ fn claim_of_a_killed_job_is_taken_over(site: &mut Site) {
         .expect_log(&["without a result: taken over"]);
     assert_eq!(Site::read_on(&site.a, "motd").as_deref(), Some("one\n"));
     assert_eq!(site.state_file("state.json")["serial"], 1);
+}
+
+fn what_a_killed_job_wrote_is_recorded_by_the_next(site: &mut Site) {
+    site.edit("topic", "files/motd", "one\n");
+    site.roll_out("topic");
+    site.edit("next", "files/motd", "two\n");
+    site.plan("next", From::Here).expect(0);
+    site.merge("next");
+    // The machine goes away between the hosts and the branch.
+    let marker = site.path("kill-the-job");
+    let program = env!("CARGO_BIN_EXE_hostsync");
+    let well = site.extra["HOSTSYNC_BIN"].clone();
+    let body = format!(
+        "'{program}' \"$@\"; touch '{}'; exec sleep 3",
+        marker.display()
+    );
+    site.replace_apply(&body);
+    site.extra.insert("CLAIM_SECONDS", "0".to_owned());
+    site.extra.insert("STATE_GRACE", "0".to_owned());
+    assert_eq!(site.apply().code, None);
+    assert_eq!(site.state_file("state.json")["serial"], 1);
+
+    site.extra.insert("HOSTSYNC_BIN", well);
+    thread::sleep(Duration::from_secs(1));
+    let job = site.apply().expect(4);
+    let shown = job.summary + &job.log;
+    assert!(shown.contains("No changes: 2 hosts agree"), "{shown}");
+    site.apply().expect(0);
+    assert_eq!(site.state_file("state.json")["serial"], 2);
+    let plan = site.plan("next", From::Here).expect(0);
+    let shown = plan.summary + &site.forge.comments()[0].body;
+    assert!(shown.contains("No changes: 2 hosts agree"), "{shown}");
+    assert!(!shown.contains("to record"), "{shown}");
 }
 
 fn cancelled_job_interrupts_hostsync_and_gives_its_claim_back(site: &mut Site) {
