@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::expressions::{Scope, to_text};
 use crate::forge::{FORK, PROJECT};
-use crate::site::{Ended, From, Job, Machine, Site, System, read};
+use crate::site::{Ended, Job, Machine, Origin, Site, System, read};
 
 /// What a job may have; another key would be ignored here, and so is an error.
 const JOB_KEYS: [&str; 7] = [
@@ -24,10 +24,10 @@ const JOB_KEYS: [&str; 7] = [
 ];
 const STEP_KEYS: [&str; 6] = ["name", "id", "if", "env", "run", "uses"];
 
-pub(crate) fn plan(site: &Site, branch: &str, from: From) -> Job {
+pub(crate) fn plan(site: &Site, branch: &str, from: Origin) -> Job {
     let repository = match from {
-        From::Here => "owner/name",
-        From::Fork => "somebody/name",
+        Origin::Here => "owner/name",
+        Origin::Fork => "somebody/name",
     };
     let head = site.git("origin.git", &["rev-parse", branch]);
     let event = json!({
@@ -44,14 +44,14 @@ pub(crate) fn plan(site: &Site, branch: &str, from: From) -> Job {
 
 pub(crate) fn apply(site: &Site) -> Job {
     let event = json!({ "event_name": "push", "ref": "refs/heads/main", "event": {} });
-    Run::new(site, "apply", event, From::Here).steps("refs/heads/main")
+    Run::new(site, "apply", event, Origin::Here).steps("refs/heads/main")
 }
 
 struct Run<'a> {
     machine: Machine<'a>,
     workflow: Value,
     job: Value,
-    from: From,
+    from: Origin,
     /// The contexts of expressions.
     values: Value,
     was_cancelled: bool,
@@ -59,7 +59,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(site: &'a Site, name: &str, mut github: Value, from: From) -> Self {
+    fn new(site: &'a Site, name: &str, mut github: Value, from: Origin) -> Self {
         let workflow = Site::example(System::GitHub);
         let job = workflow["jobs"][name].clone();
         for key in job.as_object().expect("a job").keys() {
@@ -68,9 +68,9 @@ impl<'a> Run<'a> {
         let machine = site.begin();
         let permissions = match (&job["permissions"], from) {
             // Those of a fork may read, whatever the job asks for.
-            (_, From::Fork) => json!({ "contents": "read", "actions": "read" }),
-            (Value::Null, From::Here) => workflow["permissions"].clone(),
-            (permissions, From::Here) => permissions.clone(),
+            (_, Origin::Fork) => json!({ "contents": "read", "actions": "read" }),
+            (Value::Null, Origin::Here) => workflow["permissions"].clone(),
+            (permissions, Origin::Here) => permissions.clone(),
         };
         let permissions: Vec<String> = permissions
             .as_object()
@@ -79,8 +79,8 @@ impl<'a> Run<'a> {
             .map(|(name, right)| format!("{name}:{}", to_text(right)))
             .collect();
         let secrets = match from {
-            From::Fork => json!({}),
-            From::Here => json!({
+            Origin::Fork => json!({}),
+            Origin::Here => json!({
                 "HOSTSYNC_SSH_KEY": read(&site.a.identity_file()).trim_end(),
                 "HOSTSYNC_DB_PASSWORD": site.b.account.password,
             }),
@@ -169,7 +169,7 @@ impl<'a> Run<'a> {
         environment.extend(filled(&step["env"], &scope));
         let file = |name: &str| self.machine.folder.join(name).display().to_string();
         fs::write(file("github-output"), "").expect("our folder");
-        let may_push = self.from == From::Here && self.job["permissions"]["contents"] == "write";
+        let may_push = self.from == Origin::Here && self.job["permissions"]["contents"] == "write";
         let github = &self.values["github"];
         let of_runner = [
             ("GITHUB_OUTPUT", file("github-output")),
@@ -188,7 +188,7 @@ impl<'a> Run<'a> {
             was_cancelled,
         } = self.machine.bash(&options, script, &environment);
         self.was_cancelled |= was_cancelled;
-        self.ended.log += &format!("=== {name}\n{said}");
+        self.ended.log.extend(["=== ", name, "\n", &said]);
         self.ended.steps.push(name.to_owned());
         self.ended.summary = read(&self.machine.folder.join("summary"));
         if self.ended.code == Some(0) || code.is_none() {
@@ -237,8 +237,8 @@ impl<'a> Run<'a> {
             }
         }
         let repository = match self.from {
-            From::Here => PROJECT,
-            From::Fork => FORK,
+            Origin::Here => PROJECT,
+            Origin::Fork => FORK,
         };
         let forge = &self.machine.site.forge;
         forge.keep(&with["name"], self.machine.run, repository, content);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::expressions::{Scope, to_text};
 use crate::forge::{COMMENT_TOKEN, FORK, JOB_TOKEN, PROJECT};
-use crate::site::{Ended, From, Job, Machine, Site, System};
+use crate::site::{Ended, Job, Machine, Origin, Site, System};
 
 /// What a job may have; another key would be ignored here, and so is an error.
 const JOB_KEYS: [&str; 9] = [
@@ -24,11 +24,11 @@ const JOB_KEYS: [&str; 9] = [
 ];
 const DEFAULT_KEYS: [&str; 3] = ["image", "before_script", "cache"];
 
-pub(crate) fn plan(site: &Site, branch: &str, from: From) -> Job {
+pub(crate) fn plan(site: &Site, branch: &str, from: Origin) -> Job {
     let machine = site.begin();
     let (repository, source) = match from {
-        From::Here => ("origin", PROJECT),
-        From::Fork => {
+        Origin::Here => ("origin", PROJECT),
+        Origin::Fork => {
             if !site.path("fork.git").exists() {
                 site.git(".", &["clone", "-q", "--bare", "origin.git", "fork.git"]);
                 site.git("fork.git", &["branch", "-q", "-D", "hostsync-state"]);
@@ -59,10 +59,10 @@ pub(crate) fn apply(site: &Site) -> Job {
         ("CI_COMMIT_BRANCH", "main".to_owned()),
         ("MAY_PUSH", "yes".to_owned()),
     ];
-    job(&machine, "apply", &variables, From::Here)
+    job(&machine, "apply", &variables, Origin::Here)
 }
 
-fn job(machine: &Machine<'_>, name: &str, variables: &[(&str, String)], from: From) -> Job {
+fn job(machine: &Machine<'_>, name: &str, variables: &[(&str, String)], from: Origin) -> Job {
     let pipeline = Site::example(System::GitLab);
     let job = &pipeline[name];
     for (map, known) in [(job, &JOB_KEYS[..]), (&pipeline["default"], &DEFAULT_KEYS)] {
@@ -125,7 +125,7 @@ fn lines(script: &Value) -> String {
 }
 
 /// What a job gets from GitLab, from the file and from the settings of the project.
-fn environment(machine: &Machine<'_>, maps: &[&Value], from: From) -> BTreeMap<String, String> {
+fn environment(machine: &Machine<'_>, maps: &[&Value], from: Origin) -> BTreeMap<String, String> {
     let site = machine.site;
     let mut variables: BTreeMap<String, String> = maps
         .iter()
@@ -145,7 +145,7 @@ fn environment(machine: &Machine<'_>, maps: &[&Value], from: From) -> BTreeMap<S
         ("CI_PROJECT_DIR", machine.checkout().display().to_string()),
     ];
     variables.extend(of_gitlab.map(|(name, value)| (name.to_owned(), value)));
-    if from == From::Here {
+    if from == Origin::Here {
         let key = machine.folder.join("variable-of-type-file");
         fs::copy(site.a.identity_file(), &key).expect("our folder");
         let password = site.b.account.password.clone().unwrap_or_default();

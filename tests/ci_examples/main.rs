@@ -16,7 +16,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use site::{From, Job, Site, System};
+use site::{Job, Origin, Site, System};
 
 /// Shell steps of `plan` in GitHub's example.
 const PLANNED: [&str; 6] = [
@@ -89,7 +89,7 @@ with_both! {
 
 fn plan_is_one_comment_and_is_applied_after_the_merge(site: &mut Site) {
     site.edit("topic", "files/motd", "one\n");
-    let job = site.plan("topic", From::Here).expect(0);
+    let job = site.plan("topic", Origin::Here).expect(0);
     assert_steps(site, &job, &PLANNED);
     let comments = site.forge.comments();
     assert_eq!(comments.len(), 1, "{comments:?}");
@@ -101,7 +101,7 @@ fn plan_is_one_comment_and_is_applied_after_the_merge(site: &mut Site) {
     assert_eq!(Site::read_on(&site.a, "motd"), None);
 
     site.edit("topic", "files/more", "two\n");
-    site.plan("topic", From::Here).expect(0);
+    site.plan("topic", Origin::Here).expect(0);
     let updated = site.forge.comments();
     assert_eq!(updated.len(), 1, "{updated:?}");
     assert_eq!(updated[0].id, comments[0].id);
@@ -132,7 +132,7 @@ fn plan_is_one_comment_and_is_applied_after_the_merge(site: &mut Site) {
 
     // Where nothing is to change, there is neither a comment nor a refusal.
     site.edit("words", "README.md", "Words.\n");
-    site.plan("words", From::Here).expect(0);
+    site.plan("words", Origin::Here).expect(0);
     assert!(site.forge.comments()[0].body.contains("No changes"));
     site.merge("words");
     site.apply().expect(0);
@@ -146,7 +146,7 @@ fn plan_is_one_comment_and_is_applied_after_the_merge(site: &mut Site) {
 fn what_came_in_between_is_refused_until_the_new_plan_is_reviewed(site: &mut Site) {
     site.edit("first", "files/first", "1\n");
     site.edit("second", "files/second", "2\n");
-    site.plan("second", From::Here).expect(0);
+    site.plan("second", Origin::Here).expect(0);
     site.roll_out("first");
     site.merge("second");
 
@@ -177,7 +177,7 @@ fn host_that_was_changed_since_the_review_is_left_alone(site: &mut Site) {
     site.edit("topic", "files/motd", "one\n");
     site.roll_out("topic");
     site.edit("next", "files/motd", "two\n");
-    site.plan("next", From::Here).expect(0);
+    site.plan("next", Origin::Here).expect(0);
     site.merge("next");
     let theirs = site.a.dir().join("files/motd");
     fs::write(&theirs, "theirs\n").expect("root may");
@@ -198,9 +198,9 @@ fn host_that_was_changed_since_the_review_is_left_alone(site: &mut Site) {
 
 fn claimed_state_refuses_a_second_apply(site: &mut Site) {
     site.edit("topic", "files/motd", "one\n");
-    site.plan("topic", From::Here).expect(0);
+    site.plan("topic", Origin::Here).expect(0);
     site.merge("topic");
-    let other = Clone::of(site, "other");
+    let other = Desk::of(site, "other");
     other.expect(&["claim", "600", "somebody at a desk"], 0);
 
     site.apply()
@@ -217,7 +217,7 @@ fn claimed_state_refuses_a_second_apply(site: &mut Site) {
 
 fn claim_of_a_killed_job_is_taken_over(site: &mut Site) {
     site.edit("topic", "files/motd", "one\n");
-    site.plan("topic", From::Here).expect(0);
+    site.plan("topic", Origin::Here).expect(0);
     site.merge("topic");
     // The machine goes away when hostsync has just begun.
     let marker = site.path("kill-the-job");
@@ -243,7 +243,7 @@ fn what_a_killed_job_wrote_is_recorded_by_the_next(site: &mut Site) {
     site.edit("topic", "files/motd", "one\n");
     site.roll_out("topic");
     site.edit("next", "files/motd", "two\n");
-    site.plan("next", From::Here).expect(0);
+    site.plan("next", Origin::Here).expect(0);
     site.merge("next");
     // The machine goes away between the hosts and the branch.
     let marker = site.path("kill-the-job");
@@ -266,7 +266,7 @@ fn what_a_killed_job_wrote_is_recorded_by_the_next(site: &mut Site) {
     assert!(shown.contains("No changes: 2 hosts agree"), "{shown}");
     site.apply().expect(0);
     assert_eq!(site.state_file("state.json")["serial"], 2);
-    let plan = site.plan("next", From::Here).expect(0);
+    let plan = site.plan("next", Origin::Here).expect(0);
     let shown = plan.summary + &site.forge.comments()[0].body;
     assert!(shown.contains("No changes: 2 hosts agree"), "{shown}");
     assert!(!shown.contains("to record"), "{shown}");
@@ -274,7 +274,7 @@ fn what_a_killed_job_wrote_is_recorded_by_the_next(site: &mut Site) {
 
 fn cancelled_job_interrupts_hostsync_and_gives_its_claim_back(site: &mut Site) {
     site.edit("topic", "files/motd", "one\n");
-    site.plan("topic", From::Here).expect(0);
+    site.plan("topic", Origin::Here).expect(0);
     site.merge("topic");
     let marker = site.path("cancel-the-job");
     let well = site.extra["HOSTSYNC_BIN"].clone();
@@ -296,7 +296,7 @@ fn cancelled_job_interrupts_hostsync_and_gives_its_claim_back(site: &mut Site) {
 
 fn state_is_published_after_an_apply_that_failed(site: &mut Site) {
     site.edit("topic", "files/motd", "one\n");
-    site.plan("topic", From::Here).expect(0);
+    site.plan("topic", Origin::Here).expect(0);
     site.merge("topic");
     site.b.stop();
     let job = site.apply().expect(3);
@@ -311,7 +311,7 @@ fn state_is_published_after_an_apply_that_failed(site: &mut Site) {
     // A host that is down is seen in the review, too.
     site.b.stop();
     site.edit("next", "files/motd", "two\n");
-    site.plan("next", From::Here).expect(3);
+    site.plan("next", Origin::Here).expect(3);
     let comment = site.forge.comments().remove(0).body;
     assert!(comment.contains("1 host unreachable"), "{comment}");
 }
@@ -322,7 +322,7 @@ fn fork_without_secrets_gets_a_plan_that_nobody_applies(site: &mut Site) {
     let comments = site.forge.comments();
     let kept = site.forge.kept();
     site.edit("theirs", "files/motd", "theirs\n");
-    let job = site.plan("theirs", From::Fork).expect(0);
+    let job = site.plan("theirs", Origin::Fork).expect(0);
     assert_steps(site, &job, &PLANNED_FOR_FORK);
     let shown = job.summary + &job.log;
     assert!(shown.contains("Plan: 0 to create, 2 to update"), "{shown}");
@@ -344,10 +344,10 @@ fn fork_without_secrets_gets_a_plan_that_nobody_applies(site: &mut Site) {
 
 fn plan_that_cannot_be_made_replaces_the_old_comment(site: &mut Site) {
     site.edit("topic", "files/motd", "one\n");
-    site.plan("topic", From::Here).expect(0);
+    site.plan("topic", Origin::Here).expect(0);
     let kept = site.forge.kept();
     site.edit("topic", "hostsync.toml", "[settings]\nno = 1\n");
-    site.plan("topic", From::Here)
+    site.plan("topic", Origin::Here)
         .expect(1)
         .expect_log(&["unknown key"]);
     let comments = site.forge.comments();
@@ -361,7 +361,7 @@ fn plan_that_cannot_be_made_replaces_the_old_comment(site: &mut Site) {
 
 fn state_that_cannot_be_published_is_kept(site: &mut Site) {
     site.edit("topic", "files/motd", "one\n");
-    site.plan("topic", From::Here).expect(0);
+    site.plan("topic", Origin::Here).expect(0);
     site.merge("topic");
     // Nothing but a claim gets through.
     let hook = "#!/bin/sh\nwhile read -r old new ref; do\n  \
@@ -381,12 +381,12 @@ fn state_that_cannot_be_published_is_kept(site: &mut Site) {
 }
 
 /// A clone of the repository in which somebody uses the script by hand.
-struct Clone<'a> {
+struct Desk<'a> {
     site: &'a Site,
     name: String,
 }
 
-impl<'a> Clone<'a> {
+impl<'a> Desk<'a> {
     fn of(site: &'a Site, name: &str) -> Self {
         site.git(".", &["clone", "-q", &site.url("origin"), name]);
         Self {
@@ -427,11 +427,11 @@ impl<'a> Clone<'a> {
 #[test]
 fn of_many_who_claim_at_once_one_succeeds_and_nothing_is_lost() {
     let site = Site::new(System::GitHub, ["127.0.44.1", "127.0.44.2"]);
-    let clones: Vec<Clone> = (0..5)
-        .map(|number| Clone::of(&site, &format!("clone-{number}")))
+    let desks: Vec<Desk> = (0..5)
+        .map(|number| Desk::of(&site, &format!("desk-{number}")))
         .collect();
     for round in 0..3 {
-        let folders: Vec<_> = clones.iter().map(|clone| site.path(&clone.name)).collect();
+        let folders: Vec<_> = desks.iter().map(|desk| site.path(&desk.name)).collect();
         let claims: Vec<_> = folders
             .into_iter()
             .map(|folder| {
@@ -458,7 +458,7 @@ fn of_many_who_claim_at_once_one_succeeds_and_nothing_is_lost() {
             codes.iter().all(|code| matches!(code, Some(0 | 5))),
             "{codes:?}"
         );
-        let winner = &clones[winners[0]];
+        let winner = &desks[winners[0]];
         if round > 0 {
             let text = fs::read_to_string(site.path(&winner.name).join("state/state.json"));
             assert_eq!(text.expect("a state"), format!("{}\n", round - 1));
@@ -472,7 +472,7 @@ fn of_many_who_claim_at_once_one_succeeds_and_nothing_is_lost() {
 #[test]
 fn state_of_somebody_else_is_neither_replaced_nor_published() {
     let site = Site::new(System::GitHub, ["127.0.44.3", "127.0.44.4"]);
-    let (first, second) = (Clone::of(&site, "first"), Clone::of(&site, "second"));
+    let (first, second) = (Desk::of(&site, "first"), Desk::of(&site, "second"));
     // A state that was there before the branch is taken in.
     first.write_state("old\n");
     first.expect(&["claim", "600", "first"], 0);

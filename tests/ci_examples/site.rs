@@ -27,7 +27,7 @@ pub(crate) enum System {
 
 /// Where a pull request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum From {
+pub(crate) enum Origin {
     Here,
     Fork,
 }
@@ -119,12 +119,13 @@ impl Site {
         };
         let of_a = "identity_file = \"~/.ssh/hostsync_key\"".to_owned();
         for (host, login) in [(&self.a, of_a), (&self.b, of_b)] {
-            toml += &format!(
+            let entry = format!(
                 "\n[[host]]\nip_address = \"{}\"\nport = {}\nuser = \"{}\"\n{login}\n",
                 host.address,
                 host.port,
                 host.user(),
             );
+            toml += &entry;
         }
         toml += "\n[[mapping]]\nsrc = \"files\"\ndest = \"~/files\"\nexact = true\n";
         self.write("hostsync.toml", &toml);
@@ -225,7 +226,7 @@ impl Site {
     }
 
     /// Runs the job of a pull request.
-    pub(crate) fn plan(&self, branch: &str, from: From) -> Job {
+    pub(crate) fn plan(&self, branch: &str, from: Origin) -> Job {
         match self.system {
             System::GitHub => github::plan(self, branch, from),
             System::GitLab => gitlab::plan(self, branch, from),
@@ -243,7 +244,7 @@ impl Site {
     /// Plans for a branch, merges it and applies it.
     #[track_caller]
     pub(crate) fn roll_out(&self, branch: &str) {
-        self.plan(branch, From::Here).expect(0);
+        self.plan(branch, Origin::Here).expect(0);
         self.merge(branch);
         self.apply().expect(0);
     }
