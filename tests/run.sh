@@ -31,6 +31,9 @@ dropbear dropbear-bin
 dropbearkey dropbear-bin
 busybox busybox-static
 shellcheck shellcheck
+git git
+curl curl
+jq jq
 END
 }
 
