@@ -26,7 +26,7 @@ const DEFAULT_KEYS: [&str; 3] = ["image", "before_script", "cache"];
 
 pub(crate) fn plan(site: &Site, branch: &str, from: Origin) -> Job {
     let machine = site.begin();
-    let (repository, source) = match from {
+    let (repository, project) = match from {
         Origin::Here => ("origin", PROJECT),
         Origin::Fork => {
             if !site.path("fork.git").exists() {
@@ -39,11 +39,10 @@ pub(crate) fn plan(site: &Site, branch: &str, from: Origin) -> Job {
     machine.check_out(repository, &format!("refs/heads/{branch}"), &[]);
     let variables = [
         ("CI_PIPELINE_SOURCE", "merge_request_event".to_owned()),
-        ("CI_PROJECT_ID", source.to_owned()),
+        ("CI_PROJECT_ID", project.to_owned()),
         ("CI_MERGE_REQUEST_EVENT_TYPE", "detached".to_owned()),
         ("CI_MERGE_REQUEST_IID", "1".to_owned()),
         ("CI_MERGE_REQUEST_PROJECT_ID", PROJECT.to_owned()),
-        ("CI_MERGE_REQUEST_SOURCE_PROJECT_ID", source.to_owned()),
         ("CI_MERGE_REQUEST_TARGET_BRANCH_NAME", "main".to_owned()),
         ("CI_MERGE_REQUEST_PROJECT_URL", site.url("origin")),
     ];

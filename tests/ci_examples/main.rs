@@ -146,6 +146,7 @@ fn plan_is_one_comment_and_is_applied_after_the_merge(site: &mut Site) {
 fn what_came_in_between_is_refused_until_the_new_plan_is_reviewed(site: &mut Site) {
     site.edit("first", "files/first", "1\n");
     site.edit("second", "files/second", "2\n");
+    site.edit("old", "files/old", "3\n");
     site.plan("second", Origin::Here).expect(0);
     site.roll_out("first");
     site.merge("second");
@@ -171,6 +172,12 @@ fn what_came_in_between_is_refused_until_the_new_plan_is_reviewed(site: &mut Sit
     assert_steps(site, &job, &APPLIED);
     assert_eq!(Site::read_on(&site.b, "second").as_deref(), Some("2\n"));
     assert_eq!(site.state_file("state.json")["serial"], 2);
+
+    // A branch that is behind is planned for as it will be after the merge.
+    site.edit("old", "files/old", "4\n");
+    site.roll_out("old");
+    assert_eq!(Site::read_on(&site.b, "old").as_deref(), Some("4\n"));
+    assert_eq!(Site::read_on(&site.b, "second").as_deref(), Some("2\n"));
 }
 
 fn host_that_was_changed_since_the_review_is_left_alone(site: &mut Site) {
@@ -473,8 +480,13 @@ fn of_many_who_claim_at_once_one_succeeds_and_nothing_is_lost() {
 fn state_of_somebody_else_is_neither_replaced_nor_published() {
     let site = Site::new(System::GitHub, ["127.0.44.3", "127.0.44.4"]);
     let (first, second) = (Desk::of(&site, "first"), Desk::of(&site, "second"));
-    // A state that was there before the branch is taken in.
+    // A state that was there before the branch is taken in, but for what is of this machine alone.
     first.write_state("old\n");
+    for file in ["cache/digests", "lock"] {
+        let path = site.path("first/state").join(file);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("our folder");
+        fs::write(path, "mine\n").expect("our folder");
+    }
     first.expect(&["claim", "600", "first"], 0);
     first.expect(&["publish", "taken in"], 0);
     first.expect(&["publish", "once more"], 0);
