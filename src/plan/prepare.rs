@@ -201,6 +201,9 @@ fn prepare_with_patience(
     let plan_host = |(host, recorded): &(&Host, Recorded)| {
         let span = tracing::info_span!("plan", host = %host.id);
         let _entered = span.enter();
+        if let Some(plan) = run.without_visit(host) {
+            return (plan, None, Preparation::Nothing);
+        }
         let result = run.host(host, recorded);
         let outcome = match result.0.status.error() {
             None => HostOutcome::Done,
@@ -366,9 +369,6 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn host(&self, host: &Host, recorded: &Recorded) -> (HostPlan, Option<Listing>, Preparation) {
-        if let Some(plan) = self.follow.and_then(|follow| follow.without_visit(host)) {
-            return (plan, None, Preparation::Nothing);
-        }
         let mut plan = HostPlan {
             host: host.id.clone(),
             status: HostStatus::Ok,
@@ -517,12 +517,24 @@ impl Run<'_> {
         }
     }
 
+    /// The plan of a host that a saved plan does nothing on.
+    fn without_visit(&self, host: &Host) -> Option<HostPlan> {
+        self.follow.and_then(|follow| follow.without_visit(host))
+    }
+
+    fn visits(&self) -> usize {
+        let hosts = self.request.hosts.iter();
+        hosts
+            .filter(|host| self.without_visit(host).is_none())
+            .count()
+    }
+
     /// Now that the sources have been read, tells what has happened on hosts.
     fn begin_hosts(&self) {
         let mut held_back = self.held_back();
         self.request.observer.event(&Event::HostsStarted {
             work: Work::Looking,
-            hosts: self.request.hosts.len(),
+            hosts: self.visits(),
             total_bytes: 0,
         });
         for event in held_back.take().into_iter().flatten() {

@@ -697,6 +697,18 @@ pub(super) fn full_name(change: &Change, hosts: &[&HostPlan]) -> String {
     let names = destinations(hosts, change.mapping);
     let dest = match names.as_slice() {
         [(names, _)] => escape(names.dest.trim_end_matches('/').as_bytes()),
+        [(first, _), others @ ..] if change.path.is_root() => {
+            let last = last_part(first);
+            let agree = others.iter().all(|(names, _)| last_part(names) == last);
+            format!(
+                "…/{}",
+                if agree {
+                    escape(last.as_bytes())
+                } else {
+                    String::new()
+                }
+            )
+        }
         _ => "…".to_owned(),
     };
     below(&dest, &change.path)

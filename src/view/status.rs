@@ -18,7 +18,7 @@ use crate::plan::{HostPlan, HostStatus};
 /// A host column is not wider than this; longer names stand above their row.
 const HOSTS_MAX: usize = 32;
 /// Destinations of one source that have columns of their own.
-const COLUMNS_MAX: usize = 12;
+const COLUMNS_MAX: usize = 3;
 /// Space between columns.
 const GAP: usize = 2;
 
