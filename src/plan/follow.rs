@@ -203,12 +203,15 @@ impl<'a> Follow<'a> {
         self.plan.hosts.iter().find(|plan| plan.host == host.id)
     }
 
+    /// Whether it has something to do on a host.
+    pub(super) fn visits(&self, host: &Host) -> bool {
+        let planned = self.planned(host);
+        planned.is_none_or(|planned| planned.change_set.is_some())
+    }
+
     /// The plan of a host on which it has nothing to do.
     pub(super) fn without_visit(&self, host: &Host) -> Option<HostPlan> {
-        let planned = self.planned(host)?;
-        if planned.change_set.is_some() {
-            return None;
-        }
+        let planned = self.planned(host).filter(|_| !self.visits(host))?;
         let mut plan = planned.clone();
         let then = |error: &String| format!("when the plan was made: {error}");
         plan.status = match &plan.status {

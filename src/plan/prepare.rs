@@ -523,10 +523,9 @@ impl Run<'_> {
     }
 
     fn visits(&self) -> usize {
-        let hosts = self.request.hosts.iter();
-        hosts
-            .filter(|host| self.without_visit(host).is_none())
-            .count()
+        let mut hosts = self.request.hosts.to_vec();
+        hosts.retain(|host| self.follow.is_none_or(|follow| follow.visits(host)));
+        hosts.len()
     }
 
     /// Now that the sources have been read, tells what has happened on hosts.
