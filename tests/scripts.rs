@@ -16,6 +16,8 @@ mod site;
 mod fetch;
 #[path = "scripts/large.rs"]
 mod large;
+#[path = "scripts/unlock.rs"]
+mod unlock;
 
 use std::ffi::OsStr;
 use std::fs;

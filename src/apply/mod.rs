@@ -14,6 +14,7 @@ mod refusal;
 mod report;
 mod stage;
 mod tally;
+pub mod unlock;
 mod witness;
 mod worker;
 
@@ -238,7 +239,7 @@ impl Run<'_> {
             prepared,
             changes,
             tally,
-            leaves_some: report.skipped > 0,
+            leaves_some: report.skipped > 0 || prepared.leaves_drift,
         };
         report.result = match worker.work(login, report) {
             Ok(()) if plan.change_set.is_none() => HostResult::Unchanged,

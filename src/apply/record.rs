@@ -77,10 +77,11 @@ impl Worker<'_> {
         sides
             .enumerate()
             .map(|(mapping, (recorded, actual))| {
+                let source = &self.prepared.sources[mapping].tree;
                 let changes = self.changes.iter().enumerate().filter(|(index, change)| {
                     change.mapping == mapping && confirmed.contains(index)
                 });
-                with_changes(recorded, actual, changes.map(|(_, change)| *change))
+                with_changes(recorded, actual, source, changes.map(|(_, change)| *change))
             })
             .collect()
     }
@@ -330,10 +331,12 @@ impl Worker<'_> {
     }
 }
 
-/// What of `recorded` is still there, with these changes made; they are ascending by path.
+/// What of `recorded` is still there or should be, with these changes made; they are ascending by path.
+/// What the source has, and somebody removed from the host, was written here all the same.
 fn with_changes<'a>(
     recorded: &Tree,
     actual: &Actual,
+    source: &Tree,
     changes: impl Iterator<Item = &'a Change>,
 ) -> Tree {
     let mut changes = changes.peekable();
@@ -353,7 +356,7 @@ fn with_changes<'a>(
             continue;
         }
         while there.next_if(|path| **path < entry.path).is_some() {}
-        if there.peek() == Some(&&entry.path) {
+        if there.peek() == Some(&&entry.path) || source.get(&entry.path).is_some() {
             entries.push(entry.clone());
         }
     }

@@ -136,6 +136,8 @@ pub(super) enum Command {
     Trust(TrustSettings),
     /// Look at the state or repair it.
     State(StateSettings),
+    /// Remove left-over locks of a host.
+    Unlock(UnlockSettings),
     /// Start a configuration.
     Init,
     /// Write a `hostsync.toml` from the old files.
@@ -246,6 +248,15 @@ pub(super) enum StateSettings {
         /// How long to wait for another run.
         lock_timeout: Duration,
     },
+}
+
+/// Settings of `unlock`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct UnlockSettings {
+    /// Its name, or a pattern.
+    pub(super) host: String,
+    /// How long to wait for another run.
+    pub(super) lock_timeout: Duration,
 }
 
 /// The form of an output.
@@ -557,6 +568,22 @@ Examples:
         command: CliState,
     },
 
+    /// Remove the locks on a host that runs have left which are gone
+    ///
+    /// Rarely needed: an apply recognizes such a lock and replaces it. The lock of a process that is alive
+    /// stays (exit 5).
+    #[command(after_help = "\
+Examples:
+  hostsync unlock web1")]
+    Unlock {
+        /// Its name, address or group; globs work
+        #[arg(value_name = "HOST")]
+        host: String,
+
+        #[command(flatten)]
+        lock: Lock,
+    },
+
     /// Start a configuration in the current folder
     ///
     /// Writes a `hostsync.toml` with examples, all of them comments.
@@ -778,6 +805,10 @@ impl From<CliCommand> for Command {
                 limit: limit.limit,
                 is_full: full.full,
             }),
+            CliCommand::Unlock { host, lock } => Self::Unlock(UnlockSettings {
+                host,
+                lock_timeout: lock.lock_timeout,
+            }),
             CliCommand::Init => Self::Init,
             CliCommand::Migrate => Self::Migrate,
             CliCommand::Check { connect, limit } => Self::Check(CheckSettings {
@@ -918,6 +949,14 @@ mod tests {
         assert_eq!(
             parsed("state forget a --lock-timeout 3").command,
             Command::State(forget)
+        );
+        let unlock = UnlockSettings {
+            host: host(),
+            lock_timeout: Duration::from_secs(3),
+        };
+        assert_eq!(
+            parsed("unlock a --lock-timeout 3").command,
+            Command::Unlock(unlock)
         );
         let status = StatusSettings {
             format: Format::Json,

@@ -17,6 +17,7 @@ mod show;
 mod state;
 mod status;
 mod trust;
+mod unlock;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -47,6 +48,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Migrate => migrate::run(&args.global, &console),
         Command::Check(settings) => check::run(&args.global, settings, &console),
         Command::Trust(settings) => trust::run(&args.global, settings, &console),
+        Command::Unlock(settings) => unlock::run(&args.global, settings, &console),
         Command::State(settings) => state::run(&args.global, settings, &console),
         Command::Completions(shell) => {
             console.data(&args::completions(*shell));

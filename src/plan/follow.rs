@@ -5,6 +5,7 @@
 //! plan found it. A host that this very plan was begun on is neither: what is done there is left out,
 //! and the rest is done.
 
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 
 use miette::Diagnostic;
@@ -16,7 +17,7 @@ use super::prepare::{Preparation, PrepareError};
 use super::sources::Sources;
 use super::{Action, Actual, Change, HostPlan, HostStatus, Plan, Reason, saved};
 use crate::config::Host;
-use crate::model::{Blake3, Node};
+use crate::model::{Blake3, Node, RelPath};
 use crate::state::{HostRecord, Progress, StateStore};
 
 /// A saved plan that is no longer worth anything: nothing of it is done.
@@ -339,6 +340,38 @@ impl<'a> Follow<'a> {
         let mut planned = self.plan.hosts.iter();
         planned.any(|planned| planned.host == host.host && planned.change_set.is_some())
     }
+}
+
+/// Whether something on a host is not as recorded, and none of the changes is about it.
+pub(super) fn leaves_drift(
+    comparisons: &[Arc<Comparison>],
+    actual: &[Actual],
+    changes: &[Change],
+) -> bool {
+    let planned: HashSet<(usize, &RelPath)> = changes
+        .iter()
+        .map(|change| (change.mapping, &change.path))
+        .collect();
+    comparisons
+        .iter()
+        .zip(actual)
+        .enumerate()
+        .any(|(mapping, (comparison, actual))| {
+            let recorded = &comparison.recorded;
+            if actual.is_just(recorded) {
+                return false;
+            }
+            let is_left = |path| !planned.contains(&(mapping, path));
+            let has_moved = |(path, node)| {
+                let is_as_recorded = recorded
+                    .get(path)
+                    .is_none_or(|recorded| recorded.same(node));
+                !is_as_recorded && is_left(path)
+            };
+            let mut recorded_entries = recorded.entries().iter();
+            actual.iter().any(has_moved)
+                || recorded_entries.any(|it| actual.get(&it.path).is_none() && is_left(&it.path))
+        })
 }
 
 /// Whether the two sides are the same entry, or both nothing.

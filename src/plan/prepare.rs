@@ -21,7 +21,7 @@ use super::actual::Actual;
 use super::build::{self, HostChanges, MappingInput, Policy};
 use super::comparison::{Comparison, Comparisons};
 use super::diffs::{self, Diffs};
-use super::follow::{Follow, StalePlan};
+use super::follow::{self, Follow, StalePlan};
 use super::half_done;
 use super::sources::Sources;
 use super::staging;
@@ -131,6 +131,9 @@ pub struct PreparedHost {
     /// something has moved without becoming different: apply then sees to it, even where nothing is to
     /// be changed, since every plan would have to look again.
     pub is_unsettled: bool,
+    /// Whether something on the host is not as recorded, and the saved plan that is carried out has
+    /// nothing about it.
+    pub leaves_drift: bool,
 }
 
 impl Prepared {
@@ -609,8 +612,11 @@ impl Run<'_> {
                 || is_looked_at_anew
                 || scan.has_leftovers
         });
+        let leaves_drift =
+            self.follow.is_some() && follow::leaves_drift(&comparisons, &actual, &changes.changes);
         let prepared = PreparedHost {
             is_unsettled,
+            leaves_drift,
             sources: desired,
             recorded: recorded_trees,
             record: recorded.record.clone(),

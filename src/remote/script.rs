@@ -13,12 +13,16 @@ const FETCH: &str = include_str!("fetch.sh");
 const BLOCKS: &str = include_str!("blocks.sh");
 const UPLOAD: &str = include_str!("upload.sh");
 const COMMIT: &str = include_str!("commit.sh");
+const UNLOCK: &str = include_str!("unlock.sh");
 
 /// The agent, with what every session needs.
 const AGENT: &[&str] = &[include_str!("agent.pl"), include_str!("scan.pl")];
 
 /// What it needs to show how contents differ.
 const AGENT_FOR_DIFFS: &[&str] = &[include_str!("fetch.pl")];
+
+/// What it needs to remove locks.
+const AGENT_FOR_LOCKS: &[&str] = &[include_str!("unlock.pl")];
 
 /// What it needs for an apply. To compile this takes a host longer than to look at a thousand files.
 const AGENT_FOR_APPLY: &[&str] = &[include_str!("upload.pl"), include_str!("commit.pl")];
@@ -43,6 +47,8 @@ pub enum Program {
     Upload,
     /// Verify and move into place.
     Commit,
+    /// Remove what runs that are gone have left.
+    Unlock,
 }
 
 impl Program {
@@ -53,6 +59,7 @@ impl Program {
             Self::Blocks => "blocks",
             Self::Upload => "upload",
             Self::Commit => "commit",
+            Self::Unlock => "unlock",
         }
     }
 
@@ -63,6 +70,7 @@ impl Program {
             Self::Blocks => BLOCKS,
             Self::Upload => UPLOAD,
             Self::Commit => COMMIT,
+            Self::Unlock => UNLOCK,
         }
     }
 }
@@ -158,6 +166,7 @@ impl Script {
         let code = match self.program {
             Program::Scan => None,
             Program::Fetch => Some(AGENT_FOR_DIFFS),
+            Program::Unlock => Some(AGENT_FOR_LOCKS),
             Program::Blocks => Some(AGENT_FOR_LARGE),
             Program::Upload | Program::Commit => Some(AGENT_FOR_APPLY),
         };
@@ -233,6 +242,7 @@ mod tests {
             .arg(
                 agent_text().to_owned()
                     + &without_comments(AGENT_FOR_DIFFS)
+                    + &without_comments(AGENT_FOR_LOCKS)
                     + &without_comments(AGENT_FOR_LARGE),
             )
             .output()
@@ -249,6 +259,7 @@ mod tests {
             Program::Blocks,
             Program::Upload,
             Program::Commit,
+            Program::Unlock,
         ] {
             let mut script = Script::new(program, Duration::from_mins(1));
             script.text("hs_a", b"it's \xff\xc3\xa9");

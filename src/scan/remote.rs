@@ -353,8 +353,11 @@ pub fn scan(login: &mut Login, question: &Question<'_>) -> Result<HostScan, Scan
     })
 }
 
-/// Whether the script came to its end; what it said itself if it gave up.
-pub(super) fn check_end(run: &ScriptRun, outcome: &ExecOutcome) -> Result<(), ScanError> {
+/// Whether the script came to its end.
+///
+/// # Errors
+/// What it said itself if it gave up.
+pub fn check_end(run: &ScriptRun, outcome: &ExecOutcome) -> Result<(), ScanError> {
     let sections = run.sections();
     if !run.has_ended() {
         // What comes behind a marker is an answer that was cut off, and may be the content of a file.

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use serde_json::{Value, json};
 
 use crate::copied::assert_same;
-use crate::scenario::{Output, Scenario};
+use crate::scenario::{Output, Scenario, write_on};
 use crate::support::{Sshd, run};
 
 /// What every host of these tests gets.
@@ -222,4 +222,33 @@ fn more_hosts_than_connections_are_all_done() {
         assert_same(&scenario.path("src"), &dest);
     }
     scenario.expect_nothing_to_do();
+}
+
+#[test]
+fn unlock_says_what_it_found_on_a_host() {
+    let host = Sshd::start("127.0.8.51");
+    let mut scenario = Scenario::of_folder(&host);
+    scenario.write("src/file", "text");
+    let unlock = ["unlock", "127.0.8.51"];
+    scenario.apply();
+    let output = scenario.run(&unlock).expect(0);
+    assert_eq!(output.stdout, "127.0.8.51: there is no lock\n", "{output}");
+
+    write_on(&host, ".hostsync/lock-before/owner", "12 34 before\n");
+    let output = scenario.run(&unlock).expect(0);
+    assert_eq!(
+        output.stdout,
+        "127.0.8.51: removed the lock of process 12, which is gone\n"
+    );
+
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("Linux has it");
+    let boot = boot.trim();
+    // The server is alive as long as this runs, and 0 stands for a start that nobody knows.
+    let owner = format!("{} 0 {boot}\n", std::process::id());
+    write_on(&host, &format!(".hostsync/lock-{boot}/owner"), &owner);
+    let output = scenario.run(&unlock).expect(5);
+    output.expect_stdout(&["the lock stays: process", "is alive"]);
+    scenario.run(&["unlock", "nobody"]).expect(1);
+    scenario.set(0, "port", serde_json::json!(1));
+    scenario.run(&unlock).expect(3);
 }
