@@ -13,6 +13,7 @@ use super::exit::Exit;
 use super::interrupt::Interrupts;
 use super::plan;
 use crate::apply::{self, HostResult, OnConflict, Report};
+use crate::config::Host;
 use crate::model::{Observer, Together};
 use crate::plan::prepare::Preparation;
 use crate::plan::{HostPlan, Plan, Refresh, saved};
@@ -89,10 +90,7 @@ fn carry_out(
     } else {
         context.config.settings.number_of_connections
     };
-    let mut hosts = context.select(&settings.limit)?;
-    if let (Some(saved), []) = (&saved, settings.limit.as_slice()) {
-        hosts.retain(|host| saved.hosts.iter().any(|planned| planned.host == host.id));
-    }
+    let hosts = hosts_of(&context, settings, saved.as_ref())?;
     let how = plan::How {
         refresh: Refresh::Quick,
         wants_diffs: false,
@@ -123,8 +121,8 @@ fn carry_out(
     let is_stale = |preparation: &Preparation| matches!(preparation, Preparation::Stale(_));
     let has_stale_hosts = prepared.hosts.iter().any(is_stale);
     let has_work = the_plan.is_applyable() || prepared.has_unsettled_hosts() || has_stale_hosts;
-    // A program gets to know of every host, also that nothing was to be done there.
-    if !has_work && events.is_none() {
+    // What became of a saved plan is told in any case, and a program gets to know of every host.
+    if !has_work && events.is_none() && saved.is_none() {
         return Ok(context.finish(plan::exit_of(the_plan)));
     }
     let on_conflict = on_conflict(settings, saved.is_some());
@@ -167,12 +165,15 @@ fn carry_out(
     }
     let unsendable: usize = the_plan.hosts.iter().map(|host| host.problems.len()).sum();
     let exit = exit_of(&report).and(plan::exit_of(the_plan));
-    match events {
-        Some(events) => {
-            let exit = console.exit_after_output(exit);
-            events.summary(&report, unsendable, exit.code());
+    if let Some(events) = events {
+        let exit = console.exit_after_output(exit);
+        events.summary(&report, unsendable, exit.code());
+    } else {
+        if saved.is_none() {
+            // Below the plan.
+            console.data(b"\n");
         }
-        None => show(&report, unsendable, global, settings, console),
+        show(&report, unsendable, global, settings, console);
     }
     Ok(context.finish(exit))
 }
@@ -195,7 +196,6 @@ fn show(
             .as_ref()
             .map(|path| path.display().to_string()),
     };
-    console.data(b"\n");
     console.data(view::report::render(report, &options).as_bytes());
     if unsendable > 0 {
         let unsendable = count(unsendable, "entry", "entries");
@@ -203,6 +203,19 @@ fn show(
             "{unsendable} of the sources could not be sent; the plan names them."
         ));
     }
+}
+
+/// The hosts that are picked; without a pattern those of the saved plan, or all.
+fn hosts_of<'c>(
+    context: &'c Context<'_>,
+    settings: &ApplySettings,
+    saved: Option<&Plan>,
+) -> Result<Vec<&'c Host>, Stop> {
+    let mut hosts = context.select(&settings.limit)?;
+    if let (Some(saved), []) = (saved, settings.limit.as_slice()) {
+        hosts.retain(|host| saved.hosts.iter().any(|planned| planned.host == host.id));
+    }
+    Ok(hosts)
 }
 
 /// What happens to conflicts. Without a word about them: those that were shown are approved with the

@@ -436,7 +436,7 @@ Examples:
   hostsync plan --format json | jq .summary")]
     Plan {
         /// Save the plan, for `hostsync show` and `hostsync apply`
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", value_parser = file_name)]
         out: Option<PathBuf>,
 
         #[command(flatten)]
@@ -670,6 +670,15 @@ struct CliPlanOutput {
 
     #[command(flatten)]
     full: Full,
+}
+
+/// A file to write to.
+fn file_name(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "" => Err("it is empty".to_owned()),
+        "-" => Err("a plan is printed with `--format json`; this names a file".to_owned()),
+        path => Ok(PathBuf::from(path)),
+    }
 }
 
 /// Somewhat less than the 65,536 characters that a comment on GitHub may have.
@@ -1011,6 +1020,7 @@ mod tests {
             "plan --format xml",
             "plan --refresh some",
             "plan --max-bytes 10",
+            "plan --out -",
             "plan extra",
             "show",
             "apply --format json",

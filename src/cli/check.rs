@@ -31,7 +31,17 @@ pub(super) fn run(
         console.say(&format!("remark: {remark}"));
     }
     let hosts = context.select(&settings.limit)?;
-    for remark in nested_before(&hosts) {
+    let is_old_form = context
+        .config
+        .path
+        .extension()
+        .is_none_or(|it| it != "toml");
+    let nested = if is_old_form {
+        nested_before(&hosts)
+    } else {
+        BTreeSet::new()
+    };
+    for remark in nested {
         console.say(&format!("remark: {remark}"));
     }
     let problems: Vec<Option<String>> = if settings.connects {

@@ -6,6 +6,7 @@ use super::context::{self, Context, Stop};
 use super::exit::Exit;
 use super::interrupt::Interrupts;
 use crate::config::{self, Host};
+use crate::model::Blake3;
 use crate::plan::prepare::{self, Prepared, Request};
 use crate::plan::{HostStatus, Plan, Refresh, saved};
 use crate::state::StateStore;
@@ -36,7 +37,8 @@ pub(super) fn run(
     let command = PlanCommand::Plan {
         saved: settings.out.is_some(),
     };
-    let exit = print(&plan, command, &settings.output, console);
+    let digest = saved::digest(&plan);
+    let exit = print(&plan, digest, command, &settings.output, console);
     if let Some(path) = &settings.out {
         console.say(&format!("Saved the plan in {}.", path.display()));
     }
@@ -95,9 +97,11 @@ pub(super) fn prepare(
     Ok(prepared)
 }
 
-/// Prints a plan as it was asked for, and tells how the run ends by that.
+/// Prints a plan as it was asked for, and tells how the run ends by that. `digest` names the plan that
+/// apply would be given.
 pub(super) fn print(
     plan: &Plan,
+    digest: Blake3,
     command: PlanCommand,
     output: &PlanOutput,
     console: &Console,
@@ -106,7 +110,7 @@ pub(super) fn print(
         PlanFormat::Human => show(plan, command, output.is_full, console),
         PlanFormat::Json => console.data(saved::to_json(plan).as_bytes()),
         PlanFormat::Markdown => {
-            let text = view::markdown::render(plan, output.max_bytes);
+            let text = view::markdown::render(plan, digest, output.max_bytes);
             console.data(text.as_bytes());
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::args::{GlobalSettings, ShowSettings};
+use super::args::{GlobalSettings, PlanFormat, ShowSettings};
 use super::console::Console;
 use super::context::{self, Stop};
 use super::exit::Exit;
@@ -26,13 +26,21 @@ pub(super) fn run(
         .groups()
         .iter()
         .any(|(set, _)| !set.diffs.is_empty());
-    if !settings.output.has_diffs {
+    let digest = saved::digest(&the_plan);
+    let output = &settings.output;
+    if !output.has_diffs && output.format != PlanFormat::Json {
         the_plan = without_diffs(the_plan);
-    } else if !has_diffs && the_plan.summary().has_changes() {
+    } else if output.has_diffs && !has_diffs && the_plan.summary().has_changes() {
         console.say("note: the plan was saved without `--diff`, so it has no contents to show");
     }
     let command = PlanCommand::Show;
-    Ok(plan::print(&the_plan, command, &settings.output, console))
+    let exit = plan::print(&the_plan, digest, command, output, console);
+    // What is shown is a success; what it is about counts only where that was asked for.
+    Ok(if output.has_detailed_exit {
+        exit
+    } else {
+        Exit::Done
+    })
 }
 
 /// The plan without what `--diff` shows.

@@ -11,12 +11,12 @@ use std::sync::{Arc, OnceLock};
 use miette::Diagnostic;
 use thiserror::Error;
 
-use super::build::HostChanges;
+use super::build::{self, HostChanges};
 use super::comparison::Comparison;
 use super::prepare::{Preparation, PrepareError};
 use super::sources::Sources;
 use super::{Action, Actual, Change, HostPlan, HostStatus, Plan, Reason, saved};
-use crate::config::Host;
+use crate::config::{Host, Modes};
 use crate::model::{Blake3, Node, RelPath};
 use crate::state::{HostRecord, Progress, StateStore};
 
@@ -72,7 +72,7 @@ pub enum StalePlan {
         sources: Vec<String>,
     },
     /// It has been carried out.
-    #[error("the plan is stale: it has been applied already (serial {serial})")]
+    #[error("the plan is stale: it has been applied already (serial {serial}){}", without(.unseen))]
     #[diagnostic(
         code(hostsync::plan::already_applied),
         help("there is nothing left of it to do; plan again to see what has changed since")
@@ -80,6 +80,8 @@ pub enum StalePlan {
     Applied {
         /// The highest serial that it was applied with.
         serial: u64,
+        /// Hosts that could not be looked at when it was made.
+        unseen: Vec<String>,
     },
     /// A host is not in it.
     #[error("the plan does not have host `{host}`")]
@@ -91,6 +93,17 @@ pub enum StalePlan {
         /// Its name.
         host: String,
     },
+}
+
+/// `; it has nothing for a, b, which could not be looked at when it was made`.
+fn without(unseen: &[String]) -> String {
+    if unseen.is_empty() {
+        return String::new();
+    }
+    format!(
+        "; it has nothing for {}, which could not be looked at when it was made",
+        unseen.join(", ")
+    )
 }
 
 /// `source a has changed`, `sources a and b have changed`.
@@ -121,7 +134,7 @@ pub fn check(
 ) -> Result<(), PrepareError> {
     let follow = Follow::begin(plan, hosts, state, config_digest)?;
     match follow.applied {
-        Some(serial) => Err(StalePlan::Applied { serial }.into()),
+        Some(serial) => Err(follow.already_applied(serial).into()),
         None => Ok(()),
     }
 }
@@ -330,10 +343,17 @@ impl<'a> Follow<'a> {
         };
         match self.applied {
             Some(serial) if { hosts }.all(|(plan, preparation)| is_done(plan, preparation)) => {
-                Err(StalePlan::Applied { serial })
+                Err(self.already_applied(serial))
             }
             _ => Ok(()),
         }
+    }
+
+    fn already_applied(&self, serial: u64) -> StalePlan {
+        let hosts = self.plan.hosts.iter();
+        let unseen = hosts.filter(|host| host.status != HostStatus::Ok);
+        let unseen = unseen.map(|host| host.host.to_string()).collect();
+        StalePlan::Applied { serial, unseen }
     }
 
     fn has_changes(&self, host: &HostPlan) -> bool {
@@ -347,6 +367,7 @@ pub(super) fn leaves_drift(
     comparisons: &[Arc<Comparison>],
     actual: &[Actual],
     changes: &[Change],
+    modes: Modes,
 ) -> bool {
     let planned: HashSet<(usize, &RelPath)> = changes
         .iter()
@@ -365,7 +386,7 @@ pub(super) fn leaves_drift(
             let has_moved = |(path, node)| {
                 let is_as_recorded = recorded
                     .get(path)
-                    .is_none_or(|recorded| recorded.same(node));
+                    .is_none_or(|recorded| build::is_same(modes, recorded, node));
                 !is_as_recorded && is_left(path)
             };
             let mut recorded_entries = recorded.entries().iter();

@@ -607,13 +607,14 @@ impl Run<'_> {
         let is_unsettled = recorded.record.as_ref().is_some_and(|record| {
             let is_looked_at_anew =
                 request.refresh == Refresh::Quick && !matches!(scan.listing, Listing::Same);
-            record.progress == Progress::InTheMiddle
-                || record.listing.is_none()
-                || is_looked_at_anew
-                || scan.has_leftovers
+            // A saved plan is carried out, and nothing else is seen to.
+            let is_seen_to = self.follow.is_none()
+                && (record.listing.is_none() || is_looked_at_anew || scan.has_leftovers);
+            record.progress == Progress::InTheMiddle || is_seen_to
         });
-        let leaves_drift =
-            self.follow.is_some() && follow::leaves_drift(&comparisons, &actual, &changes.changes);
+        let modes = request.config.settings.modes;
+        let leaves_drift = self.follow.is_some()
+            && follow::leaves_drift(&comparisons, &actual, &changes.changes, modes);
         let prepared = PreparedHost {
             is_unsettled,
             leaves_drift,

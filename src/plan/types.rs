@@ -272,11 +272,13 @@ impl Plan {
         Self { header, hosts }
     }
 
-    /// Whether every host could be looked at and every entry of the sources can be sent.
+    /// Whether every host was looked at and every entry of the sources can be sent.
     pub fn is_complete(&self) -> bool {
-        self.hosts
-            .iter()
-            .all(|host| host.status == HostStatus::Ok && host.problems.is_empty())
+        self.header.refresh != Refresh::None
+            && self
+                .hosts
+                .iter()
+                .all(|host| host.status == HostStatus::Ok && host.problems.is_empty())
     }
 
     /// Whether there is anything for apply to do: a host to touch or an entry to record.

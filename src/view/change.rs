@@ -1,7 +1,5 @@
 //! One change in words.
 
-use std::fmt::Write as _;
-
 use anstyle::Style;
 
 use super::style::{ALARM, CREATE, DELETE, UPDATE};
@@ -122,6 +120,14 @@ fn kind(kind: Kind) -> &'static str {
 
 /// Why, in words.
 fn reason(change: &Change) -> String {
+    let mode = || match (&change.before, &change.after) {
+        (Some(before), Some(after)) if change.action == Action::Update => {
+            let modes = before.mode().zip(after.mode());
+            let modes = modes.filter(|(before, after)| before != after);
+            modes.map(|(before, after)| format!(", mode {before} → {after}"))
+        }
+        _ => None,
+    };
     if change.conflict {
         let deletes = change.action == Action::Delete;
         let text = match (change.drift, change.unmanaged) {
@@ -132,7 +138,7 @@ fn reason(change: &Change) -> String {
             _ if deletes => "deletes what nobody reviewed",
             _ => "overwrites the unreviewed",
         };
-        return text.to_owned();
+        return text.to_owned() + &mode().unwrap_or_default();
     }
     let mut text = match change.reason {
         Reason::Missing if change.drift => return "was removed on the host".to_owned(),
@@ -147,14 +153,8 @@ fn reason(change: &Change) -> String {
         Reason::Extraneous => "not in the source (mirror)".to_owned(),
         Reason::Recorded => "only to be recorded".to_owned(),
     };
-    if change.action == Action::Update && change.reason == Reason::Content {
-        let mode = |node: &Option<Node>| node.as_ref().and_then(Node::mode);
-        if let (Some(before), Some(after)) = (mode(&change.before), mode(&change.after))
-            && before != after
-        {
-            // Writing to a String cannot fail.
-            let _ = write!(text, ", mode {before} → {after}");
-        }
+    if change.reason == Reason::Content {
+        text.push_str(&mode().unwrap_or_default());
     }
     if change.drift {
         text.push_str("; changed on the host");

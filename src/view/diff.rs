@@ -37,7 +37,10 @@ pub(super) fn in_words(change: &Change, diff: &Diff) -> Option<String> {
         Diff::Text(_) => None,
         Diff::Binary => Some(format!("binary, {}", sizes(change))),
         Diff::Hidden => Some("not shown: private".to_owned()),
-        Diff::TooLarge => Some(format!("not shown: too large, {}", sizes(change))),
+        Diff::TooLarge => Some(format!(
+            "not shown: too large or too many lines, {}",
+            sizes(change)
+        )),
         Diff::Unavailable(reason) => Some(format!("not shown: {}", escape_text(reason))),
     }
 }
@@ -106,7 +109,7 @@ mod tests {
             [
                 "binary, 4.2 KiB → 5.0 KiB",
                 "not shown: private",
-                "not shown: too large, 4.2 KiB → 5.0 KiB",
+                "not shown: too large or too many lines, 4.2 KiB → 5.0 KiB",
                 "not shown: it\\nmoved",
             ]
         );

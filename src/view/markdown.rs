@@ -16,12 +16,16 @@ use super::plan::{
 };
 use super::table::Row;
 use super::text::{count, escape, escape_text, pad, width_of};
-use crate::model::Kind;
+use crate::model::{Blake3, Kind};
 use crate::plan::{Change, Diff, HostPlan, MappingNames, Plan, Refresh};
 
 /// First line of the Markdown, which nobody sees: by it a job finds its comment again.
 pub const MARKER: &str = "<!-- hostsync plan -->";
 
+/// What a reviewer must know who has not read the manual.
+const APPROVED_WITH_THE_REST: &str = "These were changed on the hosts, or were never written by \
+     hostsync. Applying this plan replaces or deletes them; the old versions are kept on the hosts for a \
+     while.";
 /// Bytes of host names after which the others are counted.
 const HOSTS_MAX: usize = 200;
 /// Columns that names of a list are padded to at most.
@@ -30,14 +34,14 @@ const NAME_MAX: usize = 60;
 /// The plan as Markdown that ends in a newline, of at most `max_bytes` where these are 1,000 or more.
 ///
 /// What does not fit is left out in whole rows, and counted: contents first, conflicts and deletes
-/// last. Title, [`summary_line`] and counts always stay.
-pub fn render(plan: &Plan, max_bytes: usize) -> String {
+/// last. Title, [`summary_line`] and counts always stay. `digest` names the plan.
+pub fn render(plan: &Plan, digest: Blake3, max_bytes: usize) -> String {
     let groups = groups_by_urgency(plan);
-    let page = Page::of(plan, &groups, false);
+    let page = Page::of(plan, digest, &groups, false);
     if let Some(text) = page.render(&page.everything(), max_bytes) {
         return text;
     }
-    let page = Page::of(plan, &groups, true);
+    let page = Page::of(plan, digest, &groups, true);
     let mut limits = page.everything();
     for part in Part::ALL {
         let mut fits_with = |number: usize| {
@@ -110,6 +114,8 @@ struct Line {
 struct Block {
     hosts: String,
     number_of_hosts: usize,
+    /// Conflicts and deletes, which are listed above the blocks.
+    alarms: BTreeMap<Class, usize>,
     lists: Vec<List>,
     diffs: Vec<ShownDiff>,
 }
@@ -140,11 +146,43 @@ struct Page {
     problems: Vec<Line>,
 }
 
+/// What is the same on hosts of several groups, in the order in which it comes up.
+struct Rows<'a> {
+    rows: Vec<((String, String), Vec<&'a HostPlan>)>,
+    index_of: BTreeMap<(String, String), usize>,
+}
+
+impl<'a> Rows<'a> {
+    fn new() -> Self {
+        Self {
+            rows: Vec::new(),
+            index_of: BTreeMap::new(),
+        }
+    }
+
+    fn add(&mut self, what: String, why: String, hosts: &[&'a HostPlan]) {
+        let key = (what, why);
+        let index = *self.index_of.entry(key.clone()).or_insert_with(|| {
+            self.rows.push((key, Vec::new()));
+            self.rows.len() - 1
+        });
+        self.rows[index].1.extend(hosts);
+    }
+
+    fn into_lines(self) -> Vec<Line> {
+        let line = |((what, why), hosts): ((String, String), Vec<&HostPlan>)| Line {
+            text: format!("{what} on {}: {why}", with_count(&hosts)),
+            number: hosts.len(),
+        };
+        self.rows.into_iter().map(line).collect()
+    }
+}
+
 impl Page {
     /// `fold`: whether what is in new folders is only counted, in long lists.
-    fn of(plan: &Plan, groups: &[Group<'_>], fold: bool) -> Self {
+    fn of(plan: &Plan, digest: Blake3, groups: &[Group<'_>], fold: bool) -> Self {
         let mut page = Self {
-            head: head(plan),
+            head: head(plan, digest),
             conflicts: Vec::new(),
             deletes: Vec::new(),
             blocks: Vec::new(),
@@ -159,13 +197,12 @@ impl Page {
                 .collect(),
             problems: Vec::new(),
         };
+        let (mut conflicts, mut deletes, mut drift) = (Rows::new(), Rows::new(), Rows::new());
         for (set, hosts) in groups {
-            let on = with_count(hosts);
             for change in &set.changes {
-                let class = Class::of(change);
-                let alarms = match class {
-                    Some(Class::Conflict) => &mut page.conflicts,
-                    Some(Class::Delete) => &mut page.deletes,
+                let alarms = match Class::of(change) {
+                    Some(Class::Conflict) => &mut conflicts,
+                    Some(Class::Delete) => &mut deletes,
                     _ => continue,
                 };
                 let Row { detail, reason, .. } = row(Class::Conflict, change, "");
@@ -174,21 +211,17 @@ impl Page {
                 } else {
                     format!(" ({detail})")
                 };
-                alarms.push(Line {
-                    text: format!("{}{detail} on {on}: {reason}", name(change, hosts)),
-                    number: hosts.len(),
-                });
+                alarms.add(name(change, hosts) + &detail, reason, hosts);
             }
             for change in set.changes.iter().filter(|change| change.drift) {
-                let what = drift_in_words(change);
-                page.drift.push(Line {
-                    text: format!("{} on {on}: {what}", name(change, hosts)),
-                    number: hosts.len(),
-                });
+                drift.add(name(change, hosts), drift_in_words(change), hosts);
             }
             page.blocks
                 .extend(Block::of((set.clone(), hosts.clone()), fold));
         }
+        page.conflicts = conflicts.into_lines();
+        page.deletes = deletes.into_lines();
+        page.drift = drift.into_lines();
         rank(&mut page.blocks);
         for (problems, hosts) in problems(plan) {
             let on = with_count(&hosts);
@@ -253,7 +286,11 @@ impl Block {
     /// What happens on these hosts besides conflicts and deletes; `None` for nothing.
     fn of((set, hosts): Group<'_>, fold: bool) -> Option<Self> {
         let mut lists = Vec::new();
+        let mut alarms = BTreeMap::new();
         for (mapping, mut changes) in by_mapping(&set) {
+            for (class, _) in changes.iter().filter(|(class, _)| class.always_shown()) {
+                *alarms.entry(*class).or_default() += 1;
+            }
             changes.retain(|(class, _)| !class.always_shown());
             if changes.is_empty() {
                 continue;
@@ -275,6 +312,7 @@ impl Block {
         (!lists.is_empty() || !diffs.is_empty()).then(|| Self {
             hosts: with_number(html_code(&folded(&hosts)), &hosts),
             number_of_hosts: hosts.len(),
+            alarms,
             lists,
             diffs,
         })
@@ -349,6 +387,9 @@ impl Draft<'_> {
             _ => self.limit(Part::Deletes),
         };
         self.section(&format!("#### {}", class.number(total(lines))))?;
+        if class == Class::Conflict {
+            self.section(APPROVED_WITH_THE_REST)?;
+        }
         let (shown, cut) = lines.split_at(limit.min(lines.len()));
         let (in_sight, others) = shown.split_at(shown.len().min(ALARM_MAX));
         if !in_sight.is_empty() {
@@ -373,13 +414,15 @@ impl Draft<'_> {
     fn blocks(&mut self, blocks: &[Block]) -> Option<()> {
         let (shown, cut) = blocks.split_at(self.limit(Part::Blocks).min(blocks.len()));
         for block in shown {
-            let mut parts = numbers(&block.numbers());
+            let mut parts = vec![numbers(&block.numbers())];
             if !block.diffs.is_empty() {
-                let separator = if parts.is_empty() { "" } else { ", " };
-                parts.push_str(separator);
-                parts.push_str(&count(block.diffs.len(), "diff", "diffs"));
+                parts.push(count(block.diffs.len(), "diff", "diffs"));
             }
-            self.open(&format!("{}: {parts}", block.hosts))?;
+            if !block.alarms.is_empty() {
+                parts.push(format!("and {} (above)", numbers(&block.alarms)));
+            }
+            parts.retain(|part| !part.is_empty());
+            self.open(&format!("{}: {}", block.hosts, parts.join(", ")))?;
             for list in &block.lists {
                 self.rows(list, block.number_of_hosts)?;
             }
@@ -532,9 +575,16 @@ fn total(lines: &[Line]) -> usize {
     lines.iter().map(|line| line.number).sum()
 }
 
-fn head(plan: &Plan) -> String {
+fn head(plan: &Plan, digest: Blake3) -> String {
     let summary = summary_line(plan);
     let mut head = format!("{MARKER}\n### hostsync plan\n\n**{summary}**\n");
+    let digest = digest.to_string();
+    let _ = write!(
+        head,
+        "\nPlan `{}`, made at serial {}.\n",
+        &digest[..12],
+        plan.header.serial
+    );
     if plan.header.refresh == Refresh::None {
         head.extend(["\n", WITHOUT_A_LOOK, "\n"]);
     }
@@ -726,8 +776,16 @@ mod tests {
         adopted, conflict, dir, file, host, link, mixed, new, orphan, plan, unreachable, updated,
     };
 
+    /// The Markdown without the line that names the plan.
+    fn rendered(plan: &Plan, max_bytes: usize) -> String {
+        let text = render(plan, Blake3::of(b""), max_bytes);
+        let line = "\nPlan `af1349b9f5f9`, made at serial 0.\n";
+        assert!(text.contains(line), "{text}");
+        text.replacen(line, "", 1)
+    }
+
     fn shown(hosts: Vec<HostPlan>) -> String {
-        let text = render(&plan(hosts), 60_000);
+        let text = rendered(&plan(hosts), 60_000);
         let _ = Page::read(&text);
         text
     }
@@ -879,6 +937,9 @@ mod tests {
 
 #### 16 conflicts
 
+These were changed on the hosts, or were never written by hostsync. Applying this plan replaces or deletes them; \
+the old versions are kept on the hosts for a while.
+
 - `/srv/app/config/limits.conf` (1.0 KiB → 1.2 KiB) on `web[1-8]` (8 hosts): undoes a change on the host
 - `/srv/app/config/local.d/override-for-the-second-data-centre.toml` (1.0 KiB → 1.2 KiB) on `web[1-8]` (8 hosts): overwrites what is not ours
 
@@ -886,7 +947,7 @@ mod tests {
 
 - `/srv/app/lib/legacy.so` (77 B) on `web[1-8]` (8 hosts): no longer in the source
 
-<details><summary><code>web[1-8]</code> (8 hosts): 3 to create, 3 to update, 1 mode to change</summary>
+<details><summary><code>web[1-8]</code> (8 hosts): 3 to create, 3 to update, 1 mode to change, and 2 conflicts, 1 to delete (above)</summary>
 
 `app` → `/srv/app`
 
@@ -941,14 +1002,14 @@ Already right, only to be recorded: 8 entries on `web[1-8]`.
         let mut plan = plan(vec![host("a", vec![adopted("x"), adopted("y")])]);
         plan.header.refresh = Refresh::None;
         assert_eq!(
-            render(&plan, 1000),
+            rendered(&plan, 1000),
             "\
 <!-- hostsync plan -->
 ### hostsync plan
 
 **No changes: 1 host agrees with the sources; 2 entries to record; no host was looked at.**
 
-Planned from the state alone: no host was looked at. One that nothing was applied to yet is taken for empty.
+Planned from the state alone: no host was looked at. A host that nothing was applied to yet is taken to be empty.
 
 Already right, only to be recorded: 2 entries on `a`.
 
@@ -1043,7 +1104,7 @@ Nothing on the hosts changes: apply only notes this in the state.
         let diff = Diff::Text("@@ -1 +1 @@\n-a\n+b\n".repeat(100));
         let plan = plan(vec![with_diffs("a", changes, vec![(0, diff)])]);
         let left_out = |max_bytes| {
-            let text = render(&plan, max_bytes);
+            let text = render(&plan, Blake3::of(b""), max_bytes);
             assert!(text.len() <= max_bytes);
             let note = text.lines().find_map(|line| line.split_once("Left out: "));
             note.map_or(String::new(), |(_, what)| what.to_owned())
@@ -1222,7 +1283,7 @@ Nothing on the hosts changes: apply only notes this in the state.
             plan in any_plan(),
             max_bytes in prop_oneof![1000..3000_usize, 1000..30_000_usize, Just(1_000_000)],
         ) {
-            let text = render(&plan, max_bytes);
+            let text = render(&plan, Blake3::of(b""), max_bytes);
             prop_assert!(text.len() <= max_bytes, "{}", text.len());
             let summary = format!("\n**{}**\n", summary_line(&plan));
             prop_assert!(text.contains(&summary));

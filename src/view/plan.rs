@@ -32,8 +32,8 @@ const LONG: usize = 40;
 pub(super) const DESTINATIONS_MAX: usize = 4;
 
 /// What stands above a plan without a look.
-pub(super) const WITHOUT_A_LOOK: &str = "Planned from the state alone: no host was looked at. One that \
-                                         nothing was applied to yet is taken for empty.";
+pub(super) const WITHOUT_A_LOOK: &str = "Planned from the state alone: no host was looked at. A host that \
+                                         nothing was applied to yet is taken to be empty.";
 /// What stands below what is only to be recorded where that is all.
 pub(super) const ONLY_NOTES: &str =
     "Nothing on the hosts changes: apply only notes this in the state.";
@@ -416,9 +416,21 @@ impl Page<'_> {
             return;
         }
         self.heading(WITHOUT_A_PLAN);
-        for ((how, error), hosts) in errors {
-            let text = format!("{} {how}: {error}", with_count(&hosts));
+        let shown = if self.options.full || errors.len() <= LIST_MAX + 1 {
+            errors.len()
+        } else {
+            LIST_MAX
+        };
+        for ((how, error), hosts) in &errors[..shown] {
+            let text = format!("{} {how}: {error}", with_count(hosts));
             self.paragraph(&text, 2, PLAIN);
+        }
+        if shown < errors.len() {
+            let others = errors[shown..]
+                .iter()
+                .flat_map(|(_, hosts)| hosts.iter().copied());
+            let text = format!("… and {}; --full shows why", folded(others));
+            self.paragraph(&text, 2, QUIET);
         }
     }
 

@@ -312,11 +312,13 @@ enum Next {
     Decide,
     /// To find the cause, and then the same again.
     Mend,
+    /// The plan does not fit any more.
+    Plan,
 }
 
 impl Next {
     /// In the order in which they are shown.
-    const ALL: [Self; 3] = [Self::GoOn, Self::Decide, Self::Mend];
+    const ALL: [Self; 4] = [Self::GoOn, Self::Decide, Self::Mend, Self::Plan];
 
     /// `None` for a host that is done.
     fn of(host: &HostReport) -> Option<Self> {
@@ -324,9 +326,9 @@ impl Next {
             HostResult::Done | HostResult::Unchanged if host.refused.is_empty() => None,
             HostResult::NotBegun | HostResult::Interrupted => Some(Self::GoOn),
             HostResult::Conflicts(_) => Some(Self::Decide),
+            HostResult::Stale(_) => Some(Self::Plan),
             HostResult::Done
             | HostResult::Unchanged
-            | HostResult::Stale(_)
             | HostResult::Unreachable(_)
             | HostResult::Failed(_) => Some(Self::Mend),
         }
@@ -339,6 +341,15 @@ impl Next {
                 "To decide about conflicts, on a terminal (it asks) or with `--on-conflict`:"
             }
             Self::Mend => "When the cause is gone, do these hosts again:",
+            Self::Plan => "These need a new plan:",
+        }
+    }
+
+    /// The command that does it.
+    fn verb(self) -> &'static str {
+        match self {
+            Self::GoOn | Self::Decide | Self::Mend => "apply",
+            Self::Plan => "plan",
         }
     }
 
@@ -356,12 +367,13 @@ impl Next {
         let (width, color) = (options.width, options.color);
         lines.extend(table::paragraph(self.in_words(), 0, width, QUIET, color));
         // Never broken: it is there to be copied.
-        lines.push(format!("  {}", command(&names, options.config.as_deref())));
+        let command = command(self.verb(), &names, options.config.as_deref());
+        lines.push(format!("  {command}"));
     }
 }
 
 /// The command that does just these hosts.
-fn command(names: &[&str], config: Option<&str>) -> String {
+fn command(verb: &str, names: &[&str], config: Option<&str>) -> String {
     // A name is a pattern there, so what would be special in one must not be in it either.
     let harmless = |name: &&str| {
         !name.starts_with('-')
@@ -377,7 +389,7 @@ fn command(names: &[&str], config: Option<&str>) -> String {
     let config = config.map_or(String::new(), |path| {
         format!("--config {} ", shell_word(path))
     });
-    format!("hostsync {config}apply --limit {limit}")
+    format!("hostsync {config}{verb} --limit {limit}")
 }
 
 /// A path as one word of a shell; `PATH` for one that could not be shown on a line.

@@ -71,7 +71,10 @@ pub fn summary_line(status: &Status) -> String {
     for (number, what) in [
         (summary.drifted, format!("drifted ({entries})")),
         (summary.behind, "behind".to_owned()),
-        (summary.never_applied, "never applied to".to_owned()),
+        (
+            summary.never_applied,
+            "with a mapping never applied".to_owned(),
+        ),
         (
             summary.in_the_middle,
             "in the middle of an apply".to_owned(),
@@ -635,7 +638,7 @@ Last apply
 Hosts that could not be looked at
   web7 unreachable: login refused
 
-Status: 4 of 9 hosts agree; 3 drifted (9 entries); 2 behind; 1 never applied to; 1 in the middle of an apply; 1 unreachable.
+Status: 4 of 9 hosts agree; 3 drifted (9 entries); 2 behind; 1 with a mapping never applied; 1 in the middle of an apply; 1 unreachable.
 "
         );
     }

@@ -169,8 +169,8 @@ fn binary_and_large_files_are_named_with_their_sizes() {
     let output = scenario.run(&["plan", "--diff", "--full"]).expect(0);
     for line in [
         "    binary: binary, 5 B → 3 B\n",
-        "    grows: not shown: too large, 2 B → 1.0 KiB\n",
-        "    shrinks: not shown: too large, 1.0 KiB → 2 B\n",
+        "    grows: not shown: too large or too many lines, 2 B → 1.0 KiB\n",
+        "    shrinks: not shown: too large or too many lines, 1.0 KiB → 2 B\n",
         "    fits\n    @@ -0,0 +1,512 @@\n    +x\n",
     ] {
         assert!(output.stdout.contains(line), "{line}{output}");

@@ -205,8 +205,10 @@ fn plan_that_is_printed_saved_and_shown_again_is_the_same_to_the_byte() {
         let saved = fs::read_to_string(scenario.path("plan.json")).expect("it was saved");
         assert!(printed == saved, "{more:?}");
         let show = ["show", "plan.json", "--format", "json"];
-        let shown = scenario.run(&[&show[..], more].concat()).expect(3).stdout;
-        assert!(shown == saved, "{more:?}");
+        for more in [&[][..], &["--diff"]] {
+            let shown = scenario.run(&[&show[..], more].concat()).expect(0).stdout;
+            assert!(shown == saved, "{more:?}");
+        }
     }
 }
 

@@ -17,19 +17,28 @@ fn plan_as_markdown_has_its_conflicts_in_sight_and_keeps_to_the_limit() {
     let output = scenario
         .run(&["plan", "--format", "markdown", "--detailed-exitcode"])
         .expect(2);
+    let is_named =
+        |line: &&str| line.starts_with("Plan `") && line.ends_with("`, made at serial 0.");
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    assert_eq!(lines.iter().filter(|line| is_named(line)).count(), 1);
+    let unnamed: Vec<&str> = lines.into_iter().filter(|line| !is_named(line)).collect();
     assert!(
-        output.stdout.starts_with(
+        unnamed.join("\n").starts_with(
             "\
 <!-- hostsync plan -->
 ### hostsync plan
 
 **Plan: 100 to create, 1 to update, 0 to delete, 0 modes to change on 1 of 1 host (505 B to send); 1 conflict; 1 entry to record.**
 
+
 #### 1 conflict
+
+These were changed on the hosts, or were never written by hostsync. Applying this plan replaces or deletes them; \
+the old versions are kept on the hosts for a while.
 
 - `~/dest/conflict` (7 B → 5 B) on `127.2.16.1`: overwrites what is not ours
 
-<details><summary><code>127.2.16.1</code>: 100 to create</summary>
+<details><summary><code>127.2.16.1</code>: 100 to create, and 1 conflict (above)</summary>
 
 `src` → `~/dest`
 

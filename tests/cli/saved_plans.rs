@@ -505,3 +505,48 @@ fn plan_is_carried_out_from_another_checkout_whose_files_have_other_times_and_mo
     Output::of(&mut apply).expect(0);
     review.hosts().into_iter().for_each(Review::assert_done_on);
 }
+
+#[test]
+fn what_somebody_changed_after_the_plan_is_still_seen_after_its_apply() {
+    let review = Review::new("127.0.8.33", "127.0.8.34");
+    review.save();
+    write_on(&review.a, "dest/stays", "theirs\n");
+    remove(&review.b.dir().join("dest/stays"));
+    review.apply().expect(0);
+    let expected = ["update content stays drift conflict"];
+    assert_eq!(review.scenario.changes(&review.a), expected);
+    assert_eq!(
+        review.scenario.changes(&review.b),
+        ["create missing stays drift"]
+    );
+}
+
+#[test]
+fn outcome_of_a_saved_plan_is_told_also_where_no_host_can_be_reached() {
+    let review = Review::new("127.0.8.35", "127.0.8.36");
+    review.save();
+    let Review { a, b, mut scenario } = review;
+    let hosts = ["127.0.8.35", "127.0.8.36"];
+    drop((a, b));
+    let output = scenario.run(&["apply", "plan.json", "-q"]).expect(3);
+    let output = output.expect_stdout(&hosts);
+    output.expect_stdout(&["Nothing applied", "2 hosts failed"]);
+    scenario.set(0, "port", json!(1));
+    scenario.run(&["show", "plan.json"]).expect(0);
+}
+
+#[test]
+fn plan_with_a_host_that_was_down_says_so_when_it_is_stale() {
+    let review = Review::new("127.0.8.37", "127.0.8.38");
+    let mut scenario = review.scenario;
+    scenario.set(1, "port", json!(1));
+    scenario.run(&["plan", "--out", "plan.json"]).expect(3);
+    scenario.run(&["show", "plan.json"]).expect(0);
+    let detailed = ["show", "plan.json", "--detailed-exitcode"];
+    scenario.run(&detailed).expect(3);
+    scenario.run(&["apply", "plan.json"]).expect(3);
+    scenario
+        .run(&["apply", "plan.json"])
+        .expect(4)
+        .expect_stderr(&["applied already", "it has nothing for 127.0.8.38"]);
+}

@@ -164,10 +164,10 @@ fn host_without_a_record_was_never_applied_to() {
     assert_eq!(mappings[1]["state"], "never_applied");
     assert_eq!(mappings[1]["to_apply"], 5);
     assert_eq!(document["hosts"][0]["serial"], 1);
-    scenario
-        .run(&["status"])
-        .expect(0)
-        .expect_stdout(&["never applied", "0 of 1 host agree; 1 never applied to."]);
+    scenario.run(&["status"]).expect(0).expect_stdout(&[
+        "never applied",
+        "0 of 1 host agree; 1 with a mapping never applied.",
+    ]);
     scenario.run(&["state", "forget", "127.2.15.6"]).expect(0);
     let document = status(&scenario);
     assert_eq!(document["hosts"][0]["serial"], Value::Null);
