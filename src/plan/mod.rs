@@ -7,7 +7,7 @@ mod actual;
 pub mod build;
 mod comparison;
 pub mod follow;
-mod half_done;
+pub(crate) mod half_done;
 mod logins;
 pub mod prepare;
 pub mod saved;
