@@ -80,7 +80,8 @@ impl Worker<'_> {
                 let changes = self.changes.iter().enumerate().filter(|(index, change)| {
                     change.mapping == mapping && confirmed.contains(index)
                 });
-                with_changes(recorded, actual, changes.map(|(_, change)| *change))
+                let source = &self.prepared.sources[mapping].tree;
+                with_changes(source, recorded, actual, changes.map(|(_, change)| *change))
             })
             .collect()
     }
@@ -90,8 +91,7 @@ impl Worker<'_> {
         let mut mappings =
             self.mapping_records(self.prepared.recorded.iter().map(AsRef::as_ref))?;
         for (record, tree) in mappings.iter_mut().zip(self.recorded_after()) {
-            let intended = self.run.state.save_tree(self.run.request.lock, &tree)?;
-            record.intended = Some(intended).filter(|intended| *intended != record.tree);
+            record.intended = Some(self.run.state.save_tree(self.run.request.lock, &tree)?);
         }
         self.save(Progress::InTheMiddle, None, mappings)
     }
@@ -235,6 +235,7 @@ impl Worker<'_> {
             return Ok(());
         };
         match node {
+            _ if stat.kind() != node.kind() => Err(Why::Moved),
             Node::File { size_bytes, .. } if stat.size_bytes() != *size_bytes => Err(Why::Moved),
             Node::File { mode, .. } | Node::Dir { mode } if stat.mode() != *mode => {
                 Err(Why::other("the host did not set its permission bits"))
@@ -290,14 +291,15 @@ impl Worker<'_> {
     }
 }
 
-/// What of `recorded` is still there, with these changes made; they are ascending by path.
-fn with_changes<'a>(
+/// What of `recorded` is still there and ours, with these changes made; they are ascending by path.
+pub(super) fn with_changes<'a>(
+    source: &Tree,
     recorded: &Tree,
     actual: &Actual,
     changes: impl Iterator<Item = &'a Change>,
 ) -> Tree {
     let mut changes = changes.peekable();
-    let mut there = actual.iter().map(|(path, _)| path).peekable();
+    let mut there = actual.iter().peekable();
     let mut entries = Vec::with_capacity(recorded.len());
     let after = |change: &Change| {
         let node = change.after.clone()?;
@@ -312,8 +314,15 @@ fn with_changes<'a>(
             entries.extend(after(change));
             continue;
         }
-        while there.next_if(|path| **path < entry.path).is_some() {}
-        if there.peek() == Some(&&entry.path) {
+        while there.next_if(|(path, _)| **path < entry.path).is_some() {}
+        // An orphan that somebody else has changed is no longer ours, and the new listing would take it for
+        // that. Of what the source has, the plan tells.
+        let is_ours =
+            |node: &Node| node.same_content(&entry.node) || source.get(&entry.path).is_some();
+        if there
+            .peek()
+            .is_some_and(|(path, node)| **path == entry.path && is_ours(node))
+        {
             entries.push(entry.clone());
         }
     }
