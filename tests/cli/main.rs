@@ -10,6 +10,7 @@ mod bad_input;
 mod conflicts;
 mod copied;
 mod hosts;
+mod kills;
 mod large_files;
 mod logs;
 mod main_path;

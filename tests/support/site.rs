@@ -11,8 +11,8 @@ use hostsync::config::{
     Auth, Config, Exact, Excludes, Host, Mapping, MaxDelete, Modes, Settings, SymlinkPolicy,
 };
 use hostsync::model::{Blake3, HostId, LocalPath, RemotePath, Silent};
-use hostsync::plan::prepare::{self, Prepared};
-use hostsync::plan::{Change, Refresh};
+use hostsync::plan::prepare::{self, PrepareError, Prepared};
+use hostsync::plan::{Change, Plan, Refresh};
 use hostsync::state::{StateLock, StateStore};
 use tempfile::TempDir;
 
@@ -132,6 +132,15 @@ impl Site {
     }
 
     pub(crate) fn plan_with(&self, refresh: Refresh) -> Prepared {
+        self.prepare(refresh, None).unwrap()
+    }
+
+    /// What is left to do of a plan that was saved.
+    pub(crate) fn follow(&self, saved: &Plan) -> Prepared {
+        self.prepare(saved.header.refresh, Some(saved)).unwrap()
+    }
+
+    fn prepare(&self, refresh: Refresh, saved: Option<&Plan>) -> Result<Prepared, PrepareError> {
         let hosts: Vec<&Host> = self.config.hosts.iter().collect();
         let state = self.state();
         let request = prepare::Request {
@@ -142,13 +151,13 @@ impl Site {
             cache_dir: None,
             connector: &self.hosts,
             refresh,
-            saved: None,
+            saved,
             wants_diffs: false,
             keep_logins: 0,
             now: "2026-01-01T00:00:00Z",
             observer: &Silent,
         };
-        prepare::prepare(&request).unwrap()
+        prepare::prepare(&request)
     }
 
     pub(crate) fn apply_plan(&self, prepared: &Prepared) -> Report {
