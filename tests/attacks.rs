@@ -241,6 +241,56 @@ fn content_that_changes_right_after_a_commit_is_seen() {
 }
 
 #[test]
+fn orphan_that_somebody_else_has_changed_stays_theirs() {
+    in_every_way(|way| {
+        for exact in [Exact::No, Exact::Orphans] {
+            let mut site = way.site();
+            site.first_mapping().exact = exact;
+            write_source(&site, "file", "1st.");
+            write_source(&site, "orphan", "ours");
+            apply_all(&site);
+            fs::remove_file(site.source("orphan")).unwrap();
+            rewrite_in_secret(&dest(&site, "orphan"), "HERS");
+            // Neither of these makes a listing that takes it for ours.
+            for text in ["2nd.", "3rd."] {
+                write_source(&site, "file", text);
+                apply_all(&site);
+            }
+            site.first_mapping().exact = Exact::Orphans;
+            assert_eq!(site.remaining(), [], "{exact:?}");
+            site.first_mapping().exact = Exact::Mirror;
+            let plan = site.plan_with(Refresh::Full).plan;
+            let changes = plan.hosts[0].changes();
+            assert_eq!(paths(changes), ["orphan"]);
+            assert!(changes[0].conflict, "{exact:?}");
+        }
+    });
+}
+
+#[test]
+fn closed_folder_goes_at_once_with_all_that_is_in_it() {
+    in_every_way(|way| {
+        let mut site = way.site();
+        site.first_mapping().exact = Exact::Orphans;
+        for folder in ["goes", "becomes"] {
+            make_source_folder(&site, folder);
+            write_source(&site, &format!("{folder}/file"), "x");
+            set_mode(&site.source(folder), 0o555);
+        }
+        apply_all(&site);
+        for folder in ["goes", "becomes"] {
+            set_mode(&site.source(folder), 0o755);
+            fs::remove_dir_all(site.source(folder)).unwrap();
+        }
+        write_source(&site, "becomes", "a file");
+        apply_all(&site);
+        assert!(!dest(&site, "goes").exists());
+        assert_eq!(read(&site, "becomes"), "a file");
+        assert_eq!(site.remaining(), []);
+    });
+}
+
+#[test]
 fn entry_that_appears_in_a_mirror_before_the_apply_is_seen_after_it() {
     in_every_way(|way| {
         let mut site = way.site();

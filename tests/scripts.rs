@@ -9,6 +9,7 @@
 #[allow(dead_code, reason = "every test binary uses another part of this")]
 #[path = "support/shell.rs"]
 mod shell;
+#[allow(dead_code, reason = "every test binary uses another part of this")]
 #[path = "support/site.rs"]
 mod site;
 

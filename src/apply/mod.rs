@@ -9,6 +9,8 @@ mod blocks;
 mod commit;
 mod large;
 mod program;
+#[cfg(test)]
+mod protocol_tests;
 mod record;
 mod refusal;
 mod report;

@@ -93,7 +93,7 @@ pub(crate) fn compile(job: &Job<'_>) -> Program {
             ..Program::default()
         },
         done: vec![false; job.changes.len()],
-        unlocked: Vec::new(),
+        unlocked: BTreeMap::new(),
     };
     compiler.refuse_impossible();
     compiler.stage();
@@ -113,7 +113,7 @@ struct Compiler<'a> {
     done: Vec<bool>,
     /// Folders that may not be written by their owner and are opened for a while: with the bits that
     /// they get back, and the step that opens them.
-    unlocked: Vec<(usize, RelPath, Mode, usize)>,
+    unlocked: BTreeMap<(usize, RelPath), (Mode, usize)>,
 }
 
 impl<'a> Compiler<'a> {
@@ -206,8 +206,15 @@ impl<'a> Compiler<'a> {
 
     /// What must be there for a folder, whose times change with its entries.
     fn expected_folder(&self, change: &Change) -> Option<String> {
-        self.stat(change.mapping, &change.path)
-            .map(|stat| format!("{} {}", stat.type_and_mode(), stat.inode()))
+        let stat = self.stat(change.mapping, &change.path)?;
+        let unlocked = self.unlocked.get(&(change.mapping, change.path.clone()));
+        Some(match unlocked {
+            // It was opened, so that it can be emptied.
+            Some((mode, _)) => {
+                format!("{:x} {}", FOLDER | mode.bits() | 0o700, stat.inode())
+            }
+            None => format!("{} {}", stat.type_and_mode(), stat.inode()),
+        })
     }
 
     /// Steps are lines, a rename does not cross file systems, and adopting needs no step.
@@ -393,7 +400,7 @@ impl<'a> Compiler<'a> {
                 expected.as_bytes(),
             );
             self.program.steps.push(Vec::new());
-            self.unlocked.push((mapping, folder, mode, number));
+            self.unlocked.insert((mapping, folder), (mode, number));
         }
     }
 
@@ -595,7 +602,7 @@ impl<'a> Compiler<'a> {
     }
 
     fn relock_folders(&mut self) {
-        for (mapping, folder, mode, opened_by) in std::mem::take(&mut self.unlocked) {
+        for ((mapping, folder), (mode, opened_by)) in std::mem::take(&mut self.unlocked) {
             self.silent(
                 "relock",
                 mapping,

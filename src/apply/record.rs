@@ -77,11 +77,11 @@ impl Worker<'_> {
         sides
             .enumerate()
             .map(|(mapping, (recorded, actual))| {
-                let source = &self.prepared.sources[mapping].tree;
                 let changes = self.changes.iter().enumerate().filter(|(index, change)| {
                     change.mapping == mapping && confirmed.contains(index)
                 });
-                with_changes(recorded, actual, source, changes.map(|(_, change)| *change))
+                let source = &self.prepared.sources[mapping].tree;
+                with_changes(source, recorded, actual, changes.map(|(_, change)| *change))
             })
             .collect()
     }
@@ -91,8 +91,7 @@ impl Worker<'_> {
         let mut mappings =
             self.mapping_records(self.prepared.recorded.iter().map(AsRef::as_ref))?;
         for (record, tree) in mappings.iter_mut().zip(self.recorded_after()) {
-            let intended = self.run.state.save_tree(self.run.request.lock, &tree)?;
-            record.intended = Some(intended).filter(|intended| *intended != record.tree);
+            record.intended = Some(self.run.state.save_tree(self.run.request.lock, &tree)?);
         }
         self.save(Progress::InTheMiddle, None, mappings)
     }
@@ -276,6 +275,7 @@ impl Worker<'_> {
             return Ok(());
         };
         match node {
+            _ if stat.kind() != node.kind() => Err(Why::Moved),
             Node::File { size_bytes, .. } if stat.size_bytes() != *size_bytes => Err(Why::Moved),
             Node::File { mode, .. } | Node::Dir { mode } if stat.mode() != *mode => {
                 Err(Why::other("the host did not set its permission bits"))
@@ -331,16 +331,16 @@ impl Worker<'_> {
     }
 }
 
-/// What of `recorded` is still there or should be, with these changes made; they are ascending by path.
-/// What the source has, and somebody removed from the host, was written here all the same.
-fn with_changes<'a>(
+/// What of `recorded` is still ours, with these changes made; they are ascending by path. What the source
+/// has, and somebody changed or removed on the host, was written here all the same.
+pub(super) fn with_changes<'a>(
+    source: &Tree,
     recorded: &Tree,
     actual: &Actual,
-    source: &Tree,
     changes: impl Iterator<Item = &'a Change>,
 ) -> Tree {
     let mut changes = changes.peekable();
-    let mut there = actual.iter().map(|(path, _)| path).peekable();
+    let mut there = actual.iter().peekable();
     let mut entries = Vec::with_capacity(recorded.len());
     let after = |change: &Change| {
         let node = change.after.clone()?;
@@ -355,8 +355,14 @@ fn with_changes<'a>(
             entries.extend(after(change));
             continue;
         }
-        while there.next_if(|path| **path < entry.path).is_some() {}
-        if there.peek() == Some(&&entry.path) || source.get(&entry.path).is_some() {
+        while there.next_if(|(path, _)| **path < entry.path).is_some() {}
+        // An orphan that somebody else has changed is no longer ours, and the new listing would take it for
+        // that. Of what the source has, the plan tells.
+        let mut is_still_there = || {
+            let here = there.peek().filter(|(path, _)| **path == entry.path);
+            here.is_some_and(|(_, node)| node.same_content(&entry.node))
+        };
+        if source.get(&entry.path).is_some() || is_still_there() {
             entries.push(entry.clone());
         }
     }

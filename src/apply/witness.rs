@@ -10,7 +10,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::config::{Exact, Host, Mapping};
-use crate::model::{RelPath, Tree};
+use crate::model::{Kind, RelPath, Tree};
 use crate::plan::{Action, Change};
 use crate::scan::remote::{Seen, StatTuple};
 
@@ -47,6 +47,8 @@ pub(super) struct Witness<'a> {
 enum Touch {
     /// It is about this entry, and changed it then.
     Itself(Option<f64>),
+    /// It set the permission bits of this file then, and nothing else.
+    Bits(Option<f64>),
     /// It put a folder in place that the entry came with.
     Along,
 }
@@ -80,11 +82,15 @@ impl Witness<'_> {
         let mut touches = HashMap::new();
         for (number, covers) in self.steps.iter().enumerate() {
             for (position, index) in covers.iter().enumerate() {
+                let change = self.changes[*index];
+                let time = self.step_times.get(&number).copied();
+                let sets_bits = change.action == Action::Metadata && change.kind() == Kind::File;
                 let touch = match position {
-                    0 => Touch::Itself(self.step_times.get(&number).copied()),
+                    0 if sets_bits => Touch::Bits(time),
+                    0 => Touch::Itself(time),
                     _ => Touch::Along,
                 };
-                touches.insert(self.path_of(self.changes[*index]), touch);
+                touches.insert(self.path_of(change), touch);
             }
         }
         touches
@@ -94,7 +100,10 @@ impl Witness<'_> {
     fn folders_of(&self, touches: &HashMap<Vec<u8>, Touch>) -> HashSet<Vec<u8>> {
         let is_own_step = |change: &&&Change| {
             change.action != Action::Adopt
-                && matches!(touches.get(&self.path_of(change)), Some(Touch::Itself(_)))
+                && matches!(
+                    touches.get(&self.path_of(change)),
+                    Some(Touch::Itself(_) | Touch::Bits(_))
+                )
         };
         let parent_of = |change: &&Change| {
             let mapping = &self.host.mappings[change.mapping];
@@ -131,18 +140,25 @@ impl Witness<'_> {
         let only_bits_count = now.is_folder() && mapping.exact != Exact::Mirror;
         match (touches.get(path), self.seen.get(path)) {
             (Some(_), _) if only_bits_count => true,
-            (Some(Touch::Itself(Some(time))), _) if !parents.contains(path) => {
+            // What was in a folder that something else took the place of went before that.
+            (Some(Touch::Itself(Some(time))), _) if !now.is_folder() || !parents.contains(path) => {
                 let mtime = self.mtimes.get(path);
                 mtime.is_none_or(|mtime| now.modified_s() == Some(*mtime))
-                    && now
-                        .changed()
-                        .is_some_and(|changed| (changed - time).abs() < TIME_TOLERANCE)
+                    && is_at(now.changed(), *time)
+            }
+            // The step is the last change, and must not hide one that came before it.
+            (Some(Touch::Bits(Some(time))), Some(seen)) => {
+                let modified = seen.stat.modified();
+                seen.stat.inode() == now.inode()
+                    && seen.stat.size_bytes() == now.size_bytes()
+                    && modified.is_some_and(|modified| is_at(now.modified(), modified))
+                    && is_at(now.changed(), *time)
             }
             (Some(Touch::Along), _) => now
                 .changed()
                 .zip(self.begun)
                 .is_some_and(|(changed, begun)| changed < begun),
-            (Some(Touch::Itself(_)), _) => false,
+            (Some(Touch::Itself(_) | Touch::Bits(_)), _) => false,
             (None, Some(seen)) if only_bits_count => {
                 seen.stat.type_and_mode() == now.type_and_mode() && seen.stat.inode() == now.inode()
             }
@@ -151,4 +167,8 @@ impl Witness<'_> {
             (None, None) => only_bits_count && parents.contains(path),
         }
     }
+}
+
+fn is_at(time: Option<f64>, expected: f64) -> bool {
+    time.is_some_and(|time| (time - expected).abs() < TIME_TOLERANCE)
 }

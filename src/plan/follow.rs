@@ -5,7 +5,7 @@
 //! plan found it. A host that this very plan was begun on is neither: what is done there is left out,
 //! and the rest is done.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use miette::Diagnostic;
@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use super::build::{self, HostChanges};
 use super::comparison::Comparison;
+use super::half_done::is_opened;
 use super::prepare::{Preparation, PrepareError};
 use super::sources::Sources;
 use super::{Action, Actual, Change, HostPlan, HostStatus, Plan, Reason, saved};
@@ -272,6 +273,7 @@ impl<'a> Follow<'a> {
         record: Option<&HostRecord>,
         comparisons: &[Arc<Comparison>],
         actual: &[Actual],
+        modes: Modes,
     ) -> Result<HostChanges, String> {
         let planned = self.planned(host);
         let begun = record
@@ -314,9 +316,17 @@ impl<'a> Follow<'a> {
                 left.push(change.clone());
             } else if begun.is_some() && is_same(now, change.after.as_ref()) {
                 left.extend(recorded_only(change));
+            } else if let Some(rest) = begun
+                .and_then(|_| rest_of_half_done(change, now, comparison.recorded.get(&change.path)))
+            {
+                left.push(rest);
             } else {
                 return Err(moved(host, change, now));
             }
+        }
+        if begun == Some(Progress::InTheMiddle) && modes == Modes::All {
+            left.extend(left_open(&left, planned, comparisons, actual));
+            left.sort_by(|a, b| (a.mapping, &a.path).cmp(&(b.mapping, &b.path)));
         }
         Ok(HostChanges {
             changes: left,
@@ -417,6 +427,73 @@ fn recorded_only(change: &Change) -> Option<Change> {
         after: Some(after),
         ..change.clone()
     })
+}
+
+/// What is left of a change that was cut off halfway; `None` when that is not what happened to it.
+fn rest_of_half_done(
+    change: &Change,
+    now: Option<&Node>,
+    recorded: Option<&Node>,
+) -> Option<Change> {
+    let before = now.cloned();
+    let (action, reason) = match (&change.before, now, &change.after) {
+        // What was there is in the backups, and nothing has come yet.
+        (Some(before), None, Some(after)) if before.kind() != after.kind() => {
+            (Action::Create, Reason::Missing)
+        }
+        (_, Some(now), after) if is_opened(after.as_ref(), now) => (Action::Metadata, Reason::Mode),
+        (before, Some(now), _)
+            if is_opened(before.as_ref(), now) && is_same(recorded, Some(now)) =>
+        {
+            (change.action, change.reason)
+        }
+        _ => return None,
+    };
+    Some(Change {
+        action,
+        reason,
+        drift: false,
+        unmanaged: false,
+        conflict: false,
+        before,
+        ..change.clone()
+    })
+}
+
+/// Folders that were opened to change what is in them, and not closed again. Those with a change of their
+/// own are closed by it.
+fn left_open(
+    left: &[Change],
+    planned: Option<&HostPlan>,
+    comparisons: &[Arc<Comparison>],
+    actual: &[Actual],
+) -> Vec<Change> {
+    let planned = planned.map_or(&[][..], HostPlan::changes).iter();
+    let parents = planned.filter_map(|change| Some((change.mapping, change.path.parent()?)));
+    let has_own = |mapping, path: &RelPath| {
+        left.iter()
+            .any(|change| change.mapping == mapping && change.path == *path)
+    };
+    let open = |(mapping, path): (usize, RelPath)| {
+        let comparison = comparisons.get(mapping)?;
+        let now = actual.get(mapping)?.get(&path)?;
+        let desired = comparison.source.tree.get(&path);
+        let is_ours = is_same(comparison.recorded.get(&path), Some(now));
+        let is_left_open = is_ours && is_opened(desired, now) && !is_same(desired, Some(now));
+        (is_left_open && !has_own(mapping, &path)).then(|| Change {
+            mapping,
+            path,
+            action: Action::Metadata,
+            reason: Reason::Mode,
+            drift: false,
+            unmanaged: false,
+            conflict: false,
+            before: Some(now.clone()),
+            after: desired.cloned(),
+        })
+    };
+    let parents: BTreeSet<_> = parents.collect();
+    parents.into_iter().filter_map(open).collect()
 }
 
 /// What happened to an entry since the plan was made.

@@ -8,7 +8,7 @@ pub mod build;
 mod comparison;
 mod diffs;
 pub mod follow;
-mod half_done;
+pub(crate) mod half_done;
 mod logins;
 pub mod prepare;
 pub mod saved;

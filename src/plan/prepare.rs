@@ -586,7 +586,13 @@ impl Run<'_> {
         let comparisons = self.compare(host, &trees, sources, scan.facts.algorithm)?;
         let changes = match self.follow {
             Some(follow) => follow
-                .changes(host, recorded.record.as_ref(), &comparisons, &actual)
+                .changes(
+                    host,
+                    recorded.record.as_ref(),
+                    &comparisons,
+                    &actual,
+                    request.config.settings.modes,
+                )
                 .map_err(Obstacle::Stale)?,
             None => self.changes(host, &comparisons, &actual)?,
         };

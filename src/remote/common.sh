@@ -65,7 +65,7 @@ hs_remove_tree() {
 # They must be ours alone: what is staged in them becomes what hosts run.
 hs_make_ours() {
   hs_uid=$(id -u)
-  mkdir -p -- "$1" 2>/dev/null || hs_fail "cannot make the folder $1 ($(mkdir -p -- "$1" 2>&1))"
+  mkdir -p -- "$1" 2>/dev/null || hs_fail "cannot make the folder $1 ($(mkdir -p -- "$1" 2>&1 | sed 's/.*: //'))"
   hs_at=$1
   for hs_level in host lineage top; do
     if [ -L "$hs_at" ] || [ ! -d "$hs_at" ]; then hs_fail "$hs_at is not a folder; move it away"; fi

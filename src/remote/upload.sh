@@ -16,7 +16,7 @@ if [ "$hs_into" = up ]; then
   hs_remove_dead_runs "$hs_base"
   [ ! -e "$hs_top/up" ] || hs_remove_tree "$hs_top/up"
   if ! mkdir -p -- "$hs_top/up" 2>/dev/null; then
-    hs_fail "cannot make a folder in $hs_base ($(mkdir -p -- "$hs_top/up" 2>&1))"
+    hs_fail "cannot make a folder in $hs_base ($(mkdir -p -- "$hs_top/up" 2>&1 | sed 's/.*: //'))"
   fi
   hs_sign "$PPID" "$hs_top/owner" || hs_fail "cannot write in $hs_base ($(hs_why_not "$hs_top/owner.new"))"
 fi

@@ -6,7 +6,7 @@ use std::time::Duration;
 use miette::Diagnostic;
 use thiserror::Error;
 
-use crate::model::{ContentDigest, Mode, Node, RemotePath, Sha256};
+use crate::model::{ContentDigest, Kind, Mode, Node, RemotePath, Sha256};
 use crate::remote::{Login, Program, Script, ScriptRun, Section, last_line};
 use crate::transport::{ExecOutcome, TransportError};
 
@@ -197,10 +197,18 @@ impl StatTuple {
         )
     }
 
+    /// Time of the last change of the content, in seconds since 1970.
+    pub fn modified(&self) -> Option<f64> {
+        seconds_of(
+            &[self.word(2), self.word(3)]
+                .map(Option::unwrap_or_default)
+                .join(" "),
+        )
+    }
+
     /// Time of the last change of the content, in whole seconds since 1970.
     pub fn modified_s(&self) -> Option<i64> {
-        let words = [self.word(2), self.word(3)].map(Option::unwrap_or_default);
-        let seconds = seconds_of(&words.join(" "))?.floor();
+        let seconds = self.modified()?.floor();
         // Far below the integers that a float cannot hold.
         format!("{seconds:.0}").parse().ok()
     }
@@ -228,6 +236,16 @@ impl StatTuple {
     /// What sort of thing it is: the digits before the permission bits.
     fn file_type(&self) -> u32 {
         self.raw_mode().unwrap_or_default() >> 12
+    }
+
+    /// What sort of thing it is.
+    pub fn kind(&self) -> Kind {
+        match self.file_type() {
+            0o4 => Kind::Dir,
+            0o10 => Kind::File,
+            0o12 => Kind::Symlink,
+            _ => Kind::Other,
+        }
     }
 
     /// Whether it is a folder.

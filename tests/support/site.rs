@@ -11,8 +11,8 @@ use hostsync::config::{
     Auth, Config, Exact, Excludes, Host, Mapping, MaxDelete, Modes, Settings, SymlinkPolicy,
 };
 use hostsync::model::{Blake3, HostId, LocalPath, RemotePath, Silent};
-use hostsync::plan::prepare::{self, Prepared};
-use hostsync::plan::{Change, Refresh};
+use hostsync::plan::prepare::{self, PrepareError, Prepared};
+use hostsync::plan::{Change, Plan, Refresh};
 use hostsync::state::{StateLock, StateStore};
 use tempfile::TempDir;
 
@@ -133,15 +133,26 @@ impl Site {
     }
 
     pub(crate) fn plan_with(&self, refresh: Refresh) -> Prepared {
-        self.prepare(refresh, false)
+        self.prepare(refresh, None, false).unwrap()
     }
 
     /// Plans for all hosts, and finds out how contents differ.
     pub(crate) fn plan_with_diffs(&self, refresh: Refresh) -> Prepared {
-        self.prepare(refresh, true)
+        self.prepare(refresh, None, true).unwrap()
     }
 
-    fn prepare(&self, refresh: Refresh, wants_diffs: bool) -> Prepared {
+    /// What is left to do of a plan that was saved.
+    pub(crate) fn follow(&self, saved: &Plan) -> Prepared {
+        self.prepare(saved.header.refresh, Some(saved), false)
+            .unwrap()
+    }
+
+    fn prepare(
+        &self,
+        refresh: Refresh,
+        saved: Option<&Plan>,
+        wants_diffs: bool,
+    ) -> Result<Prepared, PrepareError> {
         let hosts: Vec<&Host> = self.config.hosts.iter().collect();
         let state = self.state();
         let request = prepare::Request {
@@ -152,14 +163,14 @@ impl Site {
             cache_dir: None,
             connector: &self.hosts,
             refresh,
-            saved: None,
+            saved,
             wants_diffs,
             keeps_all: false,
             keep_logins: 0,
             now: "2026-01-01T00:00:00Z",
             observer: &Silent,
         };
-        prepare::prepare(&request).unwrap()
+        prepare::prepare(&request)
     }
 
     pub(crate) fn apply_plan(&self, prepared: &Prepared) -> Report {
