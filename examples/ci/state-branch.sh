@@ -87,6 +87,9 @@ bring() {
     (-z $known || $ours != "$(git rev-parse "$known^{tree}")") ]]; then
     die 1 "$dir holds a state that is not from $branch; move it away, then try again"
   fi
+  if git ls-tree -r "$tip" | grep -qv '^100'; then
+    die 1 "$branch holds something else than files, which no state has; look at who wrote to it"
+  fi
   (umask 077 && mkdir -p -- "$dir")
   find "$dir" -mindepth 1 -maxdepth 1 ! -name cache ! -name lock -exec rm -rf -- {} +
   local -x GIT_INDEX_FILE

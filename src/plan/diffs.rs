@@ -11,6 +11,8 @@ use std::collections::btree_map::{BTreeMap, Entry};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,13 +20,15 @@ use sha2::Digest as _;
 use similar::{ChangeTag, TextDiff};
 
 use crate::config::{Host, Privacy, Settings};
-use crate::model::{Blake3, ContentDigest, LocalPath, Node, RemotePath};
+use crate::model::{
+    Blake3, ContentDigest, Kind, LocalPath, Mode, Node, RelPath, RemotePath, Sha256,
+};
 use crate::remote::Login;
 use crate::scan::fetch::{self, Fetched, Wanted};
 use crate::scan::local::SourceTree;
 
 use super::prepare::with_help;
-use super::{Action, Change, ChangeSet, ChangeSetId, Diff, HostPlan};
+use super::{Action, Actual, Change, ChangeSet, ChangeSetId, Diff, HostPlan};
 
 /// How much of files is read for one host, both sides together.
 const READ_BYTES: u64 = 16 * 1024 * 1024;
@@ -38,6 +42,9 @@ const LINES: usize = 8_000;
 
 /// Unchanged lines around a change.
 const CONTEXT_LINES: usize = 3;
+
+/// Bits of which a folder has at least one whose files are for others.
+const ENTERED_BY_OTHERS: u32 = 0o011;
 
 /// Why there is no diff.
 const NO_HOST: &str = "no host was looked at";
@@ -127,15 +134,16 @@ impl Diffs {
     }
 
     /// These changes of a host with their diffs. `login` is `None` where no host is looked at; `sources`
-    /// are those of the mappings of the host.
+    /// are those of the mappings of the host, `actual` what is there.
     pub(super) fn change_set(
         &self,
         host: &Host,
         sources: &[Arc<SourceTree>],
+        actual: &[Actual],
         changes: Vec<Change>,
         login: Option<&mut Login>,
     ) -> Arc<ChangeSet> {
-        let diffs = self.of_host(host, sources, &changes, login);
+        let diffs = self.of_host(host, sources, actual, &changes, login);
         let set = Arc::new(ChangeSet::new(changes, diffs));
         // A thousand equal hosts do not have a thousand copies.
         let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
@@ -152,6 +160,7 @@ impl Diffs {
         &self,
         host: &Host,
         sources: &[Arc<SourceTree>],
+        actual: &[Actual],
         changes: &[Change],
         login: Option<&mut Login>,
     ) -> BTreeMap<usize, Diff> {
@@ -167,7 +176,7 @@ impl Diffs {
             let mapping = &host.mappings[change.mapping];
             let source = &sources[change.mapping];
             let path = mapping.dest.join(&change.path);
-            if self.is_private(host, source, change, &path) {
+            if self.is_private(host, source, actual.get(change.mapping), change, &path) {
                 diffs.insert(index, Diff::Hidden);
             } else if self.is_too_large(old) || self.is_too_large(new) || size_bytes > room {
                 diffs.insert(index, Diff::TooLarge);
@@ -210,6 +219,7 @@ impl Diffs {
         &self,
         host: &Host,
         source: &SourceTree,
+        actual: Option<&Actual>,
         change: &Change,
         path: &RemotePath,
     ) -> bool {
@@ -221,6 +231,8 @@ impl Diffs {
             src.push(b'/');
             src.extend_from_slice(change.path.as_bytes());
         }
+        let local = source.root.join(&change.path);
+        let linked = linked_to(&local).unwrap_or_default();
         // Where only the x bit counts, the source may be more private than what is made of it.
         let nodes = [
             change.before.as_ref(),
@@ -231,8 +243,26 @@ impl Diffs {
             .into_iter()
             .flatten()
             .filter(|node| matches!(node, Node::File { .. }));
-        let modes: Vec<_> = files.filter_map(Node::mode).collect();
-        self.privacy.hides(&[&src, path.as_bytes()], &modes)
+        let mut modes: Vec<_> = files.filter_map(Node::mode).collect();
+        let folders = std::iter::successors(change.path.parent(), RelPath::parent);
+        let is_closed = |node: Option<&Node>| {
+            let mode = node
+                .filter(|node| node.kind() == Kind::Dir)
+                .and_then(Node::mode);
+            mode.is_some_and(|mode| mode.bits() & ENTERED_BY_OTHERS == 0)
+        };
+        let mut folders = folders.map(|folder| {
+            (
+                source.tree.get(&folder),
+                actual.and_then(|it| it.get(&folder)),
+            )
+        });
+        if folders.any(|(here, there)| is_closed(here) || is_closed(there)) {
+            // Whatever its own bits are, nobody else gets to it.
+            modes.push(Mode::new(0));
+        }
+        self.privacy
+            .hides(&[&src, path.as_bytes(), &linked], &modes)
     }
 
     fn is_too_large(&self, side: Option<Side>) -> bool {
@@ -482,6 +512,7 @@ pub(super) fn settle(hosts: &mut [HostPlan]) {
             }
         }
     }
+    hide_twins(hosts, &mut merged);
     let mut text_bytes = 0;
     for id in order {
         for diff in merged
@@ -501,6 +532,72 @@ pub(super) fn settle(hosts: &mut [HostPlan]) {
         });
         *set = Arc::clone(settled);
     }
+}
+
+/// Hides what has the same content as something that is private under another name.
+fn hide_twins(hosts: &[HostPlan], merged: &mut HashMap<ChangeSetId, BTreeMap<usize, Diff>>) {
+    let sets = || hosts.iter().filter_map(|host| host.change_set.as_ref());
+    let mut private: HashSet<Blake3> = HashSet::new();
+    let mut private_sha256: HashSet<Sha256> = HashSet::new();
+    let digests_of = |change: &Change| {
+        let sides = [
+            Side::of(change.before.as_ref()),
+            Side::of(change.after.as_ref()),
+        ];
+        sides.map(|side| {
+            side.filter(|side| side.size_bytes > 0)
+                .map(|side| side.digest)
+                .unwrap_or_default()
+        })
+    };
+    for set in sets() {
+        for (index, diff) in merged.get(&set.id).into_iter().flatten() {
+            if *diff == Diff::Hidden
+                && let Some(change) = set.changes.get(*index)
+            {
+                for digest in digests_of(change) {
+                    private.extend(digest.blake3);
+                    private_sha256.extend(digest.sha256);
+                }
+            }
+        }
+    }
+    if private.is_empty() && private_sha256.is_empty() {
+        return;
+    }
+    for set in sets() {
+        for (index, diff) in merged.get_mut(&set.id).into_iter().flatten() {
+            let digests = set.changes.get(*index).map(digests_of).unwrap_or_default();
+            let is_twin = |digest: &ContentDigest| {
+                digest
+                    .blake3
+                    .is_some_and(|digest| private.contains(&digest))
+                    || digest
+                        .sha256
+                        .is_some_and(|digest| private_sha256.contains(&digest))
+            };
+            if digests.iter().any(is_twin) {
+                *diff = Diff::Hidden;
+            }
+        }
+    }
+}
+
+/// Where a path of ours leads that goes through links: what it does not have in common with the path
+/// itself, since the folders above say nothing about it. `None` for a path without links.
+fn linked_to(path: &LocalPath) -> Option<Vec<u8>> {
+    let path = path.as_path();
+    let real = path.canonicalize().ok()?;
+    if real == path {
+        return None;
+    }
+    let common = real
+        .components()
+        .zip(path.components())
+        .take_while(|(a, b)| a == b)
+        .count();
+    let rest: PathBuf = real.components().skip(common).collect();
+    Some(rest.into_os_string().into_vec())
 }
 
 /// Which of two diffs of the same change counts.
@@ -624,7 +721,7 @@ mod tests {
             unmanaged: false,
             conflict: false,
             before: None,
-            after: Some(node("x")),
+            after: Some(node(&format!("x{index}"))),
         };
         let changes = (0..diffs.len()).map(change).collect();
         let diffs = diffs.iter().cloned().enumerate().collect();

@@ -18,7 +18,7 @@ use super::prepare::{Preparation, PrepareError};
 use super::sources::Sources;
 use super::{Action, Actual, Change, HostPlan, HostStatus, Plan, Reason, saved};
 use crate::config::{Host, Modes};
-use crate::model::{Blake3, Node, RelPath};
+use crate::model::{Blake3, Kind, Node, RelPath};
 use crate::state::{HostRecord, Progress, StateStore};
 
 /// A saved plan that is no longer worth anything: nothing of it is done.
@@ -166,9 +166,15 @@ impl<'a> Follow<'a> {
         let mut applied = None;
         let mut by_others = false;
         for host in hosts {
-            if !plan.hosts.iter().any(|planned| planned.host == host.id) {
+            let Some(planned) = plan.hosts.iter().find(|planned| planned.host == host.id) else {
                 let host = host.id.to_string();
                 return Err(StalePlan::UnknownHost { host }.into());
+            };
+            let configured = host.mappings.iter();
+            let configured = configured.map(|it| (&it.src_as_written, &it.dest_as_written));
+            if !configured.eq(planned.mappings.iter().map(|it| (&it.src, &it.dest))) {
+                // What was shown is not what would be done; the digest of the configuration is forged.
+                return Err(StalePlan::Configuration.into());
             }
             if let Some(record) = state.host(&host.id)? {
                 if record.plan == digest {
@@ -299,7 +305,7 @@ impl<'a> Follow<'a> {
             };
             let desired = comparison.source.tree.get(&change.path);
             let is_in_source = match (&change.after, desired) {
-                (Some(after), Some(desired)) => after.same_content(desired),
+                (Some(after), Some(desired)) => build::is_same(modes, after, desired),
                 (after, _) => after.is_none(),
             };
             if !is_in_source {
@@ -313,6 +319,10 @@ impl<'a> Follow<'a> {
                 continue;
             }
             if is_same(now, change.before.as_ref()) {
+                if let Some(folder) = lost_folder(planned, change, actual) {
+                    let what = "is not the folder any more that it was when the plan was made";
+                    return Err(path_in_words(host, change.mapping, &folder, what));
+                }
                 left.push(change.clone());
             } else if begun.is_some() && is_same(now, change.after.as_ref()) {
                 left.extend(recorded_only(change));
@@ -508,11 +518,26 @@ fn moved(host: &Host, change: &Change, now: Option<&Node>) -> String {
     in_words(host, change, &format!("{what} since the plan was made"))
 }
 
+/// The folder that an entry lies in, where it is none any more and the plan does not make it one.
+fn lost_folder(planned: Option<&HostPlan>, change: &Change, actual: &Actual) -> Option<RelPath> {
+    let folder = change.path.parent()?;
+    let is_folder = |node: Option<&Node>| node.is_some_and(|node| node.kind() == Kind::Dir);
+    let mut changes = planned.into_iter().flat_map(HostPlan::changes);
+    let is_made = || {
+        let of_folder = changes.find(|it| it.mapping == change.mapping && it.path == folder);
+        of_folder.is_some_and(|it| is_folder(it.after.as_ref()))
+    };
+    let is_there = is_folder(actual.get(&folder)) || { is_made }();
+    (!is_there).then_some(folder)
+}
+
 /// What is the matter with an entry, with its full destination.
 fn in_words(host: &Host, change: &Change, what: &str) -> String {
-    let dest = host.mappings[change.mapping]
-        .dest_as_written
-        .trim_end_matches('/');
-    let below = if change.path.is_root() { "" } else { "/" };
-    format!("{dest}{below}{} {what}", change.path)
+    path_in_words(host, change.mapping, &change.path, what)
+}
+
+fn path_in_words(host: &Host, mapping: usize, path: &RelPath, what: &str) -> String {
+    let dest = host.mappings[mapping].dest_as_written.trim_end_matches('/');
+    let below = if path.is_root() { "" } else { "/" };
+    format!("{dest}{below}{path} {what}")
 }

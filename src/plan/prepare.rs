@@ -440,7 +440,7 @@ impl Run<'_> {
             .collect();
         plan.unchanged = changes.unchanged;
         plan.problems = problems_of(host, &sources);
-        plan.change_set = self.change_set(host, &sources, changes.changes, None);
+        plan.change_set = self.change_set(host, &sources, &actual, changes.changes, None);
         Ok((None, Preparation::Nothing))
     }
 
@@ -453,8 +453,8 @@ impl Run<'_> {
     ) -> Result<(Option<Listing>, Preparation), Obstacle> {
         let (changes, prepared, mut login) = self.compare_with_host(host, recorded)?;
         plan.unchanged = changes.unchanged;
-        let sources = &prepared.sources;
-        plan.change_set = self.change_set(host, sources, changes.changes, Some(&mut login));
+        let (sources, actual) = (&prepared.sources, &prepared.actual);
+        plan.change_set = self.change_set(host, sources, actual, changes.changes, Some(&mut login));
         plan.problems = problems_of(host, &prepared.sources);
         let listing = prepared.scan.listing;
         // What apply would need is kept only for hosts that it would work on: there may be many.
@@ -473,6 +473,7 @@ impl Run<'_> {
         &self,
         host: &Host,
         sources: &[Arc<SourceTree>],
+        actual: &[Actual],
         changes: Vec<Change>,
         login: Option<&mut Login>,
     ) -> Option<Arc<ChangeSet>> {
@@ -480,7 +481,7 @@ impl Run<'_> {
             return None;
         }
         Some(match &self.diffs {
-            Some(diffs) => diffs.change_set(host, sources, changes, login),
+            Some(diffs) => diffs.change_set(host, sources, actual, changes, login),
             None => Arc::new(ChangeSet::new(changes, BTreeMap::new())),
         })
     }

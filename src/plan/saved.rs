@@ -501,6 +501,18 @@ impl Document {
     }
 
     fn into_plan(self) -> Result<Plan, PlanFileError> {
+        if self.created_at.parse::<jiff::Timestamp>().is_err() {
+            return Err(damaged(format!("`{}` is no time", self.created_at)));
+        }
+        let is_id = |lineage: &String| {
+            lineage
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        };
+        if !self.lineage.as_ref().is_none_or(is_id) {
+            let lineage = self.lineage.unwrap_or_default();
+            return Err(damaged(format!("`{lineage}` names no state")));
+        }
         let mut sets = BTreeMap::new();
         for set in self.change_sets {
             let id = set.id;
@@ -1093,7 +1105,9 @@ mod tests {
     fn errors_quote_nothing_that_acts_on_a_terminal() {
         let evil = "\u{1b}[2J\n";
         let plan = Plan::new(header(), vec![host(evil, vec![create(b"f", file(b"x"))])]);
-        let edits: [Edit<'_>; 3] = [
+        let edits: [Edit<'_>; 5] = [
+            &|d| d["created_at"] = json!(evil),
+            &|d| d["lineage"] = json!(evil),
             &|d| d["format_version"] = json!(evil),
             &|d| d["change_sets"] = json!([]),
             &|d| d["refresh"] = json!(evil),

@@ -274,3 +274,29 @@ fn file_that_the_login_user_may_not_read_is_named() {
     let why = "the login user may not read it";
     assert_eq!(diffs(&plan), [diff("file", "unavailable", why)]);
 }
+
+#[test]
+fn what_is_private_stays_so_behind_links_in_closed_folders_and_under_other_names() {
+    let host = Sshd::start("127.2.31.20");
+    let mappings = json!([
+        { "src": "src", "dest": "~/dest", "symlinks": "follow" },
+        { "src": "link.txt", "dest": "~/linked.conf" },
+    ]);
+    let scenario = Scenario::with(&[&host], &mappings);
+    scenario.write("vault/server.key", "S3CRET-key\n");
+    scenario.write("vault/secrets/c", "S3CRET-c\n");
+    scenario.write("src/open.txt", "shown\n");
+    scenario.write("src/closed/inside", "S3CRET-inside\n");
+    scenario.chmod("src/closed", 0o700);
+    scenario.write("src/password.txt", "S3CRET-twice\n");
+    scenario.write("src/twin.txt", "S3CRET-twice\n");
+    let link = |target: &str, name: &str| {
+        std::os::unix::fs::symlink(target, scenario.path(name)).expect("our folder");
+    };
+    link("vault/server.key", "link.txt");
+    link("../vault/server.key", "src/readme.txt");
+    link("../vault/secrets", "src/cfg");
+    let output = scenario.run(&["plan", "--diff", "--full"]).expect(0);
+    assert!(!output.stdout.contains("S3CRET"), "{output}");
+    output.expect_stdout(&["+shown", "twin.txt: not shown: private"]);
+}

@@ -550,3 +550,28 @@ fn plan_with_a_host_that_was_down_says_so_when_it_is_stale() {
         .expect(4)
         .expect_stderr(&["applied already", "it has nothing for 127.0.8.38"]);
 }
+
+#[test]
+fn host_on_which_the_folder_of_an_entry_moved_is_left_alone() {
+    let review = Review::new("127.0.8.39", "127.0.8.40");
+    let scenario = &review.scenario;
+    scenario.write("src/sub/old", "old\n");
+    scenario.run(&["apply", "--auto-approve"]).expect(0);
+    scenario.write("src/sub/new", "new\n");
+    scenario.write("src/changes", "three\n");
+    review.save();
+    let sub = |host: &Host| host.dir().join("dest/sub");
+    remove(&sub(&review.a));
+    remove(&sub(&review.b));
+    fs::create_dir(review.b.dir().join("elsewhere")).unwrap();
+    review.b.account.own(&review.b.dir().join("elsewhere"));
+    std::os::unix::fs::symlink("../elsewhere", sub(&review.b)).unwrap();
+    review.apply().expect(4).expect_stdout(&[
+        "127.0.8.[39-40] (2 hosts): left alone, no longer as planned: ~/dest/sub is not the folder",
+        "These need a new plan",
+    ]);
+    for host in review.hosts() {
+        assert_eq!(read_on(host, "dest/changes").unwrap(), "two\n");
+    }
+    assert_eq!(read_on(&review.b, "elsewhere/new"), None);
+}
