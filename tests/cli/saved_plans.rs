@@ -373,6 +373,7 @@ fn killed_client_loses_nothing_and_the_same_plan_ends_it() {
         Review::assert_done_on(host);
         assert_eq!(read_on(host, "dest/many/299").unwrap(), "299\n");
     }
+    review.apply().expect(4).expect_stderr(&["applied already"]);
     scenario.expect_nothing_to_do();
 }
 
