@@ -21,6 +21,9 @@ use crate::config::{Host, Modes};
 use crate::model::{Blake3, Kind, Node, RelPath};
 use crate::state::{HostRecord, Progress, StateStore};
 
+/// Hosts that an error names.
+const UNSEEN_MAX: usize = 10;
+
 /// A saved plan that is no longer worth anything: nothing of it is done.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Diagnostic)]
 pub enum StalePlan {
@@ -101,9 +104,14 @@ fn without(unseen: &[String]) -> String {
     if unseen.is_empty() {
         return String::new();
     }
+    let (named, others) = unseen.split_at(unseen.len().min(UNSEEN_MAX));
+    let more = match others.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
     format!(
-        "; it has nothing for {}, which could not be looked at when it was made",
-        unseen.join(", ")
+        "; it has nothing for {}{more}, which could not be looked at when it was made",
+        named.join(", ")
     )
 }
 
