@@ -259,10 +259,19 @@ fn orphan_that_somebody_else_has_changed_stays_theirs() {
             site.first_mapping().exact = Exact::Orphans;
             assert_eq!(site.remaining(), [], "{exact:?}");
             site.first_mapping().exact = Exact::Mirror;
-            let plan = site.plan_with(Refresh::Full).plan;
-            let changes = plan.hosts[0].changes();
-            assert_eq!(paths(changes), ["orphan"]);
-            assert!(changes[0].conflict, "{exact:?}");
+            // What is not ours was there before it mattered, so the kept listing is not enough.
+            for refresh in [Refresh::Quick, Refresh::Full] {
+                let plan = site.plan_with(refresh).plan;
+                let changes = plan.hosts[0].changes();
+                assert_eq!(paths(changes), ["orphan"], "{refresh:?}");
+                assert!(changes[0].conflict, "{exact:?}");
+            }
+            // From the next apply on it is.
+            site.apply();
+            assert_eq!(site.remaining().len(), 1);
+            fs::remove_file(dest(&site, "orphan")).unwrap();
+            assert_eq!(site.apply().result, HostResult::Unchanged);
+            assert_eq!(site.plan().listings, [Some(Listing::Same)], "{way:?}");
         }
     });
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use crate::config::Exact;
 use crate::model::{ChangeEnd, EndedChange, Entry, Event, Node, RelPath, Tree};
 use crate::plan::{Action, Actual, Change};
 use crate::scan::remote::StatTuple;
@@ -296,6 +297,7 @@ impl Worker<'_> {
                 dest: mapping.dest_as_written.clone(),
                 tree: self.run.state.save_tree(self.run.request.lock, tree)?,
                 intended: None,
+                is_mirrored: mapping.exact == Exact::Mirror,
             });
         }
         let earlier = self

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::config::{Config, Exact, Host};
+use crate::config::{Config, Exact, Host, Mapping};
 use crate::model::{
     Awaited, Blake3, Event, HostId, HostOutcome, Node, Observer, Phase, RelPath, RemotePath, Tree,
     Work, map_parallel,
@@ -307,6 +307,12 @@ impl Recorded {
 }
 
 impl Recorded {
+    /// Whether a mapping was a mirror at the last apply.
+    fn is_mirrored(&self, mapping: &Mapping) -> bool {
+        let mut mappings = self.record.iter().flat_map(|record| &record.mappings);
+        mappings.any(|it| it.dest == mapping.dest_as_written && it.is_mirrored)
+    }
+
     /// By mapping, what was written last, now that it is known what is there.
     fn settled(&self, actual: &[Actual]) -> Vec<Arc<Tree>> {
         let sides = self.trees.iter().zip(&self.intended).zip(actual);
@@ -719,7 +725,9 @@ impl Run<'_> {
             .record
             .as_ref()
             .and_then(|record| record.listing.as_deref())
-            .filter(|_| request.refresh == Refresh::Quick);
+            .filter(|_| request.refresh == Refresh::Quick)
+            // What is not ours may have been there before it mattered.
+            .filter(|_| mirrors.iter().all(|&index| recorded.is_mirrored(&host.mappings[index])));
         let mut ask = |listing: Option<&str>| {
             let sides = host.mappings.iter().zip(comparisons);
             let paths: Vec<RemotePath> = sides

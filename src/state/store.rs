@@ -45,6 +45,9 @@ pub struct MappingRecord {
     /// on the host may be of either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intended: Option<Blake3>,
+    /// Whether everything below the destination was looked at then, also what is not ours.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_mirrored: bool,
 }
 
 /// What is recorded of one host.
@@ -436,6 +439,7 @@ mod tests {
                 dest: "~/www".to_owned(),
                 tree,
                 intended: None,
+                is_mirrored: false,
             }],
         }
     }
