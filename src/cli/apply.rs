@@ -14,12 +14,13 @@ use super::interrupt::Interrupts;
 use super::plan;
 use crate::apply::{self, HostResult, OnConflict, Report};
 use crate::config::Host;
-use crate::model::{Observer, Together};
+use crate::model::{HostId, Observer, Together};
 use crate::plan::prepare::Preparation;
-use crate::plan::{HostPlan, Plan, Refresh, saved};
+use crate::plan::{HostPlan, HostStatus, Plan, Refresh, saved};
 use crate::state::StateStore;
 use crate::view;
 use crate::view::events::Events;
+use crate::view::report::PlanFile;
 use crate::view::text::count;
 
 /// How long a host is waited for on which another run is committing.
@@ -100,19 +101,11 @@ fn carry_out(
     };
     let prepared = plan::prepare(&context, &state, &hosts, &how)?;
     let the_plan = &prepared.plan;
-    match (events, &saved) {
-        (_, Some(saved)) => console.say(&format!(
-            "The saved plan, made {}: {}",
-            saved.header.created_at,
-            view::plan::summary_line(saved)
-        )),
-        (Some(_), None) => {}
-        (None, None) => plan::show(
-            the_plan,
-            view::plan::PlanCommand::Apply,
-            settings.is_full,
-            console,
-        ),
+    if let Some(saved) = &saved {
+        console.say(&introduction(saved));
+    } else if events.is_none() {
+        let command = view::plan::PlanCommand::Apply;
+        plan::show(the_plan, command, settings.is_full, console);
     }
     if let Some(events) = events {
         let made_now = || saved::digest(the_plan);
@@ -169,19 +162,37 @@ fn carry_out(
         let exit = console.exit_after_output(exit);
         events.summary(&report, unsendable, exit.code());
     } else {
-        if saved.is_none() {
-            // Below the plan.
-            console.data(b"\n");
-        }
-        show(&report, unsendable, global, settings, console);
+        show(
+            &report,
+            unsendable,
+            saved.as_ref(),
+            global,
+            settings,
+            console,
+        );
     }
     Ok(context.finish(exit))
+}
+
+/// What is said before a saved plan is carried out.
+fn introduction(saved: &Plan) -> String {
+    let made = &saved.header.created_at;
+    let summary = view::plan::summary_line(saved);
+    format!("The saved plan, made {made}: {summary}")
+}
+
+/// Hosts that a saved plan has nothing for, since they could not be looked at.
+fn unseen(saved: Option<&Plan>) -> Vec<HostId> {
+    let hosts = saved.into_iter().flat_map(|plan| &plan.hosts);
+    let unseen = hosts.filter(|host| host.status != HostStatus::Ok);
+    unseen.map(|host| host.host.clone()).collect()
 }
 
 /// Prints a report for people.
 fn show(
     report: &Report,
     unsendable: usize,
+    saved: Option<&Plan>,
     global: &GlobalSettings,
     settings: &ApplySettings,
     console: &Console,
@@ -195,7 +206,15 @@ fn show(
             .config
             .as_ref()
             .map(|path| path.display().to_string()),
+        plan_file: settings.plan_file.as_ref().map(|path| PlanFile {
+            path: path.display().to_string(),
+            unseen: unseen(saved),
+        }),
     };
+    if saved.is_none() {
+        // Below the plan.
+        console.data(b"\n");
+    }
     console.data(view::report::render(report, &options).as_bytes());
     if unsendable > 0 {
         let unsendable = count(unsendable, "entry", "entries");

@@ -727,7 +727,11 @@ impl Run<'_> {
             .and_then(|record| record.listing.as_deref())
             .filter(|_| request.refresh == Refresh::Quick)
             // What is not ours may have been there before it mattered.
-            .filter(|_| mirrors.iter().all(|&index| recorded.is_mirrored(&host.mappings[index])));
+            .filter(|_| {
+                mirrors
+                    .iter()
+                    .all(|&index| recorded.is_mirrored(&host.mappings[index]))
+            });
         let mut ask = |listing: Option<&str>| {
             let sides = host.mappings.iter().zip(comparisons);
             let paths: Vec<RemotePath> = sides

@@ -12,6 +12,7 @@ use super::style::{ALARM, HEADING, PLAIN, QUIET, UPDATE, paint};
 use super::table::{self, Row};
 use super::text::{count, duration, escape, escape_text, size};
 use crate::apply::{HostReport, HostResult, Refused, Report};
+use crate::model::HostId;
 
 /// Entries of one host that are listed one by one, unless everything is asked for.
 const LIST_MAX: usize = 20;
@@ -34,6 +35,17 @@ pub struct ReportView {
     pub automation: bool,
     /// The `--config` value that commands to be copied repeat; `None` where they need none.
     pub config: Option<String>,
+    /// The saved plan that was carried out.
+    pub plan_file: Option<PlanFile>,
+}
+
+/// A saved plan, as far as people want to know what to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanFile {
+    /// The file, as it was named.
+    pub path: String,
+    /// Hosts that it has nothing for, since they could not be looked at.
+    pub unseen: Vec<HostId>,
 }
 
 /// The report as text that ends in a newline. Its last line is [`summary_line`].
@@ -353,11 +365,20 @@ impl Next {
         }
     }
 
+    /// The same where a saved plan was carried out: a host that it has nothing for needs another one.
+    fn with(host: &HostReport, options: &ReportView) -> Option<Self> {
+        let lacks = |file: &PlanFile| file.unseen.contains(&host.host);
+        match Self::of(host) {
+            Some(Self::Mend) if options.plan_file.as_ref().is_some_and(lacks) => Some(Self::Plan),
+            next => next,
+        }
+    }
+
     /// What to do about the hosts that need this, with a command to be copied.
     fn show(self, lines: &mut Vec<String>, report: &Report, options: &ReportView) {
         let hosts = report.hosts.iter();
         let names: Vec<&str> = hosts
-            .filter(|host| Self::of(host) == Some(self))
+            .filter(|host| Self::with(host, options) == Some(self))
             .map(|host| host.host.as_str())
             .collect();
         if names.is_empty() {
@@ -367,9 +388,29 @@ impl Next {
         let (width, color) = (options.width, options.color);
         lines.extend(table::paragraph(self.in_words(), 0, width, QUIET, color));
         // Never broken: it is there to be copied.
-        let command = command(self.verb(), &names, options.config.as_deref());
+        let config = options.config.as_deref();
+        let command = match &options.plan_file {
+            // Hosts that are done are left out by themselves.
+            Some(file) if self != Self::Plan => again(&file.path, config),
+            _ => command(self.verb(), &names, config),
+        };
         lines.push(format!("  {command}"));
     }
+}
+
+/// The command that goes on with a saved plan.
+fn again(path: &str, config: Option<&str>) -> String {
+    format!(
+        "hostsync {}apply {}",
+        config_option(config),
+        shell_word(path)
+    )
+}
+
+fn config_option(config: Option<&str>) -> String {
+    config.map_or(String::new(), |path| {
+        format!("--config {} ", shell_word(path))
+    })
 }
 
 /// The command that does just these hosts.
@@ -386,9 +427,7 @@ fn command(verb: &str, names: &[&str], config: Option<&str>) -> String {
     } else {
         names.join(" --limit ")
     };
-    let config = config.map_or(String::new(), |path| {
-        format!("--config {} ", shell_word(path))
-    });
+    let config = config_option(config);
     format!("hostsync {config}{verb} --limit {limit}")
 }
 
@@ -457,6 +496,7 @@ mod tests {
             color: false,
             automation: false,
             config: None,
+            plan_file: None,
         };
         render(report, &options)
     }
@@ -581,6 +621,7 @@ Nothing applied: 0 changes on 0 hosts in 2.1 s (5.0 KiB sent); 1 host not begun;
                 color: false,
                 automation: false,
                 config: Some(config.to_owned()),
+                plan_file: None,
             };
             let failed = host("a", HostResult::Failed("x".to_owned()), 0);
             let text = render(&report(vec![failed]), &options);

@@ -531,7 +531,8 @@ fn outcome_of_a_saved_plan_is_told_also_where_no_host_can_be_reached() {
     drop((a, b));
     let output = scenario.run(&["apply", "plan.json", "-q"]).expect(3);
     let output = output.expect_stdout(&hosts);
-    output.expect_stdout(&["Nothing applied", "2 hosts failed"]);
+    let output = output.expect_stdout(&["Nothing applied", "2 hosts failed"]);
+    output.expect_stdout(&["do these hosts again:", "hostsync apply plan.json"]);
     scenario.set(0, "port", json!(1));
     scenario.run(&["show", "plan.json"]).expect(0);
 }
@@ -545,7 +546,10 @@ fn plan_with_a_host_that_was_down_says_so_when_it_is_stale() {
     scenario.run(&["show", "plan.json"]).expect(0);
     let detailed = ["show", "plan.json", "--detailed-exitcode"];
     scenario.run(&detailed).expect(3);
-    scenario.run(&["apply", "plan.json"]).expect(3);
+    scenario
+        .run(&["apply", "plan.json"])
+        .expect(3)
+        .expect_stdout(&["These need a new plan:", "hostsync plan --limit 127.0.8.38"]);
     scenario
         .run(&["apply", "plan.json"])
         .expect(4)
