@@ -131,7 +131,10 @@ impl Witness<'_> {
         let only_bits_count = now.is_folder() && mapping.exact != Exact::Mirror;
         match (touches.get(path), self.seen.get(path)) {
             (Some(_), _) if only_bits_count => true,
-            (Some(Touch::Itself(Some(time))), _) if !parents.contains(path) => {
+            // What is done in a folder changes its times; what was one before has none of that any more.
+            (Some(Touch::Itself(Some(time))), _)
+                if !(now.is_folder() && parents.contains(path)) =>
+            {
                 let mtime = self.mtimes.get(path);
                 mtime.is_none_or(|mtime| now.modified_s() == Some(*mtime))
                     && now

@@ -3,10 +3,7 @@
 //! A fault is tied to what goes over the line and never to the clock: the same bytes meet the same
 //! fault.
 
-#![allow(
-    dead_code,
-    reason = "not all that includes this file has faulty hosts"
-)]
+#![allow(dead_code, reason = "not all that includes this file has faulty hosts")]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

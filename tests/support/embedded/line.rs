@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -33,13 +33,9 @@ impl Line {
     }
 
     /// Carries bytes between a client and the SSH library until either of them has had enough.
-    pub(super) async fn carry(
-        &self,
-        mut client: TcpStream,
-        to_server: impl AsyncWrite + Unpin,
-        from_server: impl AsyncRead + Unpin,
-    ) {
+    pub(super) async fn carry(&self, mut client: TcpStream, server: DuplexStream) {
         let (from_client, to_client) = client.split();
+        let (from_server, to_server) = tokio::io::split(server);
         let to_host = async {
             let _ = self.copy(Direction::ToHost, from_client, to_server).await;
             // The client has said its last word. The library hears of it, and ends the other direction.

@@ -35,21 +35,19 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use command::{Command, Reply, Surroundings};
+use fault::Faults;
 #[allow(
     unused_imports,
     reason = "not all that includes this file has faulty hosts"
 )]
 pub(crate) use fault::{Direction, Fault, Moment, Then};
-use fault::Faults;
 use flow::Flow;
 use line::Line;
 
 /// Longest wait for connections and commands when a host is stopped.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
-/// Encrypted output that is under way to a client's socket.
-const OUTGOING_BYTES: usize = 256 * 1024;
-/// Encrypted input that has arrived and was not read yet.
-const INCOMING_BYTES: usize = 64 * 1024;
+/// Encrypted bytes between a client's socket and the SSH library, in each direction.
+const LINE_BYTES: usize = 256 * 1024;
 
 /// Who may log in, and where the host listens.
 #[derive(Clone, Debug)]
@@ -160,10 +158,7 @@ impl EmbeddedHost {
     }
 }
 
-#[allow(
-    dead_code,
-    reason = "not all that includes this file has faulty hosts"
-)]
+#[allow(dead_code, reason = "not all that includes this file has faulty hosts")]
 impl EmbeddedHost {
     /// From the next connection on, this is wrong with it, and nothing else.
     pub(crate) fn set_faults(&self, faults: Vec<Fault>) {
@@ -247,9 +242,7 @@ pub(crate) fn random_bytes() -> io::Result<[u8; 32]> {
 /// Programs that do not what their names say: in `hash` tools for digests that are wrong for files, in
 /// `perl` one that does not start.
 fn faulty_tools() -> io::Result<TempDir> {
-    let folder = tempfile::Builder::new()
-        .prefix("faulty-tools-")
-        .tempdir()?;
+    let folder = tempfile::Builder::new().prefix("faulty-tools-").tempdir()?;
     let install = |name: &str, script: &str| {
         let path = folder.path().join(name);
         fs::create_dir_all(path.parent().unwrap_or(folder.path()))?;
@@ -347,13 +340,12 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, busy: Busy) -> Result<(),
         return Ok(());
     }
     stream.set_nodelay(true)?;
-    let (from_client, to_server) = tokio::io::simplex(INCOMING_BYTES);
-    let (from_server, to_client) = tokio::io::simplex(OUTGOING_BYTES);
+    let (near_end, far_end) = tokio::io::duplex(LINE_BYTES);
     let flow = Arc::<Flow>::default();
     let line = Line::new(Arc::clone(&faults), Arc::clone(&flow));
     // Ends with the session, which closes its end.
     tokio::spawn(async move {
-        line.carry(stream, to_server, from_server).await;
+        line.carry(stream, near_end).await;
         drop(busy);
     });
     if faults.has(&Fault::HangAt(Moment::Greeting)) {
@@ -366,9 +358,8 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, busy: Busy) -> Result<(),
         commands: HashMap::new(),
         shared: Arc::clone(&shared),
     };
-    let stream = tokio::io::join(from_client, to_client);
     let config = Arc::new(server_config(&shared, &faults));
-    russh::server::run_stream(config, stream, connection)
+    russh::server::run_stream(config, far_end, connection)
         .await?
         .await
 }
