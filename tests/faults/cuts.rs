@@ -49,7 +49,6 @@ impl Sweep {
             let new = site.write_generation(generation);
             host.set_faults(self.further.clone());
             assert_done(&site.apply(self.keeps_login).1, "an apply without fault");
-            eprintln!("XX done {}", site.plan().has_unsettled_hosts());
             site.wait_until_idle();
             old = new;
             host.passed_bytes(self.direction)
@@ -61,7 +60,6 @@ impl Sweep {
             // The last bytes say goodbye, and no two runs are of exactly the same length.
             let after_bytes = length * number / self.cuts;
             let case = format!("{self:?}, byte {after_bytes} of {length}");
-            eprintln!("XX {case}");
             let new = site.write_generation(generation);
             let cut = Fault::Cut {
                 direction: self.direction,
@@ -102,7 +100,8 @@ impl Sweep {
         // Where the host came back at once, the next login may have come before the last one was gone.
         if self.then == Then::Gone {
             let base = Contents::of(&base);
-            assert!(base.starting_with("run-").is_empty(), "{case}: {base:?}");
+            let left = base.starting_with("run-");
+            assert!(left.is_empty(), "{case}: {left:?}");
         }
         let after = site.plan();
         assert!(
@@ -229,7 +228,7 @@ fn scripts_that_are_cut_anywhere_lose_nothing_and_the_next_ones_end_it() {
         keeps_login: true,
         then: Then::Gone,
         further: [&[Fault::NoPerl], further].concat(),
-        cuts: 30,
+        cuts: std::env::var("CUTS").map_or(30, |c| c.parse().unwrap()),
     };
     let sweeps = [
         sweep(Direction::ToHost, &[]),

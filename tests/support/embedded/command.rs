@@ -77,8 +77,9 @@ impl Command {
         surroundings: Surroundings,
     ) -> io::Result<Self> {
         let path = account.search_path(&surroundings.faults);
+        // The parent of a command belongs to its connection, as with `sshd`, and not to this process.
         let child = tokio::process::Command::new("/bin/sh")
-            .arg("-c")
+            .args(["-c", "/bin/sh -c \"$1\"; exit $?", "connection"])
             .arg(OsStr::from_bytes(command))
             .current_dir(&account.home)
             .env_clear()
