@@ -59,7 +59,7 @@ pub(crate) enum Direction {
 pub(crate) enum Then {
     /// They are served, as if nothing had been.
     Back,
-    /// They are closed at once.
+    /// They end, or stall, from the beginning.
     Gone,
 }
 
@@ -111,13 +111,14 @@ impl Faults {
         self.passed_bytes[direction as usize].load(Ordering::Acquire)
     }
 
-    /// Whether further connections are refused.
-    pub(super) fn is_gone(&self) -> bool {
-        let is_gone = |fault: &Fault| match fault {
-            Fault::Cut { then, .. } | Fault::Stall { then, .. } => Some(*then == Then::Gone),
+    /// How further connections end from the beginning, if they do.
+    pub(super) fn gone(&self) -> Option<End> {
+        let gone = self.find(|fault| match fault {
+            Fault::Cut { then, .. } if *then == Then::Gone => Some(End::Cut),
+            Fault::Stall { then, .. } if *then == Then::Gone => Some(End::Stall),
             _ => None,
-        };
-        self.is_spent() && self.find(is_gone) == Some(true)
+        });
+        gone.filter(|_| self.is_spent())
     }
 
     /// Lets so many bytes pass, or as many as there are before something happens.

@@ -35,12 +35,12 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use command::{Command, Reply, Surroundings};
-use fault::Faults;
 #[allow(
     unused_imports,
     reason = "not all that includes this file has faulty hosts"
 )]
 pub(crate) use fault::{Direction, Fault, Moment, Then};
+use fault::{End, Faults};
 use flow::Flow;
 use line::Line;
 
@@ -336,11 +336,12 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 async fn serve(stream: TcpStream, shared: Arc<Shared>, busy: Busy) -> Result<(), russh::Error> {
     let faults = shared.faults();
-    if faults.is_gone() {
+    let gone = faults.gone();
+    if gone == Some(End::Cut) {
         return Ok(());
     }
     stream.set_nodelay(true)?;
-    let (near_end, far_end) = tokio::io::duplex(LINE_BYTES);
+    let (near_end, mut far_end) = tokio::io::duplex(LINE_BYTES);
     let flow = Arc::<Flow>::default();
     let line = Line::new(Arc::clone(&faults), Arc::clone(&flow));
     // Ends with the session, which closes its end.
@@ -348,8 +349,10 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, busy: Busy) -> Result<(),
         line.carry(stream, near_end).await;
         drop(busy);
     });
-    if faults.has(&Fault::HangAt(Moment::Greeting)) {
-        return hang().await;
+    if gone.is_some() || faults.has(&Fault::HangAt(Moment::Greeting)) {
+        // Takes what comes, until the client has had enough.
+        tokio::io::copy(&mut far_end, &mut tokio::io::sink()).await?;
+        return Ok(());
     }
     let connection = Connection {
         account: Arc::clone(&shared.account),
