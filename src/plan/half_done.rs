@@ -25,6 +25,8 @@ pub(super) fn settled(recorded: &Tree, intended: &Tree, actual: &Actual) -> Tree
             (Some(intended), Some(actual)) if intended.same(actual) => intended,
             // It was to go, and is gone.
             (None, None) => return None,
+            // It was to become something of another kind, and is gone for that instant.
+            (Some(intended), None) if intended.kind() != recorded?.kind() => return None,
             _ => recorded?,
         };
         let (path, node) = (path.clone(), node.clone());
@@ -60,6 +62,21 @@ mod tests {
         let expected = tree(&[("changed", 2), ("came", 2), ("not yet", 1), ("stays", 1)]);
         let actual = Actual::from(Arc::new(actual));
         assert_eq!(settled(&recorded, &intended, &actual), expected);
+    }
+
+    #[test]
+    fn what_is_gone_since_it_was_to_change_its_kind_is_not_missed() {
+        let recorded = tree(&[("becomes a link", 1), ("stays a folder", 1)]);
+        let link = Entry {
+            path: RelPath::new("becomes a link").unwrap(),
+            node: Node::Symlink {
+                target: (*b"elsewhere").into(),
+            },
+        };
+        let intended = tree(&[("stays a folder", 2)]).entries().to_vec();
+        let intended = [intended, vec![link]].concat().into_iter().collect();
+        let expected = tree(&[("stays a folder", 1)]);
+        assert_eq!(settled(&recorded, &intended, &Actual::default()), expected);
     }
 
     #[test]

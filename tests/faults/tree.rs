@@ -127,12 +127,8 @@ impl Contents {
             })
     }
 
-    /// Paths that begin with this.
-    pub(crate) fn starting_with(&self, prefix: &str) -> Vec<&String> {
-        self.0
-            .keys()
-            .filter(|path| path.starts_with(prefix))
-            .collect()
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &String> {
+        self.0.keys()
     }
 }
 

@@ -76,7 +76,12 @@ impl Command {
         reply: Reply,
         surroundings: Surroundings,
     ) -> io::Result<Self> {
-        let path = account.search_path(&surroundings.faults);
+        let faults = &surroundings.faults;
+        let path = account.search_path(faults);
+        let dies_at = faults.find(|fault| match fault {
+            Fault::DieAtCall { number } => Some(number.to_string()),
+            _ => None,
+        });
         // The parent of a command belongs to its connection, as with `sshd`, and not to this process.
         let child = tokio::process::Command::new("/bin/sh")
             .args(["-c", "/bin/sh -c \"$1\"; exit $?", "connection"])
@@ -88,6 +93,8 @@ impl Command {
             .env("LOGNAME", &account.user)
             .env("SHELL", "/bin/sh")
             .envs(path.map(|path| ("PATH", path)))
+            .envs(dies_at.iter().map(|number| ("EMBEDDED_DIE_AT", number)))
+            .envs(dies_at.iter().map(|_| ("EMBEDDED_CALLS", account.calls())))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -281,9 +288,10 @@ impl AckThief {
     /// Whether a byte may pass.
     fn leaves(&mut self, byte: u8) -> bool {
         if self.matched < Self::BEGINS.len() {
-            self.matched = match Self::BEGINS[self.matched] == byte {
-                true => self.matched + 1,
-                false => usize::from(byte == Self::BEGINS[0]),
+            self.matched = if Self::BEGINS[self.matched] == byte {
+                self.matched + 1
+            } else {
+                usize::from(byte == Self::BEGINS[0])
             };
             return true;
         }

@@ -41,6 +41,10 @@ pub(crate) enum Fault {
     WrongHash,
     /// The acknowledgement of this number, counted from 0, is lost on its way from an SCP sink.
     DropAck { number: u64 },
+    /// The processes of a command are killed when they change an entry of the file system for so many
+    /// times, counted from 1 over all commands since the fault was set; what is written into files does
+    /// not count.
+    DieAtCall { number: u64 },
     /// There is no perl, so that scripts of `sh` have to do.
     NoPerl,
     /// Commands are not killed when the connection ends: they find out, as under `sshd`.
@@ -99,7 +103,15 @@ impl Faults {
 
     /// What the first fault has that `pick` takes.
     pub(super) fn find<'a, T>(&'a self, pick: impl Fn(&'a Fault) -> Option<T>) -> Option<T> {
-        self.list.iter().find_map(pick)
+        self.all(pick).next()
+    }
+
+    /// What those faults have that `pick` takes.
+    pub(super) fn all<'a, T>(
+        &'a self,
+        pick: impl Fn(&'a Fault) -> Option<T>,
+    ) -> impl Iterator<Item = T> {
+        self.list.iter().filter_map(pick)
     }
 
     /// Whether the connection has been cut or has stalled.

@@ -148,6 +148,7 @@ impl EmbeddedHost {
     }
 
     /// The fingerprint of its key, as `ssh-keygen -l` prints it.
+    #[allow(dead_code, reason = "not all that includes this file asks for it")]
     pub(crate) fn fingerprint(&self) -> String {
         self.key.fingerprint(HashAlg::Sha256).to_string()
     }
@@ -162,12 +163,24 @@ impl EmbeddedHost {
 impl EmbeddedHost {
     /// From the next connection on, this is wrong with it, and nothing else.
     pub(crate) fn set_faults(&self, faults: Vec<Fault>) {
+        // It is there only where something was counted.
+        let _ = fs::remove_file(self.shared.account.calls());
         *self.shared.faults_lock() = Arc::new(Faults::new(faults));
     }
 
-    /// Whether a connection was cut or has stalled since the faults were set.
-    pub(crate) fn has_cut_or_stalled(&self) -> bool {
-        self.shared.faults().is_spent()
+    /// Whether it was cut off, has stalled or has died since the faults were set.
+    pub(crate) fn has_failed(&self) -> bool {
+        let faults = self.shared.faults();
+        let dies_at = faults.find(|fault| match fault {
+            Fault::DieAtCall { number } => Some(*number),
+            _ => None,
+        });
+        faults.is_spent() || dies_at.is_some_and(|number| self.calls() >= number)
+    }
+
+    /// How often its commands changed entries of the file system since [`Fault::DieAtCall`] was set.
+    pub(crate) fn calls(&self) -> u64 {
+        fs::metadata(self.shared.account.calls()).map_or(0, |metadata| metadata.len())
     }
 
     /// Bytes of TCP payload that have passed since the faults were set.
@@ -239,8 +252,28 @@ pub(crate) fn random_bytes() -> io::Result<[u8; 32]> {
     Ok(bytes)
 }
 
-/// Programs that do not what their names say: in `hash` tools for digests that are wrong for files, in
-/// `perl` one that does not start.
+/// Has perl count its calls that change entries, and die at one of them with all of its command.
+const DYING_PERL: &str = r"
+package Dying;
+use strict;
+sub call {
+    open my $calls, '>>', $ENV{EMBEDDED_CALLS} or die;
+    syswrite $calls, '.';
+    kill 9, -getpgrp if -s $calls == $ENV{EMBEDDED_DIE_AT};
+}
+BEGIN {
+    *CORE::GLOBAL::rename = sub ($$) { call(); CORE::rename($_[0], $_[1]) };
+    *CORE::GLOBAL::link = sub ($$) { call(); CORE::link($_[0], $_[1]) };
+    *CORE::GLOBAL::symlink = sub ($$) { call(); CORE::symlink($_[0], $_[1]) };
+    *CORE::GLOBAL::unlink = sub (@) { call(); CORE::unlink(@_) };
+    *CORE::GLOBAL::rmdir = sub ($) { call(); CORE::rmdir($_[0]) };
+    *CORE::GLOBAL::mkdir = sub ($;$) { call(); CORE::mkdir($_[0], @_ > 1 ? $_[1] : 0777) };
+    *CORE::GLOBAL::chmod = sub (@) { call(); CORE::chmod($_[0], @_[1 .. $#_]) };
+}
+1;
+";
+
+/// Programs that do not what their names say, in a folder for each sort of fault.
 fn faulty_tools() -> io::Result<TempDir> {
     let folder = tempfile::Builder::new().prefix("faulty-tools-").tempdir()?;
     let install = |name: &str, script: &str| {
@@ -249,15 +282,30 @@ fn faulty_tools() -> io::Result<TempDir> {
         fs::write(&path, format!("#!/bin/sh\n{script}\n"))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
     };
-    install("perl/perl", "exit 1")?;
+    install("no-perl/perl", "exit 1")?;
     for tool in ["b3sum", "openssl", "sha256sum", "shasum"] {
         // The last word is a file, or there is none and a known text comes on standard input.
         let lie = format!(
             "PATH=/usr/bin:/bin\nfor last; do :; done\n[ -e \"$last\" ] || exec {tool} \"$@\"\n\
              {tool} \"$@\" | sed 's/^0/1/; t\ns/^[0-9a-f]/0/'"
         );
-        install(&format!("hash/{tool}"), &lie)?;
+        install(&format!("wrong-hash/{tool}"), &lie)?;
     }
+    for tool in ["chmod", "cp", "ln", "mkdir", "mv", "rm", "rmdir", "touch"] {
+        let count = format!(
+            "printf . >>\"$EMBEDDED_CALLS\"\n\
+             [ \"$(wc -c <\"$EMBEDDED_CALLS\")\" -ne \"$EMBEDDED_DIE_AT\" ] || kill -9 0\n\
+             PATH=/usr/bin:/bin\nexec {tool} \"$@\""
+        );
+        install(&format!("dying/{tool}"), &count)?;
+    }
+    let dying = folder.path().join("dying");
+    fs::write(dying.join("Dying.pm"), DYING_PERL)?;
+    let perl = format!(
+        "PATH=/usr/bin:/bin\nexec perl '-I{}' -MDying \"$@\"",
+        dying.display()
+    );
+    install("dying/perl", &perl)?;
     Ok(folder)
 }
 
@@ -275,13 +323,22 @@ struct Account {
 impl Account {
     /// Where its commands look for programs.
     fn search_path(&self, faults: &Faults) -> Option<OsString> {
-        let folders = [(Fault::WrongHash, "hash"), (Fault::NoPerl, "perl")];
-        let faulty = folders.iter().filter(|(fault, _)| faults.has(fault));
+        let folder_of = |fault: &Fault| match fault {
+            Fault::NoPerl => Some("no-perl"),
+            Fault::WrongHash => Some("wrong-hash"),
+            Fault::DieAtCall { .. } => Some("dying"),
+            _ => None,
+        };
         let usual = env::var_os("PATH")?;
-        let folders = faulty
-            .map(|(_, folder)| self.tools.path().join(folder))
-            .chain(env::split_paths(&usual));
-        env::join_paths(folders).ok()
+        let ours = faults
+            .all(folder_of)
+            .map(|name| self.tools.path().join(name));
+        env::join_paths(ours.chain(env::split_paths(&usual))).ok()
+    }
+
+    /// Has a byte for each call that was counted.
+    fn calls(&self) -> PathBuf {
+        self.tools.path().join("calls")
     }
 
     fn has_key(&self, user: &str, key: &PublicKey) -> bool {
@@ -368,8 +425,8 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, busy: Busy) -> Result<(),
 }
 
 /// Never answers.
-async fn hang<T>() -> T {
-    std::future::pending().await
+async fn hang() {
+    std::future::pending::<()>().await;
 }
 
 /// One client that is connected. Dropping it kills the commands whose channels are still open.
@@ -385,7 +442,7 @@ impl Connection {
     /// Falls silent if this is the moment to do so.
     async fn hang_at(&self, moment: Moment) {
         if self.faults.has(&Fault::HangAt(moment)) {
-            hang().await
+            hang().await;
         }
     }
 }
