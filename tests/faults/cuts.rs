@@ -8,7 +8,7 @@ use hostsync::plan::prepare::Prepared;
 use hostsync::state::Progress;
 
 use crate::embedded::{Direction, EmbeddedHost, Fault, Then};
-use crate::site::{Patience, Site};
+use crate::site::{LONG, Site};
 use crate::tree::Contents;
 
 /// What the failures of a sweep have in common.
@@ -74,7 +74,7 @@ struct Tally {
 
 impl Sweep {
     fn run(&self) -> Tally {
-        let site = Site::new(Patience::LONG, &[("host", self.further.clone())]);
+        let site = Site::new(LONG, &[("host", self.further.clone())]);
         let host = &site.hosts[0];
         assert_done(&site.apply(true).1, "the first apply");
         site.wait_until_idle();

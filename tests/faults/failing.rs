@@ -4,12 +4,12 @@ use std::fs::File;
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::embedded::{Direction, Fault, Moment, Then};
-use crate::site::{Output, Patience, Site};
+use crate::site::{Output, SHORT, Site};
 use crate::tree::Contents;
 
 /// Longest time for one run, in which hosts are worked on at once: login and command may each wait for
 /// their time-out, and this machine may be busy.
-const BOUND: Duration = Duration::from_secs(60);
+const BOUND: Duration = Duration::from_mins(1);
 
 /// Hosts that have a fault, between two that are well.
 struct Fleet {
@@ -22,10 +22,10 @@ struct Fleet {
 impl Fleet {
     /// Hosts with these faults between two without.
     fn new(faults: &[Vec<Fault>]) -> Self {
-        let well = [vec![Vec::new()], faults.to_vec(), vec![Vec::new()]].concat();
-        let names: Vec<String> = (0..well.len()).map(|number| format!("h{number}")).collect();
-        let hosts: Vec<(&str, Vec<Fault>)> = names.iter().map(String::as_str).zip(well).collect();
-        let site = Site::new(Patience::SHORT, &hosts);
+        let all = [vec![Vec::new()], faults.to_vec(), vec![Vec::new()]].concat();
+        let names: Vec<String> = (0..all.len()).map(|number| format!("h{number}")).collect();
+        let hosts: Vec<(&str, Vec<Fault>)> = names.iter().map(String::as_str).zip(all).collect();
+        let site = Site::new(SHORT, &hosts);
         let with_fault = (1..=faults.len()).collect();
         Self {
             site,
@@ -41,9 +41,9 @@ impl Fleet {
     }
 
     /// Applies: exit 3, in time, the hosts that are well are done, and each of the others is as it was
-    /// and is named with one of these reasons.
+    /// and is named with this reason.
     #[track_caller]
-    fn assert_only_faulty_ones_fail(&self, reasons: &[&str]) -> Output {
+    fn assert_only_faulty_ones_fail(&self, reason: &str) {
         let before: Vec<Contents> = (0..self.names.len()).map(|it| self.site.dest(it)).collect();
         let source = self.site.source();
         let output = self.site.run_apply().expect(3);
@@ -51,18 +51,11 @@ impl Fleet {
         for (host, name) in self.names.iter().enumerate() {
             if self.with_fault.contains(&host) {
                 assert_eq!(self.site.dest(host), before[host], "{name}");
-                let is_named = |line: &&str| {
-                    let words = line.split(|c: char| !c.is_alphanumeric());
-                    let has_reason = reasons.iter().any(|reason| line.contains(reason));
-                    words.clone().any(|word| word == name) && has_reason
-                };
-                let text = &output.text;
-                assert!(text.lines().any(|line| is_named(&line)), "{name}: {text}");
+                assert_names_reason(&output, name, reason);
             } else {
                 assert_eq!(self.site.dest(host), source, "{name}");
             }
         }
-        output
     }
 
     /// Takes the faults away: one more run does all that is left.
@@ -79,17 +72,26 @@ impl Fleet {
     }
 }
 
+/// Fails unless there is a line that says that a host failed, and why.
+#[track_caller]
+fn assert_names_reason(output: &Output, host: &str, reason: &str) {
+    let failed = format!(" {host}: failed: ");
+    let mut lines = output.text.lines();
+    let is_named = lines.any(|line| line.contains(&failed) && line.contains(reason));
+    assert!(is_named, "{host}, {reason}: {}", output.text);
+}
+
 #[test]
 fn host_that_hangs_before_its_greeting_ends_within_connect_timeout() {
     let fleet = Fleet::new(&[vec![Fault::HangAt(Moment::Greeting)]]);
-    fleet.assert_only_faulty_ones_fail(&["connect_timeout"]);
+    fleet.assert_only_faulty_ones_fail("connect_timeout");
     fleet.assert_repaired_ones_converge("hang before the greeting");
 }
 
 #[test]
 fn login_that_hangs_ends_within_login_timeout() {
     let fleet = Fleet::new(&[vec![Fault::HangAt(Moment::Login)]]);
-    fleet.assert_only_faulty_ones_fail(&["login_timeout"]);
+    fleet.assert_only_faulty_ones_fail("login_timeout");
     fleet.assert_repaired_ones_converge("hang at login");
 }
 
@@ -97,14 +99,14 @@ fn login_that_hangs_ends_within_login_timeout() {
 fn session_that_hangs_ends_within_stall_timeout() {
     let hangs = [Moment::Channel, Moment::Command].map(|moment| vec![Fault::HangAt(moment)]);
     let fleet = Fleet::new(&hangs);
-    fleet.assert_only_faulty_ones_fail(&["stall_timeout"]);
+    fleet.assert_only_faulty_ones_fail("stall_timeout");
     fleet.assert_repaired_ones_converge("hang at a command");
 }
 
 #[test]
 fn login_shell_that_prints_without_end_is_left() {
     let fleet = Fleet::with_and_without_perl(&[Fault::EndlessNoise]);
-    fleet.assert_only_faulty_ones_fail(&["the login shell prints without end"]);
+    fleet.assert_only_faulty_ones_fail("the login shell prints without end");
     fleet.assert_repaired_ones_converge("noise without end");
 }
 
@@ -114,21 +116,21 @@ fn command_that_complains_without_end_is_left() {
         size_bytes: u64::MAX,
     };
     let fleet = Fleet::with_and_without_perl(&[flood]);
-    fleet.assert_only_faulty_ones_fail(&["standard error"]);
+    fleet.assert_only_faulty_ones_fail("standard error");
     fleet.assert_repaired_ones_converge("flood on stderr without end");
 }
 
 #[test]
 fn hash_tool_that_lies_puts_nothing_in_place() {
     let fleet = Fleet::with_and_without_perl(&[Fault::WrongHash]);
-    fleet.assert_only_faulty_ones_fail(&["what arrived is not what was sent"]);
+    fleet.assert_only_faulty_ones_fail("what arrived is not what was sent");
     fleet.assert_repaired_ones_converge("wrong hash of what arrived");
 }
 
 #[test]
 fn hash_tool_that_lies_about_what_is_in_place_gets_nothing_overwritten() {
     let hosts = [("perl", Vec::new()), ("scripts", vec![Fault::NoPerl])];
-    let site = Site::new(Patience::SHORT, &hosts);
+    let site = Site::new(SHORT, &hosts);
     site.run_apply().expect(0);
     let before = [0, 1].map(|host| site.dest(host));
     for (host, (_, faults)) in site.hosts.iter().zip(&hosts) {
@@ -146,13 +148,13 @@ fn hash_tool_that_lies_about_what_is_in_place_gets_nothing_overwritten() {
 }
 
 #[test]
-fn lost_acknowledgement_ends_within_stall_timeout_and_puts_nothing_in_place() {
+fn lost_acknowledgement_puts_nothing_in_place() {
     let lost: Vec<Fault> = [0, 1, 5, 11, 14]
         .into_iter()
         .map(|number| Fault::DropAck { number })
         .collect();
     let fleet = Fleet::with_and_without_perl(&lost);
-    fleet.assert_only_faulty_ones_fail(&["stall_timeout", "confirm"]);
+    fleet.assert_only_faulty_ones_fail("the host confirmed the upload only in part");
     fleet.assert_repaired_ones_converge("lost acknowledgement");
 }
 
@@ -166,7 +168,7 @@ fn session_that_stalls_with_its_socket_open_ends_in_time() {
         .iter()
         .map(|name| (name.as_str(), Vec::new()))
         .collect();
-    let site = Site::new(Patience::SHORT, &hosts);
+    let site = Site::new(SHORT, &hosts);
     site.run_apply().expect(0);
     // How long the streams of the second apply are, two hosts tell in advance.
     let old = site.dest(0);
@@ -188,16 +190,13 @@ fn session_that_stalls_with_its_socket_open_ends_in_time() {
             then: Then::Gone,
         }]);
     }
-    let new_source = site.write_generation(1);
-    assert_eq!(new_source, new);
     let output = site.run_apply().expect(3);
     assert!(output.elapsed < BOUND, "{:?}", output.elapsed);
     for (index, host) in site.hosts.iter().enumerate().skip(2) {
-        let name = format!(" {}: failed: ", names[index]);
-        let mut lines = output.text.lines().filter(|line| line.contains(&name));
-        let is_clear = lines.any(|line| line.contains("_timeout` in the configuration"));
-        assert!(host.has_failed() && is_clear, "{name} {}", output.text);
-        site.dest(index).assert_old_or_new(&old, &new, &name);
+        let name = &names[index];
+        assert!(host.has_failed(), "{name}");
+        assert_names_reason(&output, name, "_timeout` in the configuration");
+        site.dest(index).assert_old_or_new(&old, &new, name);
     }
     site.repair();
     site.wait_until_idle();

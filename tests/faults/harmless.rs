@@ -1,7 +1,7 @@
 //! Faults that an apply has to put up with.
 
 use crate::embedded::Fault;
-use crate::site::{Patience, Site};
+use crate::site::{LONG, Site};
 
 /// Applies to hosts with these faults, each of them with perl and without, and again after a change.
 fn assert_no_harm(name: &str, faults: &[Fault]) {
@@ -15,12 +15,12 @@ fn assert_no_harm(name: &str, faults: &[Fault]) {
         .iter()
         .map(|(name, faults)| (name.as_str(), faults.clone()))
         .collect();
-    let site = Site::new(Patience::LONG, &hosts);
+    let site = Site::new(LONG, &hosts);
     for generation in [0, 1] {
         let source = site.write_generation(generation);
         site.run_apply().expect(0);
-        for host in 0..site.hosts.len() {
-            assert_eq!(site.dest(host), source, "{:?}", hosts[host]);
+        for (host, name_and_faults) in hosts.iter().enumerate() {
+            assert_eq!(site.dest(host), source, "{name_and_faults:?}");
         }
         site.run(&["plan", "--detailed-exitcode"]).expect(0);
     }

@@ -36,32 +36,16 @@ pub(crate) struct Site {
     folder: TempDir,
 }
 
-/// Time-outs of a site.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
-    pub(crate) connect_seconds: u64,
-    pub(crate) login_seconds: u64,
-    pub(crate) stall_seconds: u64,
-}
+/// All time-outs of a site whose hosts end at once what they do not do. Never waited for.
+pub(crate) const LONG: Duration = Duration::from_mins(1);
 
-impl Patience {
-    /// For hosts that end at once what they do not do. None of these times is ever waited for.
-    pub(crate) const LONG: Self = Self {
-        connect_seconds: 60,
-        login_seconds: 60,
-        stall_seconds: 60,
-    };
-    /// For hosts that hang. What they can do in time they do in a small part of it.
-    pub(crate) const SHORT: Self = Self {
-        connect_seconds: 4,
-        login_seconds: 4,
-        stall_seconds: 4,
-    };
-}
+/// All time-outs of a site that has hosts that hang. What the others can do at all, they do in a small
+/// part of it, even on a busy machine.
+pub(crate) const SHORT: Duration = Duration::from_secs(6);
 
 impl Site {
     /// With these hosts, one for each name, which have the generation 0 of the tree as its source.
-    pub(crate) fn new(patience: Patience, hosts: &[(&str, Vec<Fault>)]) -> Self {
+    pub(crate) fn new(timeout: Duration, hosts: &[(&str, Vec<Fault>)]) -> Self {
         let folder = temporary_folder();
         let path = |name: &str| folder.path().join(name);
         for name in ["home", "path_mapper"] {
@@ -96,15 +80,11 @@ impl Site {
         }
         fs::write(path("known_hosts"), known_hosts).unwrap();
         fs::write(path("connection_info.json"), json!(connections).to_string()).unwrap();
-        let Patience {
-            connect_seconds,
-            login_seconds,
-            stall_seconds,
-        } = patience;
+        let seconds = timeout.as_secs();
         let settings = format!(
             "[DEFAULT]\nknown_hosts_path = known_hosts\nnumber_of_connections = {}\nmax_delete = 100%\n\
-             connect_timeout = {connect_seconds}s\nlogin_timeout = {login_seconds}s\n\
-             stall_timeout = {stall_seconds}s\n",
+             connect_timeout = {seconds}s\nlogin_timeout = {seconds}s\n\
+             stall_timeout = {seconds}s\n",
             hosts.len()
         );
         fs::write(path("config.ini"), settings).unwrap();
