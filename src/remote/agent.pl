@@ -424,7 +424,8 @@ sub make_ours {
 }
 
 # A process is known by its pid, its start time (0 where the system does not say) and the boot it
-# belongs to.
+# belongs to. One that has ended is gone, even if nobody has collected it: in a container that may take
+# for ever.
 sub boot {
     my $boot = read_file('/proc/sys/kernel/random/boot_id');
     return 'unknown' unless defined $boot && length $boot;
@@ -435,7 +436,7 @@ sub boot {
 sub started {
     my ($pid) = @_;
     my $stat = read_file("/proc/$pid/stat");
-    return 0 unless defined $stat && $stat =~ s/^.*\) //s;
+    return 0 unless defined $stat && $stat =~ s/^.*\) //s && $stat !~ /^[ZX]/;
     return (split / /, $stat)[19] || 0;
 }
 

@@ -494,4 +494,7 @@ while [ "$hs_i" -lt "$hs_bases" ]; do
   hs_i=$((hs_i + 1))
 done
 rm -rf -- "$hs_work"
+# Whoever hears of the end must not find the lock.
+trap 'kill "$hs_heart" 2>/dev/null' EXIT
+hs_unlock
 hs_mark end ok

@@ -111,7 +111,7 @@ hs_digest() {
 hs_boot=unknown
 if [ -r /proc/sys/kernel/random/boot_id ]; then read -r hs_boot </proc/sys/kernel/random/boot_id; fi
 hs_started() {
-  hs_ticks=$(sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20)
+  hs_ticks=$(sed 's/^.*) //; /^[ZX]/d' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20)
   printf '%s\n' "${hs_ticks:-0}"
 }
 

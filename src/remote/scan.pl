@@ -24,10 +24,10 @@ sub scan {
     my ($kind, $command);
     my (@complaints, %has_moved);
 
-    # What another run is in the middle of is waited for.
+    # What another run is in the middle of is waited for. A lock without an owner is nobody's.
     my $lock = lock_of($in{base});
     for (1 .. 10) {
-        last if !-d $lock || (is_gone("$lock/owner"))[0];
+        last if !-e "$lock/owner" || (is_gone("$lock/owner"))[0];
         sleep 1;
     }
 

@@ -99,10 +99,10 @@ while [ "$hs_i" -lt "$hs_roots" ]; do
 done
 hs_place "$hs_staging" 'staging 0'
 
-# What another run is in the middle of is waited for.
+# What another run is in the middle of is waited for. A lock without an owner is nobody's.
 hs_lock=$(hs_lock_of "$hs_base")
 hs_waited=0
-while [ -d "$hs_lock" ] && [ "$hs_waited" -lt 10 ] && ! hs_is_gone "$hs_lock/owner"; do
+while [ -e "$hs_lock/owner" ] && [ "$hs_waited" -lt 10 ] && ! hs_is_gone "$hs_lock/owner"; do
   sleep 1
   hs_waited=$((hs_waited + 1))
 done

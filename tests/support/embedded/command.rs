@@ -1,10 +1,10 @@
 //! One command of a connection, and its three streams.
 
-use std::env;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::ExitStatusExt as _;
+use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 
@@ -15,8 +15,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin};
 use tokio::sync::{mpsc, oneshot};
 
-use super::Account;
+use super::fault::{Fault, Faults};
 use super::flow::{Flow, QueuedInput};
+use super::{Account, Busy};
 
 /// What is read from a command at once: all that a pipe holds.
 const OUTPUT_CHUNK_BYTES: usize = 64 * 1024;
@@ -46,11 +47,13 @@ impl Reply {
     }
 
     /// Reports the end of the command. A client that is gone does not mind.
-    async fn finish(&self, status: ExitStatus) -> Result<(), ()> {
-        let signal = status.signal().unwrap_or_default();
-        // As a shell reports a signal.
-        let code = status.code().unwrap_or(128 + signal).cast_unsigned();
-        self.session.exit_status_request(self.channel, code).await?;
+    async fn finish(&self, status: Option<ExitStatus>) -> Result<(), ()> {
+        if let Some(status) = status {
+            let signal = status.signal().unwrap_or_default();
+            // As a shell reports a signal.
+            let code = status.code().unwrap_or(128 + signal).cast_unsigned();
+            self.session.exit_status_request(self.channel, code).await?;
+        }
         self.session.eof(self.channel).await?;
         self.session.close(self.channel).await
     }
@@ -71,10 +74,17 @@ impl Command {
         account: &Account,
         command: &[u8],
         reply: Reply,
-        flow: &Arc<Flow>,
+        surroundings: Surroundings,
     ) -> io::Result<Self> {
+        let faults = &surroundings.faults;
+        let path = account.search_path(faults);
+        let dies_at = faults.find(|fault| match fault {
+            Fault::DieAtCall { number } => Some(number.to_string()),
+            _ => None,
+        });
+        // The parent of a command belongs to its connection, as with `sshd`, and not to this process.
         let child = tokio::process::Command::new("/bin/sh")
-            .arg("-c")
+            .args(["-c", "/bin/sh -c \"$1\"; exit $?", "connection"])
             .arg(OsStr::from_bytes(command))
             .current_dir(&account.home)
             .env_clear()
@@ -82,7 +92,9 @@ impl Command {
             .env("USER", &account.user)
             .env("LOGNAME", &account.user)
             .env("SHELL", "/bin/sh")
-            .envs(env::var_os("PATH").map(|path| ("PATH", path)))
+            .envs(path.map(|path| ("PATH", path)))
+            .envs(dies_at.iter().map(|number| ("EMBEDDED_DIE_AT", number)))
+            .envs(dies_at.iter().map(|_| ("EMBEDDED_CALLS", account.calls())))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -90,7 +102,7 @@ impl Command {
             .spawn()?;
         let (input, queue) = mpsc::unbounded_channel();
         let (stop, stopped) = oneshot::channel();
-        tokio::spawn(run(child, queue, Arc::clone(flow), reply, stopped));
+        tokio::spawn(run(child, queue, surroundings, reply, stopped));
         Ok(Self {
             input: Some(input),
             stop,
@@ -121,14 +133,23 @@ impl Command {
     }
 }
 
+/// What a command has to do with besides its streams.
+pub(super) struct Surroundings {
+    pub(super) flow: Arc<Flow>,
+    pub(super) faults: Arc<Faults>,
+    /// Held until all of its processes have ended.
+    pub(super) busy: Busy,
+}
+
 /// Sees a command through to its end.
 async fn run(
     mut child: Child,
     queue: mpsc::UnboundedReceiver<QueuedInput>,
-    flow: Arc<Flow>,
+    surroundings: Surroundings,
     reply: Reply,
     stopped: oneshot::Receiver<Abandoned>,
 ) {
+    let Surroundings { flow, faults, busy } = surroundings;
     // Dropped before the child is: a process that nobody has waited for keeps its id.
     let group = ProcessGroup::of(&child);
     let (Some(stdin), Some(stdout), Some(stderr)) =
@@ -137,30 +158,75 @@ async fn run(
         return;
     };
     let feeding = tokio::spawn(feed_input(stdin, queue));
-    // All output first, then the end: nothing that was written is ever lost.
-    let work = async {
-        tokio::join!(
-            forward_output(stdout, None, &reply, &flow),
-            forward_output(stderr, Some(STDERR), &reply, &flow),
-        );
-        child.wait().await
-    };
-    let ended = tokio::select! {
-        status = work => status.ok(),
-        stopped = stopped => match stopped {
-            Ok(Abandoned) => None,
-            // The connection is gone, and takes the command with it.
-            Err(_) => return,
-        },
+    let ended = {
+        // All output first, then the end: nothing that was written is ever lost.
+        let mut work = pin!(async {
+            let _ = print_noise(&reply, &faults).await;
+            tokio::join!(
+                forward_output(stdout, None, &reply, &flow, &faults),
+                forward_output(stderr, Some(STDERR), &reply, &flow, &faults),
+            );
+            child.wait().await
+        });
+        tokio::select! {
+            status = &mut work => status.ok(),
+            stopped = stopped => {
+                if stopped.is_err() && !faults.has(&Fault::CommandsOutliveConnection) {
+                    // The connection is gone, and takes the command with it.
+                    group.kill();
+                    feeding.abort();
+                    if work.await.is_ok() {
+                        group.leave_alone();
+                    }
+                    return;
+                }
+                None
+            }
+        }
     };
     feeding.abort();
     if let Some(status) = ended {
         group.leave_alone();
+        let noise = faults.find(|fault| match fault {
+            Fault::Noise { after, .. } => Some(after),
+            _ => None,
+        });
         // Fails when the client is gone, and then nobody is there to be told.
+        if let Some(noise) = noise {
+            let _ = reply.send(None, noise).await;
+        }
+        let status = Some(status).filter(|_| !faults.has(&Fault::LoseExitStatus));
         let _ = reply.finish(status).await;
     } else if child.wait().await.is_ok() {
         group.leave_alone();
     }
+    drop(busy);
+}
+
+/// What the login shell prints before the command begins, through some fault of its.
+async fn print_noise(reply: &Reply, faults: &Faults) -> Result<(), ()> {
+    let noise = faults.find(|fault| match fault {
+        Fault::Noise { before, .. } => Some(before),
+        _ => None,
+    });
+    if let Some(noise) = noise {
+        reply.send(None, noise).await?;
+    }
+    let flood_bytes = faults.find(|fault| match fault {
+        Fault::FloodStderr { size_bytes } => Some(*size_bytes),
+        _ => None,
+    });
+    let complaint = b"what a terrible host this is\n".repeat(1000);
+    let mut left = usize::try_from(flood_bytes.unwrap_or_default()).unwrap_or(usize::MAX);
+    while left > 0 {
+        let count = left.min(complaint.len());
+        reply.send(Some(STDERR), &complaint[..count]).await?;
+        left -= count;
+    }
+    while faults.has(&Fault::EndlessNoise) {
+        reply.send(None, &complaint).await?;
+    }
+    Ok(())
 }
 
 /// Writes what the client sends to the command, until either of them has had enough.
@@ -172,24 +238,68 @@ async fn feed_input(mut stdin: ChildStdin, mut queue: mpsc::UnboundedReceiver<Qu
     }
 }
 
-/// Sends one output stream of the command to the client, until either end is closed.
+/// Sends one output stream of the command to the client, until the command closes it.
 async fn forward_output(
     mut output: impl AsyncRead + Unpin,
     kind: Option<u32>,
     reply: &Reply,
     flow: &Flow,
+    faults: &Faults,
 ) {
     let mut buffer = vec![0; OUTPUT_CHUNK_BYTES];
+    let lost_ack = faults.find(|fault| match fault {
+        Fault::DropAck { number } if kind.is_none() => Some(*number),
+        _ => None,
+    });
+    let mut acks = lost_ack.map(AckThief::new);
+    let mut is_gone = false;
     while let Ok(count) = output.read(&mut buffer).await {
         if count == 0 {
             return;
         }
-        let waiting = flow.output_waits();
-        let sent = reply.send(kind, &buffer[..count]).await;
-        drop(waiting);
-        if sent.is_err() {
-            return;
+        // Whoever could not hear it any more is waited for: a command that was killed.
+        if is_gone {
+            continue;
         }
+        let mut bytes = buffer[..count].to_vec();
+        if let Some(acks) = &mut acks {
+            bytes.retain(|byte| acks.leaves(*byte));
+        }
+        let waiting = flow.output_waits();
+        is_gone = reply.send(kind, &bytes).await.is_err();
+        drop(waiting);
+    }
+}
+
+/// Takes one acknowledgement out of the output of an SCP sink.
+struct AckThief {
+    number: u64,
+    /// How much of the line has come behind which the sink begins to speak.
+    matched: usize,
+}
+
+impl AckThief {
+    const BEGINS: &[u8] = b" scp\n";
+
+    fn new(number: u64) -> Self {
+        Self { number, matched: 0 }
+    }
+
+    /// Whether a byte may pass.
+    fn leaves(&mut self, byte: u8) -> bool {
+        if self.matched < Self::BEGINS.len() {
+            self.matched = if Self::BEGINS[self.matched] == byte {
+                self.matched + 1
+            } else {
+                usize::from(byte == Self::BEGINS[0])
+            };
+            return true;
+        }
+        let is_it = byte == 0 && self.number == 0;
+        if byte == 0 {
+            self.number = self.number.checked_sub(1).unwrap_or(u64::MAX);
+        }
+        !is_it
     }
 }
 
@@ -206,13 +316,17 @@ impl ProcessGroup {
     fn leave_alone(mut self) {
         self.0 = None;
     }
-}
 
-impl Drop for ProcessGroup {
-    fn drop(&mut self) {
+    fn kill(&self) {
         if let Some(group) = self.0 {
             // Fails when all of them have ended already.
             let _ = kill_process_group(group, Signal::KILL);
         }
+    }
+}
+
+impl Drop for ProcessGroup {
+    fn drop(&mut self) {
+        self.kill();
     }
 }

@@ -1,18 +1,16 @@
 //! Keeps a client from sending faster than a command reads.
 //!
 //! The SSH library widens a channel's window as data arrives, not as it is consumed. So what goes
-//! to the client, and the wider window is part of that, passes through [`Flow::forward`], which
-//! holds it back while too much input is queued: the client uses up its window and waits. Its own
-//! stream is read all the while, so a client that goes away is noticed at once.
+//! to the client, and the wider window is part of that, waits for [`Flow::client_may_send_more`] while
+//! too much input is queued: the client uses up its window and waits. Its own stream is read all the
+//! while, so a client that goes away is noticed at once.
 //!
 //! A command may have to get rid of output before it takes more input. So while output waits,
 //! nothing is held back.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Notify;
 
 /// Input that may be queued before the client is made to wait.
@@ -43,22 +41,10 @@ impl Flow {
         WaitingOutput(self)
     }
 
-    /// Copies what the SSH library sends to the client, when the client may have it.
-    pub(super) async fn forward(
-        &self,
-        mut from: impl AsyncRead + Unpin,
-        mut to: impl AsyncWrite + Unpin,
-    ) -> io::Result<()> {
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            let count = from.read(&mut buffer).await?;
-            if count == 0 {
-                return to.shutdown().await;
-            }
-            while self.is_congested() {
-                self.changed.notified().await;
-            }
-            to.write_all(&buffer[..count]).await?;
+    /// Waits until the client may have what the SSH library sends it.
+    pub(super) async fn client_may_send_more(&self) {
+        while self.is_congested() {
+            self.changed.notified().await;
         }
     }
 

@@ -4,16 +4,23 @@
 //! account. Commands run under `/bin/sh` of this machine, so whatever they do, they do with the
 //! rights of whoever started the process: the folder is where they begin, not a fence. It listens
 //! on the address that it is given, which ought to be a loopback address.
+//!
+//! It may be faulty on purpose: see [`Fault`].
 
 mod command;
+mod fault;
 mod flow;
+mod line;
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::env;
+use std::ffi::OsString;
+use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use russh::keys::ssh_key::private::Ed25519Keypair;
@@ -21,17 +28,26 @@ use russh::keys::{HashAlg, PrivateKey, PublicKey, PublicKeyBase64 as _};
 use russh::server::{
     Auth, ChannelOpenHandle, Config, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey,
 };
-use russh::{Channel, ChannelId, MethodKind, MethodSet, Pty};
+use russh::{Channel, ChannelId, Limits, MethodKind, MethodSet, Pty};
+use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 
-use command::{Command, Reply};
+use command::{Command, Reply, Surroundings};
+#[allow(
+    unused_imports,
+    reason = "not all that includes this file has faulty hosts"
+)]
+pub(crate) use fault::{Direction, Fault, Moment, Then};
+use fault::{End, Faults};
 use flow::Flow;
+use line::Line;
 
 /// Longest wait for connections and commands when a host is stopped.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
-/// Encrypted output that is under way to a client's socket.
-const OUTGOING_BYTES: usize = 256 * 1024;
+/// Encrypted bytes between a client's socket and the SSH library, in each direction.
+const LINE_BYTES: usize = 256 * 1024;
 
 /// Who may log in, and where the host listens.
 #[derive(Clone, Debug)]
@@ -44,6 +60,8 @@ pub(crate) struct HostOptions {
     pub(crate) authorized_key: Option<String>,
     /// The TCP port; 0 for any that is free.
     pub(crate) port: u16,
+    /// What is wrong with it; nothing unless somebody says so.
+    pub(crate) faults: Vec<Fault>,
 }
 
 impl HostOptions {
@@ -54,6 +72,7 @@ impl HostOptions {
             password: password.into(),
             authorized_key: None,
             port: 0,
+            faults: Vec::new(),
         }
     }
 }
@@ -64,6 +83,7 @@ pub(crate) struct EmbeddedHost {
     address: SocketAddr,
     home: PathBuf,
     key: PublicKey,
+    shared: Arc<Shared>,
     runtime: Option<Runtime>,
 }
 
@@ -88,10 +108,16 @@ impl EmbeddedHost {
             user: options.user,
             password: options.password,
             home: home.clone(),
+            tools: faulty_tools()?,
         };
         let host_key = PrivateKey::from(Ed25519Keypair::from_seed(&random_bytes()?));
         let key = host_key.public_key().clone();
-        let config = server_config(host_key, &account);
+        let shared = Arc::new(Shared {
+            host_key,
+            account: Arc::new(account),
+            faults: Mutex::new(Arc::new(Faults::new(options.faults))),
+            busy: watch::Sender::new(0),
+        });
 
         // One worker feeds commands while the other encrypts.
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -101,11 +127,12 @@ impl EmbeddedHost {
             .build()?;
         let listener = runtime.block_on(TcpListener::bind((address, options.port)))?;
         let address = listener.local_addr()?;
-        runtime.spawn(accept(listener, Arc::new(config), Arc::new(account)));
+        runtime.spawn(accept(listener, Arc::clone(&shared)));
         Ok(Self {
             address,
             home,
             key,
+            shared,
             runtime: Some(runtime),
         })
     }
@@ -121,6 +148,7 @@ impl EmbeddedHost {
     }
 
     /// The fingerprint of its key, as `ssh-keygen -l` prints it.
+    #[allow(dead_code, reason = "not all that includes this file asks for it")]
     pub(crate) fn fingerprint(&self) -> String {
         self.key.fingerprint(HashAlg::Sha256).to_string()
     }
@@ -128,6 +156,84 @@ impl EmbeddedHost {
     /// Its key as `known_hosts` has it: `ssh-ed25519` and base64, without the name of the host.
     pub(crate) fn public_key(&self) -> String {
         format!("{} {}", self.key.algorithm(), self.key.public_key_base64())
+    }
+}
+
+#[allow(dead_code, reason = "not all that includes this file has faulty hosts")]
+impl EmbeddedHost {
+    /// From the next connection on, this is wrong with it, and nothing else.
+    pub(crate) fn set_faults(&self, faults: Vec<Fault>) {
+        // It is there only where something was counted.
+        let _ = fs::remove_file(self.shared.account.calls());
+        *self.shared.faults_lock() = Arc::new(Faults::new(faults));
+    }
+
+    /// Whether it was cut off, has stalled or has died since the faults were set.
+    pub(crate) fn has_failed(&self) -> bool {
+        let faults = self.shared.faults();
+        let dies_at = faults.find(|fault| match fault {
+            Fault::DieAtCall { number } => Some(*number),
+            _ => None,
+        });
+        faults.is_spent() || dies_at.is_some_and(|number| self.calls() >= number)
+    }
+
+    /// How often its commands changed entries of the file system since [`Fault::DieAtCall`] was set.
+    pub(crate) fn calls(&self) -> u64 {
+        fs::metadata(self.shared.account.calls()).map_or(0, |metadata| metadata.len())
+    }
+
+    /// Bytes of TCP payload that have passed since the faults were set.
+    pub(crate) fn passed_bytes(&self, direction: Direction) -> u64 {
+        self.shared.faults().passed_bytes(direction)
+    }
+
+    /// Waits until it has no connection and no command; says whether that came to be in time.
+    pub(crate) fn wait_until_idle(&self, timeout: Duration) -> bool {
+        let mut busy = self.shared.busy.subscribe();
+        let idle = async {
+            let idle = busy.wait_for(|count| *count == 0);
+            tokio::time::timeout(timeout, idle).await.is_ok()
+        };
+        let runtime = self.runtime.as_ref();
+        runtime.is_some_and(|runtime| runtime.block_on(idle))
+    }
+}
+
+/// What all connections of a host share.
+#[derive(Debug)]
+struct Shared {
+    host_key: PrivateKey,
+    account: Arc<Account>,
+    faults: Mutex<Arc<Faults>>,
+    /// How many connections and commands there are.
+    busy: watch::Sender<usize>,
+}
+
+impl Shared {
+    fn faults(&self) -> Arc<Faults> {
+        Arc::clone(&self.faults_lock())
+    }
+
+    fn faults_lock(&self) -> std::sync::MutexGuard<'_, Arc<Faults>> {
+        // It is only ever replaced as a whole.
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Something is under way until this is dropped.
+struct Busy(Arc<Shared>);
+
+impl Busy {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.busy.send_modify(|count| *count += 1);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.send_modify(|count| *count -= 1);
     }
 }
 
@@ -146,42 +252,138 @@ pub(crate) fn random_bytes() -> io::Result<[u8; 32]> {
     Ok(bytes)
 }
 
+/// Has perl count its calls that change entries, and die at one of them with all of its command.
+const DYING_PERL: &str = r"
+package Dying;
+use strict;
+sub call {
+    open my $calls, '>>', $ENV{EMBEDDED_CALLS} or die;
+    syswrite $calls, '.';
+    kill 9, -getpgrp if -s $calls == $ENV{EMBEDDED_DIE_AT};
+}
+BEGIN {
+    *CORE::GLOBAL::rename = sub ($$) { call(); CORE::rename($_[0], $_[1]) };
+    *CORE::GLOBAL::link = sub ($$) { call(); CORE::link($_[0], $_[1]) };
+    *CORE::GLOBAL::symlink = sub ($$) { call(); CORE::symlink($_[0], $_[1]) };
+    *CORE::GLOBAL::unlink = sub (@) { call(); CORE::unlink(@_) };
+    *CORE::GLOBAL::rmdir = sub ($) { call(); CORE::rmdir($_[0]) };
+    *CORE::GLOBAL::mkdir = sub ($;$) { call(); CORE::mkdir($_[0], @_ > 1 ? $_[1] : 0777) };
+    *CORE::GLOBAL::chmod = sub (@) { call(); CORE::chmod($_[0], @_[1 .. $#_]) };
+}
+1;
+";
+
+/// Programs that do not what their names say, in a folder for each sort of fault.
+fn faulty_tools() -> io::Result<TempDir> {
+    let folder = tempfile::Builder::new().prefix("faulty-tools-").tempdir()?;
+    let install = |name: &str, script: &str| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap_or(folder.path()))?;
+        fs::write(&path, format!("#!/bin/sh\n{script}\n"))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+    };
+    install("no-perl/perl", "exit 1")?;
+    for tool in ["b3sum", "openssl", "sha256sum", "shasum"] {
+        // The last word is a file, or there is none and a known text comes on standard input.
+        let lie = format!(
+            "PATH=/usr/bin:/bin\nfor last; do :; done\n[ -e \"$last\" ] || exec {tool} \"$@\"\n\
+             {tool} \"$@\" | sed 's/^0/1/; t\ns/^[0-9a-f]/0/'"
+        );
+        install(&format!("wrong-hash/{tool}"), &lie)?;
+    }
+    for tool in ["chmod", "cp", "ln", "mkdir", "mv", "rm", "rmdir", "touch"] {
+        let count = format!(
+            "printf . >>\"$EMBEDDED_CALLS\"\n\
+             [ \"$(wc -c <\"$EMBEDDED_CALLS\")\" -ne \"$EMBEDDED_DIE_AT\" ] || kill -9 0\n\
+             PATH=/usr/bin:/bin\nexec {tool} \"$@\""
+        );
+        install(&format!("dying/{tool}"), &count)?;
+    }
+    let dying = folder.path().join("dying");
+    fs::write(dying.join("Dying.pm"), DYING_PERL)?;
+    let perl = format!(
+        "PATH=/usr/bin:/bin\nexec perl '-I{}' -MDying \"$@\"",
+        dying.display()
+    );
+    install("dying/perl", &perl)?;
+    Ok(folder)
+}
+
 /// The one account of a host.
+#[derive(Debug)]
 struct Account {
     user: String,
     password: String,
     authorized_key: Option<PublicKey>,
     home: PathBuf,
+    /// Where [`faulty_tools`] are.
+    tools: TempDir,
 }
 
 impl Account {
+    /// Where its commands look for programs.
+    fn search_path(&self, faults: &Faults) -> Option<OsString> {
+        let folder_of = |fault: &Fault| match fault {
+            Fault::NoPerl => Some("no-perl"),
+            Fault::WrongHash => Some("wrong-hash"),
+            Fault::DieAtCall { .. } => Some("dying"),
+            _ => None,
+        };
+        let usual = env::var_os("PATH")?;
+        let ours = faults
+            .all(folder_of)
+            .map(|name| self.tools.path().join(name));
+        env::join_paths(ours.chain(env::split_paths(&usual))).ok()
+    }
+
+    /// Has a byte for each call that was counted.
+    fn calls(&self) -> PathBuf {
+        self.tools.path().join("calls")
+    }
+
     fn has_key(&self, user: &str, key: &PublicKey) -> bool {
         let known = self.authorized_key.as_ref();
         user == self.user && known.is_some_and(|known| known.key_data() == key.key_data())
     }
 }
 
-fn server_config(host_key: PrivateKey, account: &Account) -> Config {
+fn server_config(shared: &Shared, faults: &Faults) -> Config {
     let mut methods = MethodSet::empty();
-    if account.authorized_key.is_some() {
+    if shared.account.authorized_key.is_some() {
         methods.push(MethodKind::PublicKey);
     }
     methods.push(MethodKind::Password);
-    Config {
+    let mut config = Config {
         methods,
-        keys: vec![host_key],
+        keys: vec![shared.host_key.clone()],
         // Nobody to protect from guessing, and tests that guess wrong ought to be quick.
         auth_rejection_time: Duration::ZERO,
         inactivity_timeout: None,
         ..Config::default()
+    };
+    let window = faults.find(|fault| match fault {
+        Fault::Window { size_bytes } => Some(*size_bytes),
+        _ => None,
+    });
+    if let Some(size_bytes) = window {
+        config.window_size = size_bytes;
+        config.maximum_packet_size = size_bytes.div_ceil(2);
     }
+    let rekey = faults.find(|fault| match fault {
+        Fault::RekeyEvery { size_bytes } => Some(*size_bytes),
+        _ => None,
+    });
+    if let Some(size_bytes) = rekey {
+        config.limits = Limits::new(size_bytes, size_bytes, config.limits.rekey_time_limit);
+    }
+    config
 }
 
-async fn accept(listener: TcpListener, config: Arc<Config>, account: Arc<Account>) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(serve(stream, Arc::clone(&config), Arc::clone(&account)));
+                tokio::spawn(serve(stream, Arc::clone(&shared), Busy::new(&shared)));
             }
             // Out of file descriptors, for instance: later ones may fare better.
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -189,39 +391,67 @@ async fn accept(listener: TcpListener, config: Arc<Config>, account: Arc<Account
     }
 }
 
-async fn serve(
-    stream: TcpStream,
-    config: Arc<Config>,
-    account: Arc<Account>,
-) -> Result<(), russh::Error> {
+async fn serve(stream: TcpStream, shared: Arc<Shared>, busy: Busy) -> Result<(), russh::Error> {
+    let faults = shared.faults();
+    let gone = faults.gone();
+    if gone == Some(End::Cut) {
+        return Ok(());
+    }
     stream.set_nodelay(true)?;
-    let (incoming, to_client) = stream.into_split();
-    let (from_server, outgoing) = tokio::io::simplex(OUTGOING_BYTES);
-    let connection = Connection {
-        account,
-        flow: Arc::default(),
-        commands: HashMap::new(),
-    };
-    let flow = Arc::clone(&connection.flow);
+    let (near_end, mut far_end) = tokio::io::duplex(LINE_BYTES);
+    let flow = Arc::<Flow>::default();
+    let line = Line::new(Arc::clone(&faults), Arc::clone(&flow));
     // Ends with the session, which closes its end.
-    tokio::spawn(async move { flow.forward(from_server, to_client).await });
-    let stream = tokio::io::join(incoming, outgoing);
-    russh::server::run_stream(config, stream, connection)
+    tokio::spawn(async move {
+        line.carry(stream, near_end).await;
+        drop(busy);
+    });
+    if gone.is_some() || faults.has(&Fault::HangAt(Moment::Greeting)) {
+        // Takes what comes, until the client has had enough.
+        tokio::io::copy(&mut far_end, &mut tokio::io::sink()).await?;
+        return Ok(());
+    }
+    let connection = Connection {
+        account: Arc::clone(&shared.account),
+        faults: Arc::clone(&faults),
+        flow,
+        commands: HashMap::new(),
+        shared: Arc::clone(&shared),
+    };
+    let config = Arc::new(server_config(&shared, &faults));
+    russh::server::run_stream(config, far_end, connection)
         .await?
         .await
+}
+
+/// Never answers.
+async fn hang() {
+    std::future::pending::<()>().await;
 }
 
 /// One client that is connected. Dropping it kills the commands whose channels are still open.
 struct Connection {
     account: Arc<Account>,
+    faults: Arc<Faults>,
     flow: Arc<Flow>,
     commands: HashMap<ChannelId, Command>,
+    shared: Arc<Shared>,
+}
+
+impl Connection {
+    /// Falls silent if this is the moment to do so.
+    async fn hang_at(&self, moment: Moment) {
+        if self.faults.has(&Fault::HangAt(moment)) {
+            hang().await;
+        }
+    }
 }
 
 impl Handler for Connection {
     type Error = russh::Error;
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Self::Error> {
+        self.hang_at(Moment::Login).await;
         Ok(verdict(
             user == self.account.user && password == self.account.password,
         ))
@@ -249,6 +479,7 @@ impl Handler for Connection {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
+        self.hang_at(Moment::Channel).await;
         // The channel is dropped: its data comes through the methods below.
         reply.accept().await;
         Ok(())
@@ -260,12 +491,18 @@ impl Handler for Connection {
         command: &[u8],
         session: &mut Session,
     ) -> Result<(), Self::Error> {
+        self.hang_at(Moment::Command).await;
         self.commands.retain(|_, command| !command.has_ended());
         let reply = Reply::new(session.handle(), channel);
         let started = if self.commands.contains_key(&channel) {
             None
         } else {
-            Command::start(&self.account, command, reply, &self.flow).ok()
+            let surroundings = Surroundings {
+                flow: Arc::clone(&self.flow),
+                faults: Arc::clone(&self.faults),
+                busy: Busy::new(&self.shared),
+            };
+            Command::start(&self.account, command, reply, surroundings).ok()
         };
         let Some(started) = started else {
             return session.channel_failure(channel);

@@ -1,0 +1,15 @@
+//! Hosts and lines that fail in every way that there is a name for, and what becomes of an apply then.
+//!
+//! Each test prints how many cases it has run.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::print_stdout, reason = "each test says how many cases it ran")]
+
+#[path = "../support/embedded/mod.rs"]
+mod embedded;
+
+mod cuts;
+mod failing;
+mod harmless;
+mod site;
+mod tree;
