@@ -391,6 +391,17 @@ sub remove_tree {
     rmdir $path;
 }
 
+# Removes what is in a folder of ours, but for files that have another name: to take one of a file's names
+# away changes the file's times, and it may be one that somebody is about to compare.
+sub remove_unlinked {
+    my ($path) = @_;
+    my @is = lstat $path or return;
+    if (($is[2] & 0170000) != 0040000) { unlink $path if $is[3] < 2; return }
+    chmod 0700, $path;
+    remove_unlinked("$path/$_") for names_in($path);
+    rmdir $path;
+}
+
 # Makes a folder and those above it that are missing.
 sub make_folders {
     my ($folder) = @_;
@@ -464,9 +475,10 @@ sub has_dead_runs {
 }
 
 # Removes what runs that are gone have left in a folder of ours. One that nobody has signed is given an
-# hour.
+# hour. What such a run had put in place in its last moment may have a second name there, which stays
+# unless $and_linked.
 sub remove_dead_runs {
-    my ($base) = @_;
+    my ($base, $and_linked) = @_;
     for my $run (grep { /^run-/ && $_ ne ($in{run} || q()) } names_in($base)) {
         my $path = "$base/$run";
         next if -l $path || !-d _;
@@ -474,8 +486,10 @@ sub remove_dead_runs {
         $is_gone = time - (lstat $path)[9] > 3600 if $owner eq 'unknown';
         next unless $is_gone;
         # Whose it was is known to the end.
-        remove_tree("$path/$_") for grep { $_ ne 'owner' } names_in($path);
-        remove_tree($path);
+        for my $name (grep { $_ ne 'owner' } names_in($path)) {
+            $and_linked ? remove_tree("$path/$name") : remove_unlinked("$path/$name");
+        }
+        remove_tree($path) unless grep { $_ ne 'owner' } names_in($path);
     }
 }
 

@@ -74,8 +74,8 @@ sub commit {
     clean_up();
     push @at_end, $work;
     clean_up();
+    remove_dead_runs($_, 1) for $home, @bases;
     for my $base (@bases) {
-        remove_dead_runs($base);
         remove_old_backups("$base/backup", $kept);
     }
     return 'ok';

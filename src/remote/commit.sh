@@ -480,7 +480,7 @@ hs_i=0
 while [ "$hs_i" -lt "$hs_bases" ]; do
   eval "hs_base=\$hs_base_$hs_i"
   hs_remove_tree "${hs_base:?}/${hs_run:?}"
-  hs_remove_dead_runs "$hs_base"
+  hs_remove_dead_runs "$hs_base" all
   if [ -d "$hs_base/backup" ]; then
     # The one that was just made, then the newest: not by serial, since an older state may come back.
     hs_n=0
@@ -494,6 +494,7 @@ while [ "$hs_i" -lt "$hs_bases" ]; do
   hs_i=$((hs_i + 1))
 done
 rm -rf -- "$hs_work"
+hs_remove_dead_runs "$hs_home" all
 # Whoever hears of the end must not find the lock.
 trap 'kill "$hs_heart" 2>/dev/null' EXIT
 hs_unlock

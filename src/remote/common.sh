@@ -135,7 +135,9 @@ hs_is_gone() {
 }
 
 # Removes what runs that are gone have left in a folder of ours. A run lasts as long as its connection,
-# which is the parent of its scripts. One that nobody has signed is given an hour.
+# which is the parent of its scripts. One that nobody has signed is given an hour. What such a run had
+# put in place in its last moment may have a second name there. That stays unless all is to go: to take
+# one of a file's names away changes its times, and it may be one that is about to be compared.
 hs_remove_dead_runs() {
   for hs_dead in "$1"/run-*; do
     if [ ! -d "$hs_dead" ] || [ "$hs_dead" = "$1/${hs_run:-}" ]; then continue; fi
@@ -145,9 +147,16 @@ hs_remove_dead_runs() {
       [ -n "$(find "$hs_dead" -prune -mmin +60 2>/dev/null)" ] || continue
     fi
     # Whose it was is known to the end.
-    hs_remove_tree "$hs_dead/up"
-    hs_remove_tree "$hs_dead/large"
-    hs_remove_tree "$hs_dead"
+    for hs_part in "$hs_dead/up" "$hs_dead/large"; do
+      if [ "${2:-}" = all ]; then
+        hs_remove_tree "$hs_part"
+      else
+        find "$hs_part" -type d ! -perm -700 -exec chmod u+rwx {} + 2>/dev/null
+        find "$hs_part" ! -type d -links 1 -exec rm -f -- {} + 2>/dev/null
+        find "$hs_part" -depth -type d -exec rmdir {} + 2>/dev/null
+      fi
+    done
+    if [ ! -e "$hs_dead/up" ] && [ ! -e "$hs_dead/large" ]; then hs_remove_tree "$hs_dead"; fi
   done
 }
 

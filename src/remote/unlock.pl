@@ -20,6 +20,6 @@ sub unlock {
         elsif ($holder eq 'unknown') { $is_gone = rmdir $lock }
         mark($is_gone ? 'removed' : 'held', $holder);
     }
-    remove_dead_runs($base) if -d $base;
+    remove_dead_runs($base, 1) if -d $base;
     return 'ok';
 }

@@ -28,5 +28,5 @@ for hs_lock in "$hs_folder"/lock-*; do
   fi
   hs_mark "$hs_result" "$hs_pid"
 done
-if [ -d "$hs_base" ]; then hs_remove_dead_runs "$hs_base"; fi
+if [ -d "$hs_base" ]; then hs_remove_dead_runs "$hs_base" all; fi
 hs_mark end ok

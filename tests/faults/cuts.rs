@@ -106,6 +106,12 @@ impl Sweep {
             assert_in_order(&site, &report, &old, &new, &case);
 
             host.set_faults(self.further.clone());
+            // Every other time, the source has changed once more before the next run.
+            let new = if number % 2 == 0 {
+                new
+            } else {
+                site.write_generation(generation + 1000)
+            };
             let looks_anew = self.assert_converges(&site, &old, &new, &case);
             tally.looked_anew += usize::from(looks_anew);
             old = new;
