@@ -82,9 +82,11 @@ impl Command {
             Fault::DieAtCall { number } => Some(number.to_string()),
             _ => None,
         });
-        // The parent of a command belongs to its connection, as with `sshd`, and not to this process.
+        // The parent of a command belongs to its connection, as with `sshd`, and not to this process. It
+        // keeps none of the streams open.
+        let parent = "exec 3<&0; /bin/sh -c \"$1\" <&3 3<&- & exec <&- >&- 2>&- 3<&-; wait $!";
         let child = tokio::process::Command::new("/bin/sh")
-            .args(["-c", "/bin/sh -c \"$1\"; exit $?", "connection"])
+            .args(["-c", parent, "connection"])
             .arg(OsStr::from_bytes(command))
             .current_dir(&account.home)
             .env_clear()
