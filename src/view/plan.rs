@@ -4,7 +4,7 @@
 //! each. Hosts with equal changes share one block, and a long list is folded, but never its conflicts
 //! and deletes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anstyle::Style;
 
@@ -26,6 +26,8 @@ pub(super) const LIST_MAX: usize = 20;
 pub(super) const ALARM_MAX: usize = 100;
 /// Lines of a diff that are shown, unless everything is asked for.
 const DIFF_MAX: usize = 60;
+/// Lines from which on a diff that other hosts have, too, is shown once.
+const REPEATED_MIN: usize = 5;
 /// A plan of more lines starts with its summary.
 const LONG: usize = 40;
 /// Destinations of one mapping that are listed when the hosts of a block do not agree.
@@ -80,6 +82,7 @@ pub fn render(plan: &Plan, options: &PlanView) -> String {
     let mut page = Page {
         lines: Vec::new(),
         options,
+        shown_diffs: HashMap::new(),
     };
     if plan.header.refresh == Refresh::None {
         page.paragraph(WITHOUT_A_LOOK, 0, PLAIN);
@@ -203,6 +206,8 @@ pub(super) struct Item {
 struct Page<'a> {
     lines: Vec<String>,
     options: &'a PlanView,
+    /// The diffs of a few lines or more that were shown, by path, with the hosts that they were shown for.
+    shown_diffs: HashMap<(String, String), String>,
 }
 
 impl Page<'_> {
@@ -254,7 +259,7 @@ impl Page<'_> {
                 let total: usize = rest.values().sum();
                 self.more(&format!("{total} more: {}", numbers(&rest)), 4);
             }
-            if self.diffs(set, mapping, root) && Some(mapping) != last {
+            if self.diffs(set, hosts, mapping, root) && Some(mapping) != last {
                 self.section();
             }
         }
@@ -262,7 +267,7 @@ impl Page<'_> {
 
     /// How the contents differ in a mapping, in the order in which its changes are shown. Whether there
     /// was anything to say.
-    fn diffs(&mut self, set: &ChangeSet, mapping: usize, root: &str) -> bool {
+    fn diffs(&mut self, set: &ChangeSet, hosts: &[&HostPlan], mapping: usize, root: &str) -> bool {
         let mut diffs: Vec<(Class, &Change, &Diff)> = set
             .diffs
             .iter()
@@ -282,8 +287,17 @@ impl Page<'_> {
             let path = escape(path);
             self.section();
             if let Diff::Text(text) = diff {
+                let key = (path.clone(), text.clone());
+                if let Some(earlier) = self.shown_diffs.get(&key) {
+                    let line = format!("{path}: the same as for {earlier}");
+                    self.paragraph(&line, 4, PLAIN);
+                    continue;
+                }
                 self.paragraph(&path, 4, HEADING);
                 self.diff_lines(text);
+                if text.lines().count() >= REPEATED_MIN {
+                    self.shown_diffs.insert(key, folded(hosts.iter().copied()));
+                }
             } else if let Some(words) = diff::in_words(change, diff) {
                 self.paragraph(&format!("{path}: {words}"), 4, PLAIN);
             }
@@ -1259,6 +1273,28 @@ Plan: 1 to create, 0 to update, 0 to delete, 0 modes to change on 1 of 4 hosts (
             change_set: Some(Arc::new(ChangeSet::new(changes, diffs))),
             ..host(name, Vec::new())
         }
+    }
+
+    #[test]
+    fn long_diff_that_other_hosts_have_too_is_shown_once() {
+        let text = |lines: usize| Diff::Text("@@ -1 +1 @@\n".to_owned() + &"+new\n".repeat(lines));
+        let same = || (updated("a.conf"), text(9));
+        let drifted = vec![same(), (orphan("old"), Diff::Binary)];
+        let hosts = || {
+            vec![
+                with_diffs("web1", vec![same()]),
+                with_diffs("web2", drifted.clone()),
+            ]
+        };
+        let shown = shown(hosts());
+        assert_eq!(shown.matches("+new").count(), 9, "{shown}");
+        assert!(
+            shown.contains("    a.conf: the same as for web2\n"),
+            "{shown}"
+        );
+        let short = |name| with_diffs(name, vec![(updated(name), text(1))]);
+        let text = super::tests::shown(vec![short("a"), short("b")]);
+        assert_eq!(text.matches("+new").count(), 2, "{text}");
     }
 
     #[test]
