@@ -618,22 +618,42 @@ pub(super) fn adopted<'a>(groups: &[Group<'a>]) -> (usize, Vec<&'a HostPlan>) {
     (entries, adopting)
 }
 
-/// Hosts that could not be looked at, and those whose plan was refused: how, why, and who.
+/// Hosts that could not be looked at, and those whose plan was refused: how, why, and who. Errors that
+/// differ in the address of their host alone are one, without it.
 pub(super) fn errors(plan: &Plan) -> Vec<((&'static str, String), Vec<&HostPlan>)> {
     let mut errors: Vec<((&'static str, String), Vec<&HostPlan>)> = Vec::new();
+    let mut index_of: HashMap<(&'static str, String), usize> = HashMap::new();
     for host in &plan.hosts {
         let (how, error) = match &host.status {
             HostStatus::Ok => continue,
             HostStatus::Unreachable(error) => ("unreachable", error),
             HostStatus::Failed(error) => ("failed", error),
         };
-        let error = (how, first_line(error));
-        match errors.iter_mut().find(|(other, _)| *other == error) {
-            Some((_, hosts)) => hosts.push(host),
-            None => errors.push((error, vec![host])),
+        let text = first_line(error);
+        let without_address = without_address(&text, host.host.as_str());
+        let index = *index_of
+            .entry((how, without_address.clone()))
+            .or_insert_with(|| {
+                errors.push(((how, text), Vec::new()));
+                errors.len() - 1
+            });
+        let ((_, shown), hosts) = &mut errors[index];
+        hosts.push(host);
+        if hosts.len() > 1 {
+            *shown = without_address;
         }
     }
     errors
+}
+
+/// An error without the address of its host, as far as the host is called by it: a word such as `web` may
+/// mean something else.
+fn without_address(error: &str, host: &str) -> String {
+    if host.contains(['.', ':']) {
+        error.replace(host, "…")
+    } else {
+        error.to_owned()
+    }
 }
 
 /// Entries of the sources that cannot be sent, and for which hosts.
@@ -1273,6 +1293,20 @@ Plan: 1 to create, 0 to update, 0 to delete, 0 modes to change on 1 of 4 hosts (
             change_set: Some(Arc::new(ChangeSet::new(changes, diffs))),
             ..host(name, Vec::new())
         }
+    }
+
+    #[test]
+    fn errors_that_differ_in_the_address_alone_are_one() {
+        let down = |name: &str| unreachable(name, &format!("cannot connect to {name}:22: refused"));
+        let text = shown(vec![down("10.0.0.1"), down("10.0.0.2"), down("db")]);
+        let expected = "  10.0.0.[1-2] (2 hosts) unreachable: cannot connect to …:22: refused\n  db \
+                        unreachable: cannot connect to db:22: refused\n";
+        assert!(text.contains(expected), "{text}");
+        let text = shown(vec![down("10.0.0.1")]);
+        assert!(
+            text.contains("cannot connect to 10.0.0.1:22: refused"),
+            "{text}"
+        );
     }
 
     #[test]
