@@ -14,9 +14,9 @@ use super::interrupt::Interrupts;
 use super::plan;
 use crate::apply::{self, HostResult, OnConflict, Report};
 use crate::config::Host;
-use crate::model::{HostId, Observer, Together};
+use crate::model::{Observer, Together};
 use crate::plan::prepare::Preparation;
-use crate::plan::{HostPlan, HostStatus, Plan, Refresh, saved};
+use crate::plan::{HostPlan, Plan, Refresh, saved};
 use crate::state::StateStore;
 use crate::view;
 use crate::view::events::Events;
@@ -181,13 +181,6 @@ fn introduction(saved: &Plan) -> String {
     format!("The saved plan, made {made}: {summary}")
 }
 
-/// Hosts that a saved plan has nothing for, since they could not be looked at.
-fn unseen(saved: Option<&Plan>) -> Vec<HostId> {
-    let hosts = saved.into_iter().flat_map(|plan| &plan.hosts);
-    let unseen = hosts.filter(|host| host.status != HostStatus::Ok);
-    unseen.map(|host| host.host.clone()).collect()
-}
-
 /// Prints a report for people.
 fn show(
     report: &Report,
@@ -208,7 +201,7 @@ fn show(
             .map(|path| path.display().to_string()),
         plan_file: settings.plan_file.as_ref().map(|path| PlanFile {
             path: path.display().to_string(),
-            unseen: unseen(saved),
+            unseen: saved.into_iter().flat_map(Plan::unseen).cloned().collect(),
         }),
     };
     if saved.is_none() {

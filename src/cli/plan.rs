@@ -8,7 +8,7 @@ use super::interrupt::Interrupts;
 use crate::config::{self, Host};
 use crate::model::Blake3;
 use crate::plan::prepare::{self, Prepared, Request};
-use crate::plan::{HostStatus, Plan, Refresh, saved};
+use crate::plan::{HostPlan, Plan, Refresh, saved};
 use crate::state::StateStore;
 use crate::view;
 use crate::view::plan::{PlanCommand, PlanView};
@@ -136,9 +136,7 @@ pub(super) fn show(plan: &Plan, command: PlanCommand, full: bool, console: &Cons
 
 /// How a plan ends by itself: a host without a look, or an entry that cannot be sent, is a failure.
 pub(super) fn exit_of(plan: &Plan) -> Exit {
-    let is_well =
-        |host: &crate::plan::HostPlan| host.status == HostStatus::Ok && host.problems.is_empty();
-    if plan.hosts.iter().all(is_well) {
+    if plan.hosts.iter().all(HostPlan::is_complete) {
         Exit::Done
     } else {
         Exit::HostsFailed

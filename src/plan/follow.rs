@@ -378,9 +378,7 @@ impl<'a> Follow<'a> {
     }
 
     fn already_applied(&self, serial: u64) -> StalePlan {
-        let hosts = self.plan.hosts.iter();
-        let unseen = hosts.filter(|host| host.status != HostStatus::Ok);
-        let unseen = unseen.map(|host| host.host.to_string()).collect();
+        let unseen = self.plan.unseen().map(ToString::to_string).collect();
         StalePlan::Applied { serial, unseen }
     }
 

@@ -186,8 +186,7 @@ impl Status {
                 mappings.any(|mapping| wanted.contains(&mapping.standing))
             };
             let is_in_the_middle = host.applied.as_ref().is_some_and(|it| it.is_in_the_middle);
-            let agrees = plan.status == HostStatus::Ok
-                && plan.problems.is_empty()
+            let agrees = plan.is_complete()
                 && !is_in_the_middle
                 && host
                     .mappings

@@ -181,6 +181,11 @@ impl HostPlan {
         self.change_set.as_ref().map_or(&[], |set| &set.changes)
     }
 
+    /// Whether it could be looked at, and all that it is to get can be sent.
+    pub fn is_complete(&self) -> bool {
+        self.status == HostStatus::Ok && self.problems.is_empty()
+    }
+
     /// Whether anything on the host would be touched: adopting does not.
     pub fn touches_host(&self) -> bool {
         self.changes()
@@ -274,11 +279,13 @@ impl Plan {
 
     /// Whether every host was looked at and every entry of the sources can be sent.
     pub fn is_complete(&self) -> bool {
-        self.header.refresh != Refresh::None
-            && self
-                .hosts
-                .iter()
-                .all(|host| host.status == HostStatus::Ok && host.problems.is_empty())
+        self.header.refresh != Refresh::None && self.hosts.iter().all(HostPlan::is_complete)
+    }
+
+    /// Hosts that the plan has nothing for, since they could not be looked at.
+    pub fn unseen(&self) -> impl Iterator<Item = &HostId> {
+        let unseen = |host: &&HostPlan| host.status != HostStatus::Ok;
+        self.hosts.iter().filter(unseen).map(|host| &host.host)
     }
 
     /// Whether there is anything for apply to do: a host to touch or an entry to record.

@@ -147,11 +147,7 @@ pub fn summary_line(plan: &Plan) -> String {
     } else if summary.unreachable == summary.hosts {
         format!("Nothing known: 0 of {hosts} could be planned for")
     } else {
-        let agree = plan
-            .hosts
-            .iter()
-            .filter(|host| host.status == HostStatus::Ok && host.problems.is_empty())
-            .count();
+        let agree = plan.hosts.iter().filter(|host| host.is_complete()).count();
         let verb = if agree == 1 { "agrees" } else { "agree" };
         if agree == summary.hosts {
             format!("No changes: {hosts} {verb} with the sources")
