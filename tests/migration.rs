@@ -108,7 +108,7 @@ fn plan(config: &Config) -> String {
         cache_dir: None,
         connector: &Nobody,
         refresh: Refresh::None,
-        saved: None,
+        aim: prepare::Aim::Sources,
         wants_diffs: false,
         keeps_all: false,
         keep_logins: 0,

@@ -48,8 +48,15 @@ impl Keep {
     }
 }
 
+/// How long a host may work on so many bytes at the very most: two megabytes a second is slow for any disk.
+pub(super) fn patience_seconds(bytes: u64) -> u64 {
+    600 + bytes / 2_000_000
+}
+
 /// What the commit script answered.
 pub(super) struct Answer {
+    /// Name of the folder that has the backups.
+    pub(super) backup: Option<String>,
     /// By step: `None` for done, else why not.
     pub(super) steps: HashMap<usize, Option<Why>>,
     /// By step that was taken, when that changed the entry, by the host's clock.
@@ -93,9 +100,8 @@ impl Worker<'_> {
             u64::from(self.run.request.config.settings.backups),
         );
         script.number("hs_wait", self.run.request.wait_for_host.as_secs());
-        // Two megabytes a second is slow for any disk.
-        let staged_bytes: u64 = program.staged.iter().map(program::content_bytes).sum();
-        script.number("hs_patience", 600 + staged_bytes / 2_000_000);
+        let staged_bytes = program.staged.iter().map(program::content_bytes).sum();
+        script.number("hs_patience", patience_seconds(staged_bytes));
         let listing = self.trusted_listing().unwrap_or_default();
         script.text("hs_keep", keep.as_str().as_bytes());
         script.text("hs_listing", listing.as_bytes());
@@ -183,7 +189,9 @@ fn read_answer(run: &ScriptRun, stderr: &[u8]) -> Result<Answer, Failure> {
             _ => tracing::debug!("step: {line}"),
         }
     }
+    let backup = section("steps").map(|steps| steps.argument.to_owned());
     let mut answer = Answer {
+        backup: backup.filter(|name| !name.is_empty()),
         steps,
         times,
         begun,

@@ -26,7 +26,7 @@ use crate::transport::upload::{Content, UploadRecord};
 use crate::transport::{Aborted, ExecIo, Flow, Input};
 
 use super::blocks::{Attempts, LargeFiles, missing, split};
-use super::program::{Staged, StagedTree};
+use super::program::{Origin, Staged, StagedTree};
 use super::stage::{Destination, Receiver, Trouble};
 use super::worker::{Failure, Worker};
 
@@ -58,7 +58,7 @@ pub(super) fn large_files<'a>(
         if let Staged::File {
             is_large: true,
             size_bytes,
-            source,
+            origin: Origin::Source(source),
             digest,
             ..
         } = staged

@@ -20,6 +20,7 @@ pub mod unlock;
 mod witness;
 mod worker;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -36,7 +37,7 @@ use crate::model::{
 use crate::plan::prepare::{Preparation, Prepared, PreparedHost};
 use crate::plan::{Change, HostPlan, HostStatus, saved};
 use crate::remote::Login;
-use crate::state::{Identity, StateError, StateLock, StateStore};
+use crate::state::{Aim, Identity, Intent, StateError, StateLock, StateStore};
 use crate::transport::Connector;
 
 /// What happens to changes that would destroy bytes that nobody reviewed.
@@ -114,16 +115,17 @@ pub fn apply(request: &Request<'_>, state: &mut StateStore) -> Result<Report, St
             elapsed: started.elapsed(),
         });
     }
-    let identity = state.begin_apply(request.lock)?;
+    let plan_digest = request
+        .prepared
+        .follows
+        .unwrap_or_else(|| saved::digest(plan));
+    let identity = state.begin_apply(request.lock, &intent_of(request, plan_digest))?;
     let serial = identity.serial;
     let run = Run {
         request,
         state,
         identity,
-        plan_digest: request
-            .prepared
-            .follows
-            .unwrap_or_else(|| saved::digest(plan)),
+        plan_digest,
         source_blocks: SourceBlocks::default(),
         spare_logins: SpareLogins::new(
             request.config.settings.number_of_connections,
@@ -136,7 +138,7 @@ pub fn apply(request: &Request<'_>, state: &mut StateStore) -> Result<Report, St
     request.observer.event(&Event::HostsStarted {
         work: Work::Applying,
         hosts: visits,
-        total_bytes: plan.summary().bytes_to_send,
+        total_bytes: request.prepared.bytes_to_send(plan.hosts.iter()),
     });
     // A login that was kept is not to wait for the others.
     work.sort_by_key(|(_, (host_plan, _))| !request.prepared.logins.has(&host_plan.host));
@@ -151,12 +153,38 @@ pub fn apply(request: &Request<'_>, state: &mut StateStore) -> Result<Report, St
     hosts.sort_by_key(|(index, _)| *index);
     let hosts = hosts.into_iter().map(|(_, report)| report).collect();
     request.observer.event(&Event::HostsFinished);
-    Ok(Report {
+    let report = Report {
         serial: Some(serial),
         hosts,
         interrupted: request.interrupted.load(Ordering::Relaxed),
         elapsed: started.elapsed(),
-    })
+    };
+    if report.is_complete() && plan.is_complete() {
+        // What is on the hosts is recorded already: this only says that nothing is left to be retried.
+        if let Err(error) = state.complete_apply(request.lock) {
+            tracing::warn!("{error}");
+        }
+    }
+    Ok(report)
+}
+
+/// What the state is to know of a run that begins.
+fn intent_of(request: &Request<'_>, plan_digest: Blake3) -> Intent {
+    let plan = &request.prepared.plan;
+    let mappings = plan.hosts.iter().flat_map(|host| &host.mappings);
+    let sources: BTreeSet<(String, Blake3)> = mappings
+        .filter_map(|mapping| Some((mapping.src.clone(), mapping.source?)))
+        .collect();
+    Intent {
+        plan: plan_digest,
+        began_at: (request.now)(),
+        has_changes: plan.summary().has_changes(),
+        back_to: request.prepared.back_to,
+        aim: Aim {
+            config: Some(plan.header.config_digest),
+            sources: sources.into_iter().collect(),
+        },
+    }
 }
 
 /// Whether there is something to do on a host: changes, or a listing to be renewed.
@@ -202,7 +230,7 @@ impl Run<'_> {
             let tally = Tally::new(
                 self.request.observer,
                 &host.id,
-                plan.changes().iter().map(Change::bytes_to_send).sum(),
+                self.request.prepared.bytes_to_send([plan]),
             );
             self.work(host, plan, prepared, &tally, &mut report);
             tally.expect_more(0);
@@ -241,7 +269,8 @@ impl Run<'_> {
             prepared,
             changes,
             tally,
-            leaves_some: report.skipped > 0 || prepared.leaves_drift,
+            // What a rollback brings back may be not what is recorded then.
+            leaves_some: report.skipped > 0 || prepared.leaves_drift || prepared.way_back.is_some(),
         };
         report.result = match worker.work(login, report) {
             Ok(()) if plan.change_set.is_none() => HostResult::Unchanged,

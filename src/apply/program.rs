@@ -38,16 +38,25 @@ pub(crate) struct Job<'a> {
 pub(crate) enum Staged {
     /// A folder, with its modification time where it is a new one.
     Dir { mode: Mode, mtime: Option<i64> },
-    /// A file, sent from here.
+    /// A file.
     File {
         mode: Mode,
         mtime: i64,
         size_bytes: u64,
-        source: LocalPath,
+        origin: Origin,
         digest: ContentDigest,
         /// Whether it is sent as blocks.
         is_large: bool,
     },
+}
+
+/// Where the bytes of a staged file come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// They are sent from here.
+    Source(LocalPath),
+    /// The host has them in a backup: paths below its staging folder, the likeliest first.
+    Backup(Vec<Vec<u8>>),
 }
 
 /// Everything that goes into one staging folder, by its components below `up`: so that a folder is
@@ -229,6 +238,10 @@ impl<'a> Compiler<'a> {
                 self.refuse(index, "has a newline in its name");
                 continue;
             }
+            if let Some(reason) = self.lacks_bytes(change) {
+                self.refuse(index, reason);
+                continue;
+            }
             let device = self.job.devices[self.job.base_of[change.mapping]];
             let parent = change.path.parent();
             let elsewhere = parent
@@ -243,6 +256,22 @@ impl<'a> Compiler<'a> {
             } else if change.before.is_some() && self.expected(change).is_none() {
                 self.refuse(index, "was not looked at");
             }
+        }
+    }
+
+    /// Why something cannot be put back from a backup.
+    fn lacks_bytes(&self, change: &Change) -> Option<&'static str> {
+        self.job.prepared.way_back.as_ref()?;
+        match (change.action, &change.after) {
+            (Action::Create | Action::Update, Some(Node::Other { .. })) => Some(
+                "was a device or a pipe, which cannot be put back from here; the backup has it",
+            ),
+            (Action::Create | Action::Update, Some(Node::File { digest, .. }))
+                if *digest == ContentDigest::default() =>
+            {
+                Some("could not be read when it was replaced, so its backup cannot be verified")
+            }
+            _ => None,
         }
     }
 
@@ -262,7 +291,7 @@ impl<'a> Compiler<'a> {
                 continue;
             }
             let Some(after) = &change.after else { continue };
-            let source = &self.job.prepared.sources[change.mapping];
+            let way_back = self.job.prepared.way_back.as_ref();
             let mtime = mtime_of(self.job.prepared, change);
             let base = self.job.base_of[change.mapping];
             let components = components(change);
@@ -281,10 +310,17 @@ impl<'a> Compiler<'a> {
                     mode,
                     digest,
                 } => {
-                    let source = source.root.join(&change.path);
+                    let source = &self.job.prepared.sources[change.mapping].root;
+                    let origin = match way_back {
+                        None => Origin::Source(source.join(&change.path)),
+                        Some(way) => {
+                            Origin::Backup(way.backups(change.mapping, &change.path).to_vec())
+                        }
+                    };
                     // Their content names them.
-                    let is_large =
-                        *size_bytes >= self.job.large_from_bytes && digest.blake3.is_some();
+                    let is_large = way_back.is_none()
+                        && *size_bytes >= self.job.large_from_bytes
+                        && digest.blake3.is_some();
                     if is_large {
                         finished
                             .extend(change.path.parent().map(|parent| (change.mapping, parent)));
@@ -294,7 +330,7 @@ impl<'a> Compiler<'a> {
                         mode: Mode::new(mode.bits() | 0o400),
                         mtime,
                         size_bytes: *size_bytes,
-                        source,
+                        origin,
                         digest: *digest,
                         is_large,
                     };
@@ -312,7 +348,8 @@ impl<'a> Compiler<'a> {
                         components,
                         Staged::Dir {
                             mode,
-                            mtime: Some(mtime),
+                            // Nobody knows when one that is put back was modified.
+                            mtime: way_back.is_none().then_some(mtime),
                         },
                     );
                     if mode.bits() & 0o7000 != 0 {
@@ -561,11 +598,8 @@ impl<'a> Compiler<'a> {
             // A mirror was asked about all that is in it; else it may hold what is not ours.
             let is_orphan = is_folder && change.reason == Reason::Orphan;
             let exact = self.job.host.mappings[change.mapping].exact;
-            let argument = if is_orphan && exact == Exact::Orphans {
-                "spare"
-            } else {
-                ""
-            };
+            let knows_all = exact == Exact::Mirror && self.job.prepared.way_back.is_none();
+            let argument = if is_orphan && !knows_all { "spare" } else { "" };
             self.step(what, index, argument, &expected, vec![index]);
         }
     }
@@ -688,6 +722,36 @@ pub(crate) fn large_files(staged: &[StagedTree]) -> Vec<u8> {
     text
 }
 
+/// The staged files whose bytes the host has in a backup, as the restore script reads them. `None` when a
+/// digest is missing in the algorithm that the host computes.
+pub(crate) fn files_to_restore(staged: &StagedTree, is_blake3: bool) -> Option<Vec<u8>> {
+    let mut text = Vec::new();
+    for (components, staged) in staged {
+        let Staged::File {
+            mode,
+            size_bytes,
+            origin: Origin::Backup(backups),
+            digest,
+            ..
+        } = staged
+        else {
+            continue;
+        };
+        let digest = if is_blake3 {
+            digest.blake3?.to_string()
+        } else {
+            digest.sha256?.to_string()
+        };
+        let head = format!("{size_bytes} {mode} {} {digest}\n", backups.len());
+        text.extend([head.as_bytes(), &components.join(&b'/'), b"\n"].concat());
+        for backup in backups {
+            text.extend_from_slice(backup);
+            text.push(b'\n');
+        }
+    }
+    Some(text)
+}
+
 /// Bytes of content that the staged files have.
 pub(crate) fn content_bytes(staged: &StagedTree) -> u64 {
     staged
@@ -699,12 +763,13 @@ pub(crate) fn content_bytes(staged: &StagedTree) -> u64 {
         .sum()
 }
 
-/// Bytes of content that an upload of all but the large files has.
+/// Bytes of content that an upload of all but the large files has. What the host has already is not sent.
 pub(crate) fn small_bytes(staged: &StagedTree) -> u64 {
     let small = staged.values().map(|staged| match staged {
         Staged::File {
             is_large: false,
             size_bytes,
+            origin: Origin::Source(_),
             ..
         } => *size_bytes,
         _ => 0,

@@ -442,6 +442,7 @@ fn look(there: &ModelHost, record: &Record, source: &Tree, exact: Exact) -> Look
     let prepared = PreparedHost {
         sources: vec![Arc::new(source)],
         recorded: vec![Arc::new(recorded)],
+        way_back: None,
         record: None,
         actual: vec![actual],
         scan: HostScan {

@@ -6,7 +6,7 @@ use crate::config::Exact;
 use crate::model::{ChangeEnd, EndedChange, Entry, Event, Node, RelPath, Tree};
 use crate::plan::{Action, Actual, Change};
 use crate::scan::remote::StatTuple;
-use crate::state::{HostRecord, MappingRecord, Progress};
+use crate::state::{History, HostRecord, MappingRecord, PastApply, PastMapping, Progress};
 use crate::transport::upload::clamped;
 
 use super::commit::{Answer, Keep, Why};
@@ -87,20 +87,100 @@ impl Worker<'_> {
             .collect()
     }
 
-    /// Before the first step: whatever comes, the state knows that the host is in the middle of this.
-    pub(super) fn record_start(&self) -> Result<(), Failure> {
+    /// The same, now that all is over: in a rollback, what was recorded then is recorded again.
+    fn recorded_in_the_end(&self, confirmed: &HashSet<usize>) -> Vec<Tree> {
+        let mut trees = self.recorded_with(confirmed);
+        let Some(way) = &self.prepared.way_back else {
+            return trees;
+        };
+        let changes = self.changes.iter().enumerate();
+        let by_path: HashMap<_, _> = changes
+            .map(|(index, change)| ((change.mapping, &change.path), index))
+            .collect();
+        for (mapping, tree) in trees.iter_mut().enumerate() {
+            let is_left = |path: &RelPath| match by_path.get(&(mapping, path)) {
+                Some(index) => !confirmed.contains(index),
+                // There was nothing to do about it; but it may have been left out.
+                None => {
+                    let actual = self.prepared.actual[mapping].get(path);
+                    way.wanted(mapping, path)
+                        .is_none_or(|wanted| match (wanted, actual) {
+                            (Some(wanted), Some(actual)) => !wanted.same(actual),
+                            (None, None) => false,
+                            _ => true,
+                        })
+                }
+            };
+            *tree = way.recorded(mapping, tree, is_left);
+        }
+        trees
+    }
+
+    /// Before the first step: whatever comes, the state knows that the host is in the middle of this, and
+    /// what there is to be undone. Gives the history without it.
+    pub(super) fn record_start(&self) -> Result<History, Failure> {
         let mut mappings =
             self.mapping_records(self.prepared.recorded.iter().map(AsRef::as_ref))?;
+        let earlier = self.prepared.record.as_ref();
+        let earlier = earlier.map_or_else(History::default, |record| record.history.clone());
+        let mut history = earlier.clone();
+        let all = (0..self.changes.len()).collect();
+        history.applies.extend(self.past_apply(&all, None)?);
         for (record, tree) in mappings.iter_mut().zip(self.recorded_after()) {
             record.intended = Some(self.run.state.save_tree(self.run.request.lock, &tree)?);
         }
-        self.save(Progress::InTheMiddle, None, mappings)
+        self.save(Progress::InTheMiddle, None, mappings, history)?;
+        Ok(earlier)
+    }
+
+    /// What is remembered of this apply, of which these changes were made, with the name of its backups on
+    /// the host. `None` when it has changed nothing there.
+    fn past_apply(
+        &self,
+        made: &HashSet<usize>,
+        backup: Option<String>,
+    ) -> Result<Option<PastApply>, Failure> {
+        let mut mappings = Vec::new();
+        for (number, mapping) in self.host.mappings.iter().enumerate() {
+            let changes = self.changes.iter().enumerate().filter(|(index, change)| {
+                change.mapping == number && change.action != Action::Adopt && made.contains(index)
+            });
+            let side = |node: &Option<Node>, change: &Change| {
+                let (path, node) = (change.path.clone(), node.clone()?);
+                Some(Entry { path, node })
+            };
+            let (before, after): (Vec<_>, Vec<_>) = changes
+                .map(|(_, change)| (side(&change.before, change), side(&change.after, change)))
+                .unzip();
+            if before.is_empty() {
+                continue;
+            }
+            let save = |tree: &Tree| self.run.state.save_tree(self.run.request.lock, tree);
+            mappings.push(PastMapping {
+                dest: mapping.dest_as_written.clone(),
+                number,
+                recorded: save(&self.prepared.recorded[number])?,
+                before: save(&before.into_iter().flatten().collect())?,
+                after: save(&after.into_iter().flatten().collect())?,
+            });
+        }
+        let progress = match backup {
+            Some(_) => Progress::Finished,
+            None => Progress::InTheMiddle,
+        };
+        Ok((!mappings.is_empty()).then(|| PastApply {
+            serial: self.run.identity.serial,
+            progress,
+            backup,
+            mappings,
+        }))
     }
 
     pub(super) fn record_end(
         &self,
         program: &Program,
         answer: &Answer,
+        mut history: History,
         report: &mut HostReport,
     ) -> Result<(), Failure> {
         let after: HashMap<&[u8], &StatTuple> = answer
@@ -163,7 +243,7 @@ impl Worker<'_> {
         }
         confirmed.extend(spared);
         self.log_steps(program, &confirmed);
-        let trees = self.recorded_with(&confirmed);
+        let trees = self.recorded_in_the_end(&confirmed);
         let listing = answer.digest.clone().filter(|_| {
             report.refused.is_empty()
                 && self
@@ -173,8 +253,18 @@ impl Worker<'_> {
         if listing.is_none() {
             tracing::debug!("the next plan will look at everything");
         }
-        let mappings = self.mapping_records(trees.iter());
-        let recorded = mappings.and_then(|it| self.save(Progress::Finished, listing, it));
+        let backup = answer.backup.clone().unwrap_or_else(|| {
+            // One that does not say has none of that name yet.
+            self.run.identity.serial.to_string()
+        });
+        let recorded = self
+            .past_apply(&confirmed, Some(backup))
+            .and_then(|apply| {
+                history.applies.extend(apply);
+                history.keep_newest(self.run.request.config.settings.backups as usize);
+                self.mapping_records(trees.iter())
+            })
+            .and_then(|it| self.save(Progress::Finished, listing, it, history));
         // Whoever is told may take long to listen, so the state comes first. What the host has done is
         // told even where that could not be recorded.
         self.observer().event(&Event::ChangesEnded {
@@ -318,6 +408,7 @@ impl Worker<'_> {
         progress: Progress,
         listing: Option<String>,
         mappings: Vec<MappingRecord>,
+        history: History,
     ) -> Result<(), Failure> {
         let record = HostRecord {
             host: self.host.id.clone(),
@@ -328,6 +419,7 @@ impl Worker<'_> {
             listing,
             algorithm: Some(self.prepared.scan.facts.algorithm.as_str().to_owned()),
             mappings,
+            history,
         };
         Ok(self.run.state.save_host(self.run.request.lock, &record)?)
     }

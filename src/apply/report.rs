@@ -75,3 +75,15 @@ pub struct Report {
     /// From the first connection to the last answer.
     pub elapsed: Duration,
 }
+
+impl Report {
+    /// Whether all of the plan is done, on every host.
+    pub fn is_complete(&self) -> bool {
+        let is_done = |host: &HostReport| {
+            matches!(host.result, HostResult::Done | HostResult::Unchanged)
+                && host.refused.is_empty()
+                && host.skipped == 0
+        };
+        !self.interrupted && self.hosts.iter().all(is_done)
+    }
+}

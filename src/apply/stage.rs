@@ -3,18 +3,19 @@
 use std::cell::Cell;
 use std::fmt;
 
-use crate::model::{Event, Node, Phase, RelPath, RemotePath};
+use crate::model::{Event, Phase, RelPath, RemotePath};
 use crate::plan::prepare::{base_on_host, with_help};
-use crate::plan::staging::{NoReceiver, StagingPlace, device_of};
-use crate::remote::{Login, Program as RemoteProgram, Script, ScriptRun, last_line};
-use crate::scan::remote::Place;
+use crate::plan::staging::{NoReceiver, StagingPlace, device_of, is_folder};
+use crate::remote::{Login, Program as RemoteProgram, Script, ScriptRun, Section, last_line};
+use crate::scan::remote::{Algorithm, Place, check_end};
 use crate::transport::scp::ScpUpload;
 use crate::transport::tar::TarUpload;
 use crate::transport::upload::{Content, UploadError, UploadRecord, UploadReport};
 use crate::transport::{Aborted, ExecIo, Flow, Input, TransportError};
 
+use super::commit::patience_seconds;
 use super::large::{self, LargeFile};
-use super::program::{self, Program, Staged, StagedTree};
+use super::program::{self, Origin, Program, Staged, StagedTree};
 use super::refusal;
 use super::worker::{Failure, Worker};
 
@@ -47,10 +48,8 @@ impl Worker<'_> {
         };
         for (index, mapping) in self.host.mappings.iter().enumerate() {
             let place = &scan.places[index];
-            let is_folder = matches!(
-                self.prepared.sources[index].tree.get(&RelPath::root()),
-                Some(Node::Dir { .. })
-            );
+            let prepared = self.prepared;
+            let is_folder = is_folder(&prepared.sources[index].tree, &prepared.recorded[index]);
             if self.changes.iter().all(|change| change.mapping != index) {
                 // Nothing will be staged for it.
                 staging.base_of.push(0);
@@ -169,7 +168,69 @@ impl Worker<'_> {
         self.tally.expect_more(after_bytes);
         self.begin(Phase::Uploading, small_bytes);
         self.upload(login, to, records(tree), receiver)
-            .map_err(explained)
+            .map_err(explained)?;
+        self.restore(login, to, tree)
+    }
+
+    /// Has the host stage what it has in its backups.
+    fn restore(
+        &self,
+        login: &mut Login,
+        to: &Destination<'_>,
+        tree: &StagedTree,
+    ) -> Result<(), Trouble> {
+        let is_blake3 = self.prepared.scan.facts.algorithm == Algorithm::Blake3;
+        let Some(files) = program::files_to_restore(tree, is_blake3) else {
+            return Err(Trouble::Other(Failure::Failed(
+                "its backups were made when it had another tool for digests, so they cannot be \
+                 verified; nothing was changed"
+                    .to_owned(),
+            )));
+        };
+        if files.is_empty() {
+            return Ok(());
+        }
+        let mut script = Script::new(RemoteProgram::Restore, self.stall_timeout());
+        script
+            .path("hs_base", to.base)
+            .text("hs_run", to.run_name.as_bytes())
+            .number(
+                "hs_patience",
+                patience_seconds(program::content_bytes(tree)),
+            )
+            .number("hs_files", files.len() as u64);
+        let mut run = ScriptRun::new(&script, files);
+        let outcome = login.run(&script, &mut run)?;
+        check_end(&run, &outcome)
+            .map_err(|error| Trouble::Other(Failure::Failed(with_help(&error))))?;
+        let sections = run.sections();
+        let lost = sections.iter().find(|section| section.name == "lost");
+        let lost: Vec<_> = lost.into_iter().flat_map(Section::lines).collect();
+        let Some(first) = lost.first() else {
+            return Ok(());
+        };
+        let others = match lost.len() - 1 {
+            0 => String::new(),
+            others => format!(" (and {others} more)"),
+        };
+        Err(Trouble::Other(Failure::Failed(format!(
+            "{}{others} cannot be brought back: no backup on this host has what was there; nothing was \
+             changed",
+            self.destination_of_staged(first)
+        ))))
+    }
+
+    /// Where what is staged at a path below `up` goes.
+    fn destination_of_staged(&self, staged: &[u8]) -> RemotePath {
+        let mut parts = staged.splitn(2, |byte| *byte == b'/');
+        let mapping = parts.next().and_then(|part| std::str::from_utf8(part).ok());
+        let mapping: Option<usize> = mapping.and_then(|part| part.parse().ok());
+        let path = RelPath::new(parts.next().unwrap_or_default()).ok();
+        let mapping = mapping.and_then(|index| self.host.mappings.get(index));
+        match (mapping, path) {
+            (Some(mapping), Some(path)) => mapping.dest.join(&path),
+            _ => RemotePath::from_dest(staged),
+        }
     }
 
     /// Uploads some records.
@@ -315,13 +376,17 @@ fn records(tree: &StagedTree) -> Vec<UploadRecord> {
                 });
                 open = components;
             }
-            // They came before.
-            Staged::File { is_large: true, .. } => {}
+            // They came before, or come afterwards.
+            Staged::File { is_large: true, .. }
+            | Staged::File {
+                origin: Origin::Backup(_),
+                ..
+            } => {}
             Staged::File {
                 mode,
                 mtime,
                 size_bytes,
-                source,
+                origin: Origin::Source(source),
                 ..
             } => records.push(UploadRecord::File {
                 name,

@@ -126,14 +126,14 @@ impl Worker<'_> {
             return Err(Failure::Interrupted);
         }
         self.begin(Phase::Committing, 0);
-        self.record_start()?;
+        let history = self.record_start()?;
         // It uses them up.
         self.tally.set_keeps_part(false);
         let answer = self.commit(&mut login, &staging, &program, &names, &sums);
         login.close();
         let answer = answer?;
         tracing::debug!(elapsed_ms = started.elapsed().as_millis(), "committed");
-        self.record_end(&program, &answer, report)?;
+        self.record_end(&program, &answer, history, report)?;
         Ok(())
     }
 

@@ -15,9 +15,9 @@ use super::plan;
 use crate::apply::{self, HostResult, OnConflict, Report};
 use crate::config::Host;
 use crate::model::{Observer, Together};
-use crate::plan::prepare::Preparation;
+use crate::plan::prepare::{Aim, Preparation, Prepared};
 use crate::plan::{HostPlan, Plan, Refresh, saved};
-use crate::state::StateStore;
+use crate::state::{StateLock, StateStore};
 use crate::view;
 use crate::view::events::Events;
 use crate::view::report::PlanFile;
@@ -97,10 +97,11 @@ fn carry_out(
         wants_diffs: false,
         keeps_all: false,
         keep_logins,
-        saved: saved.as_ref(),
+        aim: saved.as_ref().map_or(Aim::Sources, Aim::Saved),
     };
     let prepared = plan::prepare(&context, &state, &hosts, &how)?;
     let the_plan = &prepared.plan;
+    plan::tell_cut_short(&prepared, console);
     if let Some(saved) = &saved {
         console.say(&introduction(saved));
     } else if events.is_none() {
@@ -122,40 +123,17 @@ fn carry_out(
     // Recording what is right already changes nothing on any host.
     let touches_hosts = the_plan.hosts.iter().any(HostPlan::touches_host);
     if touches_hosts && asks && !is_approved(the_plan, on_conflict, console) {
-        console.note("Cancelled: nothing was changed.");
-        return Ok(context.finish(Exit::Failed));
+        return Ok(context.finish(cancelled(console)));
     }
-
-    let connector = context.connector();
-    let progress = Arc::new(context.progress());
-    let mut observers: Vec<&dyn Observer> = vec![progress.as_ref()];
-    observers.extend(events.map(|events| events as &dyn Observer));
-    let report = apply::apply(
-        &apply::Request {
-            config: &context.config,
-            prepared: &prepared,
-            lock: &lock,
-            connector: &connector,
-            large: apply::LargeFiles::default(),
-            on_conflict,
-            wait_for_host: WAIT_FOR_HOST,
-            interrupted: interrupts.begin_changes(&progress),
-            now: &context::now,
-            observer: &Together(&observers),
-            on_host: &|host| {
-                if let Some(events) = events {
-                    events.host_finished(host);
-                }
-            },
-        },
-        &mut state,
-    );
-    progress.finish();
-    interrupts.end_changes();
-    let report = report?;
-    if let Err(error) = state.remove_unused_trees(&lock) {
-        tracing::warn!("{error}");
-    }
+    let approved = Approved {
+        context: &context,
+        lock: &lock,
+        prepared: &prepared,
+        on_conflict,
+        interrupts,
+        events,
+    };
+    let report = approved.execute(&mut state)?;
     let unsendable: usize = the_plan.hosts.iter().map(|host| host.problems.len()).sum();
     let exit = exit_of(&report).and(plan::exit_of(the_plan));
     if let Some(events) = events {
@@ -172,6 +150,60 @@ fn carry_out(
         );
     }
     Ok(context.finish(exit))
+}
+
+/// A plan that may be carried out.
+pub(super) struct Approved<'a> {
+    pub(super) context: &'a Context<'a>,
+    pub(super) lock: &'a StateLock,
+    pub(super) prepared: &'a Prepared,
+    pub(super) on_conflict: OnConflict,
+    pub(super) interrupts: &'a Interrupts,
+    /// Gets to know what happens.
+    pub(super) events: Option<&'a Events>,
+}
+
+impl Approved<'_> {
+    /// Carries it out, with progress.
+    pub(super) fn execute(&self, state: &mut StateStore) -> Result<Report, Stop> {
+        let connector = self.context.connector();
+        let progress = Arc::new(self.context.progress());
+        let mut observers: Vec<&dyn Observer> = vec![progress.as_ref()];
+        observers.extend(self.events.map(|events| events as &dyn Observer));
+        let report = apply::apply(
+            &apply::Request {
+                config: &self.context.config,
+                prepared: self.prepared,
+                lock: self.lock,
+                connector: &connector,
+                large: apply::LargeFiles::default(),
+                on_conflict: self.on_conflict,
+                wait_for_host: WAIT_FOR_HOST,
+                interrupted: self.interrupts.begin_changes(&progress),
+                now: &context::now,
+                observer: &Together(&observers),
+                on_host: &|host| {
+                    if let Some(events) = self.events {
+                        events.host_finished(host);
+                    }
+                },
+            },
+            state,
+        );
+        progress.finish();
+        self.interrupts.end_changes();
+        let report = report?;
+        if let Err(error) = state.remove_unused_trees(self.lock) {
+            tracing::warn!("{error}");
+        }
+        Ok(report)
+    }
+}
+
+/// Says that nobody has said yes.
+pub(super) fn cancelled(console: &Console) -> Exit {
+    console.note("Cancelled: nothing was changed.");
+    Exit::Failed
 }
 
 /// What is said before a saved plan is carried out.
@@ -203,6 +235,7 @@ fn show(
             path: path.display().to_string(),
             unseen: saved.into_iter().flat_map(Plan::unseen).cloned().collect(),
         }),
+        back_to: None,
     };
     if saved.is_none() {
         // Below the plan.
@@ -242,7 +275,7 @@ fn on_conflict(settings: &ApplySettings, is_saved: bool) -> OnConflict {
 }
 
 /// Asks. Only `yes` is yes.
-fn is_approved(plan: &Plan, on_conflict: OnConflict, console: &Console) -> bool {
+pub(super) fn is_approved(plan: &Plan, on_conflict: OnConflict, console: &Console) -> bool {
     let summary = plan.summary();
     let hosts = plan.hosts.iter().filter(|host| host.touches_host()).count();
     let mut text = format!(
@@ -265,7 +298,7 @@ fn is_approved(plan: &Plan, on_conflict: OnConflict, console: &Console) -> bool 
     console.confirms(&text)
 }
 
-fn exit_of(report: &Report) -> Exit {
+pub(super) fn exit_of(report: &Report) -> Exit {
     let of_hosts = report
         .hosts
         .iter()

@@ -126,6 +126,8 @@ pub(super) enum Command {
     Plan(PlanSettings),
     /// Plan, show, ask, do; or do what a saved plan says.
     Apply(ApplySettings),
+    /// Go back to an earlier apply.
+    Rollback(RollbackSettings),
     /// Show a saved plan.
     Show(ShowSettings),
     /// Show what drifted.
@@ -210,6 +212,21 @@ pub(super) struct ApplySettings {
     /// How long to wait for another run.
     pub(super) lock_timeout: Duration,
     /// Whether nothing is folded in the human form.
+    pub(super) is_full: bool,
+}
+
+/// Settings of `rollback`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RollbackSettings {
+    /// The serial to go back to; `None` for what was there before the last plan.
+    pub(super) to: Option<u64>,
+    /// Whether nobody is asked.
+    pub(super) is_approved: bool,
+    /// Which hosts; all when empty.
+    pub(super) limit: Vec<String>,
+    /// How long to wait for another run.
+    pub(super) lock_timeout: Duration,
+    /// Whether nothing is folded.
     pub(super) is_full: bool,
 }
 
@@ -366,6 +383,7 @@ Examples:
   hostsync apply             show it, ask, do it
   hostsync plan --out p.json; hostsync show p.json; hostsync apply p.json
                              the same in three steps, with a review between
+  hostsync rollback          and back again
 
 Exit codes:
     0  done
@@ -483,6 +501,38 @@ Examples:
         /// The form of the output; `json` is one object a line, and needs --auto-approve or PLANFILE
         #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
         format: Format,
+
+        #[command(flatten)]
+        limit: Limit,
+
+        #[command(flatten)]
+        lock: Lock,
+
+        #[command(flatten)]
+        full: Full,
+    },
+
+    /// Bring back what was there before the last plan, or before later ones; show it and ask first
+    ///
+    /// Undoes a plan as a whole, with the runs that finished it: what it replaced or deleted comes back
+    /// from the backups that each host keeps, with its permission bits, and what it created goes. An
+    /// entry that somebody changed since is a conflict: listed at the prompt; with --auto-approve its host
+    /// is left alone (exit 4). The sources stay as they are, so the next plan has the changes again.
+    ///
+    /// A rollback is an apply, too: one more brings back what it undid.
+    #[command(after_help = "\
+Examples:
+  hostsync rollback
+  hostsync state list        the last applies, with their serials
+  hostsync rollback --to 12 --limit web1")]
+    Rollback {
+        /// Go back to what was there after this apply; 0 is before the first one
+        #[arg(long, value_name = "SERIAL")]
+        to: Option<u64>,
+
+        /// Do not ask
+        #[arg(long)]
+        auto_approve: bool,
 
         #[command(flatten)]
         limit: Limit,
@@ -797,6 +847,19 @@ impl From<CliCommand> for Command {
                 is_approved: auto_approve,
                 format,
                 on_conflict,
+                limit: limit.limit,
+                lock_timeout: lock.lock_timeout,
+                is_full: full.full,
+            }),
+            CliCommand::Rollback {
+                to,
+                auto_approve,
+                limit,
+                lock,
+                full,
+            } => Command::Rollback(RollbackSettings {
+                to,
+                is_approved: auto_approve,
                 limit: limit.limit,
                 lock_timeout: lock.lock_timeout,
                 is_full: full.full,

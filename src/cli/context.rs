@@ -14,6 +14,7 @@ use super::exit::Exit;
 use crate::config::{self, Config, Environment, Host, Settings};
 use crate::plan::follow::StalePlan;
 use crate::plan::prepare::PrepareError;
+use crate::plan::rollback::NoWayBack;
 use crate::plan::saved::PlanFileError;
 use crate::remote::Nonce;
 use crate::state::{LockHolder, StateError, StateLock};
@@ -99,6 +100,12 @@ impl From<PrepareError> for Stop {
                 report: Report::new(error),
             },
         }
+    }
+}
+
+impl From<NoWayBack> for Stop {
+    fn from(error: NoWayBack) -> Self {
+        Self::failed(error)
     }
 }
 

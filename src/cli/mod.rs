@@ -13,6 +13,7 @@ mod init;
 mod interrupt;
 mod migrate;
 mod plan;
+mod rollback;
 mod show;
 mod state;
 mod status;
@@ -42,6 +43,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match &args.command {
         Command::Plan(settings) => plan::run(&args.global, settings, &console),
         Command::Apply(settings) => apply::run(&args.global, settings, &console),
+        Command::Rollback(settings) => rollback::run(&args.global, settings, &console),
         Command::Show(settings) => show::run(&args.global, settings, &console),
         Command::Status(settings) => status::run(&args.global, settings, &console),
         Command::Init => init::run(&args.global, &console),

@@ -7,7 +7,7 @@ use super::exit::Exit;
 use super::interrupt::Interrupts;
 use crate::config::{self, Host};
 use crate::model::Blake3;
-use crate::plan::prepare::{self, Prepared, Request};
+use crate::plan::prepare::{self, Aim, Prepared, Request};
 use crate::plan::{HostPlan, Plan, Refresh, saved};
 use crate::state::StateStore;
 use crate::view;
@@ -28,9 +28,11 @@ pub(super) fn run(
         wants_diffs: settings.output.has_diffs,
         keeps_all: false,
         keep_logins: 0,
-        saved: None,
+        aim: Aim::Sources,
     };
-    let plan = prepare(&context, &state, &hosts, &how)?.plan;
+    let prepared = prepare(&context, &state, &hosts, &how)?;
+    tell_cut_short(&prepared, console);
+    let plan = prepared.plan;
     if let Some(path) = &settings.out {
         saved::save(&plan, path)?;
     }
@@ -53,8 +55,8 @@ pub(super) struct How<'a> {
     pub(super) keeps_all: bool,
     /// How many logins are kept on hosts that apply would work on.
     pub(super) keep_logins: usize,
-    /// The plan that is to be carried out as it is.
-    pub(super) saved: Option<&'a Plan>,
+    /// What hosts are to be made equal to.
+    pub(super) aim: Aim<'a>,
 }
 
 /// Makes a plan for these hosts, or looks whether the saved one still holds for them.
@@ -75,7 +77,7 @@ pub(super) fn prepare(
         cache_dir: Some(&cache_dir),
         connector: &connector,
         refresh: how.refresh,
-        saved: how.saved,
+        aim: how.aim,
         wants_diffs: how.wants_diffs,
         keeps_all: how.keeps_all,
         keep_logins: how.keep_logins,
@@ -95,6 +97,13 @@ pub(super) fn prepare(
         "planned"
     );
     Ok(prepared)
+}
+
+/// Says on which hosts an apply did not come to its end.
+pub(super) fn tell_cut_short(prepared: &Prepared, console: &Console) {
+    for line in view::plan::cut_short(prepared.cut_short()) {
+        console.say(&line);
+    }
 }
 
 /// Prints a plan as it was asked for, and tells how the run ends by that. `digest` names the plan that

@@ -88,7 +88,7 @@ fn check_deletes(
     changes: &[Change],
     limit: MaxDelete,
 ) -> Result<(), TooManyDeletes> {
-    let is_delete = |change: &&Change| change.action == Action::Delete;
+    let is_delete = |change: &&Change| change.action == Action::Delete && !change.path.is_root();
     let deletes = changes.iter().filter(is_delete).count();
     if deletes == 0 {
         return Ok(());

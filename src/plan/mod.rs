@@ -11,6 +11,7 @@ pub mod follow;
 pub(crate) mod half_done;
 mod logins;
 pub mod prepare;
+pub mod rollback;
 pub mod saved;
 mod sources;
 pub mod staging;

@@ -18,11 +18,12 @@ use crate::state::{HostRecord, Identity, Progress, StateError, StateStore};
 use crate::transport::{Connector, TransportError};
 
 use super::actual::Actual;
-use super::build::{self, HostChanges, MappingInput, Policy};
+use super::build::{self, HostChanges, MappingInput, Policy, TooManyDeletes};
 use super::comparison::{Comparison, Comparisons};
 use super::diffs::{self, Diffs};
 use super::follow::{self, Follow, StalePlan};
 use super::half_done;
+use super::rollback::{Undo, WayBack};
 use super::sources::Sources;
 use super::staging;
 use super::{
@@ -51,9 +52,8 @@ pub struct Request<'a> {
     pub connector: &'a dyn Connector,
     /// How closely to look.
     pub refresh: Refresh,
-    /// A plan that is to be carried out as it is: then nothing new is planned, and only what it names is
-    /// looked at.
-    pub saved: Option<&'a Plan>,
+    /// What hosts are to be made equal to.
+    pub aim: Aim<'a>,
     /// Whether it is to be found out how contents differ.
     pub wants_diffs: bool,
     /// Whether what is known of a host is kept even where nothing is to be done.
@@ -64,6 +64,18 @@ pub struct Request<'a> {
     pub now: &'a str,
     /// Told what happens.
     pub observer: &'a dyn Observer,
+}
+
+/// What hosts are to be made equal to.
+#[derive(Clone, Copy, Debug)]
+pub enum Aim<'a> {
+    /// The sources.
+    Sources,
+    /// A saved plan, which is to be carried out as it is: nothing new is planned, and only what it names
+    /// is looked at.
+    Saved(&'a Plan),
+    /// What they were before some applies.
+    Back(&'a Undo),
 }
 
 /// A plan, and what was found out on the way to it, which apply needs.
@@ -80,6 +92,8 @@ pub struct Prepared {
     pub logins: KeptLogins,
     /// Digest of the saved plan that is carried out; `None` for a plan that was just made.
     pub follows: Option<Blake3>,
+    /// Of a rollback, the serial that hosts go back to.
+    pub back_to: Option<u64>,
 }
 
 /// What a look at a host has come to.
@@ -134,9 +148,28 @@ pub struct PreparedHost {
     /// Whether something on the host is not as recorded, and the saved plan that is carried out has
     /// nothing about it.
     pub leaves_drift: bool,
+    /// How it gets back, in a rollback. What it gets then comes from its own backups.
+    pub way_back: Option<Arc<WayBack>>,
 }
 
 impl Prepared {
+    /// Bytes of content to be sent to some of the hosts; none in a rollback.
+    pub fn bytes_to_send<'p>(&self, hosts: impl IntoIterator<Item = &'p HostPlan>) -> u64 {
+        if self.back_to.is_some() {
+            return 0;
+        }
+        let changes = hosts.into_iter().flat_map(HostPlan::changes);
+        changes.map(Change::bytes_to_send).sum()
+    }
+
+    /// The hosts on which an apply did not come to its end, with its serial.
+    pub fn cut_short(&self) -> impl Iterator<Item = (&HostId, u64)> {
+        let hosts = self.hosts.iter().filter_map(Preparation::ready);
+        let records = hosts.filter_map(|host| host.record.as_ref());
+        let cut_short = records.filter(|record| record.progress == Progress::InTheMiddle);
+        cut_short.map(|record| (&record.host, record.serial))
+    }
+
     /// Whether some host needs a visit though nothing is to be changed there.
     pub fn has_unsettled_hosts(&self) -> bool {
         let mut hosts = self.hosts.iter().filter_map(Preparation::ready);
@@ -177,14 +210,17 @@ fn prepare_with_patience(
     request: &Request<'_>,
     patience: Duration,
 ) -> Result<Prepared, PrepareError> {
-    let follow = request
-        .saved
+    let saved = match request.aim {
+        Aim::Saved(plan) => Some(plan),
+        Aim::Sources | Aim::Back(_) => None,
+    };
+    let follow = saved
         .map(|plan| Follow::begin(plan, request.hosts, request.state, request.config_digest))
         .transpose()?;
     let records = request
         .hosts
         .iter()
-        .map(|host| Recorded::load(request.state, host))
+        .map(|host| Recorded::load(request, host))
         .collect::<Result<Vec<_>, _>>()?;
     let logins = KeptLogins::new(request.keep_logins);
     let work: Vec<(&Host, Recorded)> = request.hosts.iter().copied().zip(records).collect();
@@ -204,7 +240,7 @@ fn prepare_with_patience(
     let plan_host = |(host, recorded): &(&Host, Recorded)| {
         let span = tracing::info_span!("plan", host = %host.id);
         let _entered = span.enter();
-        if let Some(plan) = run.without_visit(host) {
+        if let Some(plan) = run.without_visit(host, recorded) {
             return (plan, None, Preparation::Nothing);
         }
         let result = run.host(host, recorded);
@@ -225,11 +261,14 @@ fn prepare_with_patience(
         scope.spawn(|| {
             run.sources.fulfil(|| {
                 let records = work.iter().map(|(_, recorded)| recorded.record.as_ref());
-                let sources = Sources::read(request, records);
+                let sources = match request.aim {
+                    Aim::Back(_) => Sources::none(request),
+                    Aim::Sources | Aim::Saved(_) => Sources::read(request, records),
+                };
                 if let Some(follow) = run.follow {
                     follow.compare_sources(&sources, request.hosts);
                 }
-                run.begin_hosts();
+                run.begin_hosts(&work);
                 sources
             });
         });
@@ -248,7 +287,7 @@ fn prepare_with_patience(
     }
     diffs::settle(&mut plans);
     let identity = request.state.identity();
-    let header = request.saved.map(|plan| plan.header.clone());
+    let header = saved.map(|plan| plan.header.clone());
     let header = header.unwrap_or_else(|| PlanHeader {
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         created_at: request.now.to_owned(),
@@ -263,6 +302,10 @@ fn prepare_with_patience(
         listings,
         logins,
         follows: follow.map(|follow| follow.digest),
+        back_to: match request.aim {
+            Aim::Back(undo) => Some(undo.back_to()),
+            Aim::Sources | Aim::Saved(_) => None,
+        },
     })
 }
 
@@ -275,16 +318,34 @@ struct Recorded {
     intended: Vec<Option<Arc<Tree>>>,
     /// By mapping, all that may be there by our hand.
     known: Vec<Arc<Tree>>,
+    /// In a rollback, how the host gets back.
+    back: Option<Back>,
+}
+
+/// How a host gets back.
+enum Back {
+    /// There is nothing to be undone on it.
+    Nothing,
+    /// There is no way, for this reason.
+    Barred(String),
+    /// This way.
+    Open {
+        way: Arc<WayBack>,
+        /// By mapping, what is to be there.
+        desired: Vec<Arc<SourceTree>>,
+    },
 }
 
 impl Recorded {
-    fn load(state: &StateStore, host: &Host) -> Result<Self, StateError> {
+    fn load(request: &Request<'_>, host: &Host) -> Result<Self, StateError> {
+        let state = request.state;
         let record = state.host(&host.id)?;
         let mut this = Self {
             record: None,
             trees: Vec::new(),
             intended: Vec::new(),
             known: Vec::new(),
+            back: None,
         };
         for mapping in &host.mappings {
             let mut mappings = record.iter().flat_map(|record| &record.mappings);
@@ -300,6 +361,17 @@ impl Recorded {
             });
             this.trees.push(tree);
             this.intended.push(intended);
+        }
+        if let Aim::Back(undo) = request.aim {
+            let way = WayBack::of(undo, host, record.as_ref(), state)?;
+            this.back = Some(match way {
+                Ok(None) => Back::Nothing,
+                Err(reason) => Back::Barred(reason),
+                Ok(Some(way)) => Back::Open {
+                    desired: way.desired(&this.known),
+                    way: Arc::new(way),
+                },
+            });
         }
         this.record = record;
         Ok(this)
@@ -378,14 +450,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn host(&self, host: &Host, recorded: &Recorded) -> (HostPlan, Option<Listing>, Preparation) {
-        let mut plan = HostPlan {
-            host: host.id.clone(),
-            status: HostStatus::Ok,
-            mappings: Vec::new(),
-            change_set: None,
-            unchanged: 0,
-            problems: Vec::new(),
-        };
+        let mut plan = HostPlan::empty(&host.id);
         let result = if self.request.refresh == Refresh::None {
             self.assume(host, recorded, &mut plan)
         } else {
@@ -434,19 +499,16 @@ impl Run<'_> {
             Some(name) if name == Algorithm::Blake3.as_str() => Algorithm::Blake3,
             _ => Algorithm::Sha256,
         };
-        let comparisons = self.compare(host, &recorded.trees, sources, algorithm)?;
+        let desired = desired(host, recorded, sources, algorithm)?;
+        let comparisons = self.compare(&desired, &recorded.trees);
         let actual: Vec<Actual> = comparisons
             .iter()
             .map(|comparison| Actual::from(Arc::clone(&comparison.recorded)))
             .collect();
         let changes = self.changes(host, &comparisons, &actual)?;
-        let sources: Vec<_> = comparisons
-            .iter()
-            .map(|it| Arc::clone(&it.source))
-            .collect();
         plan.unchanged = changes.unchanged;
-        plan.problems = problems_of(host, &sources);
-        plan.change_set = self.change_set(host, &sources, &actual, changes.changes, None);
+        plan.problems = problems_of(host, &desired);
+        plan.change_set = self.change_set(host, &desired, &actual, changes.changes, None);
         Ok((None, Preparation::Nothing))
     }
 
@@ -527,23 +589,36 @@ impl Run<'_> {
         }
     }
 
-    /// The plan of a host that a saved plan does nothing on.
-    fn without_visit(&self, host: &Host) -> Option<HostPlan> {
-        self.follow.and_then(|follow| follow.without_visit(host))
+    /// The plan of a host that a saved plan, or a rollback, does nothing on.
+    fn without_visit(&self, host: &Host, recorded: &Recorded) -> Option<HostPlan> {
+        let status = match &recorded.back {
+            Some(Back::Nothing) => HostStatus::Ok,
+            Some(Back::Barred(reason)) => HostStatus::Failed(reason.clone()),
+            Some(Back::Open { .. }) => return None,
+            None => return self.follow.and_then(|follow| follow.without_visit(host)),
+        };
+        Some(HostPlan {
+            status,
+            mappings: self.names_of(host),
+            ..HostPlan::empty(&host.id)
+        })
     }
 
-    fn visits(&self) -> usize {
-        let mut hosts = self.request.hosts.to_vec();
-        hosts.retain(|host| self.follow.is_none_or(|follow| follow.visits(host)));
-        hosts.len()
+    fn is_visited(&self, host: &Host, recorded: &Recorded) -> bool {
+        match &recorded.back {
+            Some(back) => matches!(back, Back::Open { .. }),
+            None => self.follow.is_none_or(|follow| follow.visits(host)),
+        }
     }
 
     /// Now that the sources have been read, tells what has happened on hosts.
-    fn begin_hosts(&self) {
+    fn begin_hosts(&self, work: &[(&Host, Recorded)]) {
+        let hosts = work.iter();
+        let visits = hosts.filter(|(host, recorded)| self.is_visited(host, recorded));
         let mut held_back = self.held_back();
         self.request.observer.event(&Event::HostsStarted {
             work: Work::Looking,
-            hosts: self.visits(),
+            hosts: visits.count(),
             total_bytes: 0,
         });
         for event in held_back.take().into_iter().flatten() {
@@ -572,7 +647,8 @@ impl Run<'_> {
             return Err(Obstacle::Stale("a source has changed".to_owned()));
         }
         // Which paths there are does not depend on the digests, so any reading of the source will do.
-        let comparisons = self.compare(host, &recorded.known, sources, Algorithm::Blake3)?;
+        let any = desired(host, recorded, sources, Algorithm::Blake3)?;
+        let comparisons = self.compare(&any, &recorded.known);
         let base = base_on_host(
             request.config.settings.staging_path.as_ref(),
             request.state.identity(),
@@ -582,7 +658,8 @@ impl Run<'_> {
         let scan = self.ask(host, recorded, &comparisons, &base, &mut login)?;
         check_places(host, &scan)?;
         check_mirrors(host, &scan)?;
-        let comparisons = self.compare(host, &recorded.known, sources, scan.facts.algorithm)?;
+        let desired = desired(host, recorded, sources, scan.facts.algorithm)?;
+        let comparisons = self.compare(&desired, &recorded.known);
         let actual: Vec<Actual> = host
             .mappings
             .iter()
@@ -590,9 +667,16 @@ impl Run<'_> {
             .map(|(mapping, comparison)| comparison.actual(mapping, &scan))
             .collect();
         let trees = recorded.settled(&actual);
-        let comparisons = self.compare(host, &trees, sources, scan.facts.algorithm)?;
-        let changes = match self.follow {
-            Some(follow) => follow
+        let comparisons = self.compare(&desired, &trees);
+        let way_back = match &recorded.back {
+            Some(Back::Open { way, .. }) => Some(way),
+            _ => None,
+        };
+        let changes = match (self.follow, way_back) {
+            (_, Some(way)) => way
+                .changes(&comparisons, &actual)
+                .map_err(|error| too_many(host, error))?,
+            (Some(follow), _) => follow
                 .changes(
                     host,
                     recorded.record.as_ref(),
@@ -601,18 +685,9 @@ impl Run<'_> {
                     request.config.settings.modes,
                 )
                 .map_err(Obstacle::Stale)?,
-            None => self.changes(host, &comparisons, &actual)?,
+            (None, None) => self.changes(host, &comparisons, &actual)?,
         };
-        let (desired, recorded_trees): (Vec<_>, Vec<_>) = comparisons
-            .iter()
-            .map(|comparison| {
-                let Comparison {
-                    source, recorded, ..
-                } = &**comparison;
-                (Arc::clone(source), Arc::clone(recorded))
-            })
-            .unzip();
-        check_permissions(host, &scan, &desired, &changes.changes)?;
+        check_permissions(host, &scan, &comparisons, &changes.changes)?;
         if changes.changes.iter().any(is_staged) {
             staging::check_receiver(&scan.facts)
                 .map_err(|error| Obstacle::Failed(error.to_string()))?;
@@ -620,8 +695,8 @@ impl Run<'_> {
         let is_unsettled = recorded.record.as_ref().is_some_and(|record| {
             let is_looked_at_anew =
                 request.refresh == Refresh::Quick && !matches!(scan.listing, Listing::Same);
-            // A saved plan is carried out, and nothing else is seen to.
-            let is_seen_to = self.follow.is_none()
+            // A saved plan, or a rollback, is carried out, and nothing else is seen to.
+            let is_seen_to = matches!(request.aim, Aim::Sources)
                 && (record.listing.is_none() || is_looked_at_anew || scan.has_leftovers);
             record.progress == Progress::InTheMiddle || is_seen_to
         });
@@ -632,28 +707,20 @@ impl Run<'_> {
             is_unsettled,
             leaves_drift,
             sources: desired,
-            recorded: recorded_trees,
+            recorded: recorded_of(&comparisons),
             record: recorded.record.clone(),
             actual,
             scan,
+            way_back: way_back.cloned(),
         };
         Ok((changes, prepared, login))
     }
 
-    /// By mapping of the host, the source beside what is recorded.
-    fn compare(
-        &self,
-        host: &Host,
-        recorded: &[Arc<Tree>],
-        sources: &Sources<'_>,
-        algorithm: Algorithm,
-    ) -> Result<Vec<Arc<Comparison>>, SourceError> {
-        let sides = host.mappings.iter().zip(recorded);
+    /// By mapping, what is to be there beside what is recorded.
+    fn compare(&self, desired: &[Arc<SourceTree>], recorded: &[Arc<Tree>]) -> Vec<Arc<Comparison>> {
+        let sides = desired.iter().zip(recorded);
         sides
-            .map(|(mapping, recorded)| {
-                let source = sources.get(mapping, algorithm)?;
-                Ok(self.comparisons.of(&source, recorded))
-            })
+            .map(|(desired, recorded)| self.comparisons.of(desired, recorded))
             .collect()
     }
 
@@ -697,12 +764,7 @@ impl Run<'_> {
             modes: settings.modes,
             max_delete: settings.max_delete,
         };
-        build::build(&inputs, policy).map_err(|error| {
-            let dest = &host.mappings[error.mapping].dest_as_written;
-            Obstacle::Failed(format!(
-                "{dest}: {error}; raise `max_delete` if this is what you want"
-            ))
-        })
+        build::build(&inputs, policy).map_err(|error| too_many(host, error))
     }
 
     /// Asks: with the listing when there is one to be trusted, and once more for everything when it turns
@@ -759,6 +821,34 @@ impl Run<'_> {
         }
         answer
     }
+}
+
+/// By mapping of the host, what is to be there.
+fn desired(
+    host: &Host,
+    recorded: &Recorded,
+    sources: &Sources<'_>,
+    algorithm: Algorithm,
+) -> Result<Vec<Arc<SourceTree>>, SourceError> {
+    if let Some(Back::Open { desired, .. }) = &recorded.back {
+        return Ok(desired.clone());
+    }
+    let mappings = host.mappings.iter();
+    mappings
+        .map(|mapping| sources.get(mapping, algorithm))
+        .collect()
+}
+
+fn recorded_of(comparisons: &[Arc<Comparison>]) -> Vec<Arc<Tree>> {
+    let recorded = comparisons.iter().map(|it| Arc::clone(&it.recorded));
+    recorded.collect()
+}
+
+fn too_many(host: &Host, error: TooManyDeletes) -> Obstacle {
+    let dest = &host.mappings[error.mapping].dest_as_written;
+    Obstacle::Failed(format!(
+        "{dest}: {error}; raise `max_delete` if this is what you want"
+    ))
 }
 
 fn problems_of<'a>(
@@ -819,7 +909,7 @@ fn check_places(host: &Host, scan: &HostScan) -> Result<(), Obstacle> {
 fn check_permissions(
     host: &Host,
     scan: &HostScan,
-    sources: &[Arc<SourceTree>],
+    comparisons: &[Arc<Comparison>],
     changes: &[Change],
 ) -> Result<(), Obstacle> {
     for (index, (mapping, place)) in host.mappings.iter().zip(&scan.places).enumerate() {
@@ -830,9 +920,9 @@ fn check_permissions(
         if touching.peek().is_none() {
             continue;
         }
-        let is_folder = matches!(
-            sources[index].tree.get(&RelPath::root()),
-            Some(Node::Dir { .. })
+        let is_folder = staging::is_folder(
+            &comparisons[index].source.tree,
+            &comparisons[index].recorded,
         );
         staging::StagingPlace::of(place, &scan.staging, is_folder)
             .map_err(|error| Obstacle::Failed(format!("{}: {error}", mapping.dest_as_written)))?;
@@ -967,7 +1057,7 @@ mod tests {
             cache_dir: None,
             connector: scene,
             refresh: Refresh::Quick,
-            saved: None,
+            aim: Aim::Sources,
             wants_diffs: false,
             keeps_all: false,
             keep_logins: 0,

@@ -51,6 +51,18 @@ impl<'a> Sources<'a> {
         }
     }
 
+    /// None of them.
+    pub(super) fn none(request: &'a Request<'a>) -> Self {
+        Self {
+            request,
+            specs: Vec::new(),
+            with_sha256: false,
+            first: Vec::new(),
+            digests: Vec::new(),
+            second: OnceLock::new(),
+        }
+    }
+
     fn scan(
         request: &Request<'_>,
         specs: &[SourceSpec],

@@ -1,6 +1,7 @@
 //! Where things are staged on a host, since only on one file system is a rename one step; and what
 //! receives them there.
 
+use crate::model::{Node, RelPath, Tree};
 use crate::scan::remote::{DestPlace, HostFacts, Place};
 
 /// Which folder serves a mapping.
@@ -36,6 +37,13 @@ impl StagingPlace {
             Err(NoStagingPlace)
         }
     }
+}
+
+/// Whether a mapping is a folder: as it is to be, or, where it is to go, as it is recorded.
+pub fn is_folder(desired: &Tree, recorded: &Tree) -> bool {
+    let root = RelPath::root();
+    let root = desired.get(&root).or_else(|| recorded.get(&root));
+    matches!(root, Some(Node::Dir { .. }))
 }
 
 /// Nothing on a host can receive an upload.

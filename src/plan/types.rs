@@ -176,6 +176,18 @@ pub struct HostPlan {
 }
 
 impl HostPlan {
+    /// The plan of a host that nothing is known of, and on which nothing is to be done.
+    pub(super) fn empty(host: &HostId) -> Self {
+        Self {
+            host: host.clone(),
+            status: HostStatus::Ok,
+            mappings: Vec::new(),
+            change_set: None,
+            unchanged: 0,
+            problems: Vec::new(),
+        }
+    }
+
     /// The changes; empty when there are none.
     pub fn changes(&self) -> &[Change] {
         self.change_set.as_ref().map_or(&[], |set| &set.changes)

@@ -58,7 +58,7 @@ sub commit {
     # A serial comes twice when an older state was brought back. Its backups are kept apart.
     my $kept = $in{serial};
     for (my $n = 2; grep { -e "$_/backup/$kept" } @bases; $n++) { $kept = "$in{serial}-$n" }
-    mark('steps');
+    mark('steps', $kept);
     my %devices;
     for my $base ($home, @bases) {
         make_folders("$base/$run") or fail("cannot make a folder in $base ($!)");

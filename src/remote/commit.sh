@@ -199,7 +199,7 @@ while hs_is_taken "$hs_kept"; do
   hs_kept=$hs_serial-$hs_n
 done
 
-hs_mark steps
+hs_mark steps "$hs_kept"
 hs_error=$hs_work/error
 
 hs_current=

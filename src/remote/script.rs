@@ -12,6 +12,7 @@ const SCAN: &str = include_str!("scan.sh");
 const FETCH: &str = include_str!("fetch.sh");
 const BLOCKS: &str = include_str!("blocks.sh");
 const UPLOAD: &str = include_str!("upload.sh");
+const RESTORE: &str = include_str!("restore.sh");
 const COMMIT: &str = include_str!("commit.sh");
 const UNLOCK: &str = include_str!("unlock.sh");
 
@@ -23,6 +24,9 @@ const AGENT_FOR_DIFFS: &[&str] = &[include_str!("fetch.pl")];
 
 /// What it needs to remove locks.
 const AGENT_FOR_LOCKS: &[&str] = &[include_str!("unlock.pl")];
+
+/// What it needs to bring back what is in backups.
+const AGENT_FOR_BACKUPS: &[&str] = &[include_str!("restore.pl")];
 
 /// What it needs for an apply. To compile this takes a host longer than to look at a thousand files.
 const AGENT_FOR_APPLY: &[&str] = &[include_str!("upload.pl"), include_str!("commit.pl")];
@@ -45,6 +49,8 @@ pub enum Program {
     Blocks,
     /// Receive into staging.
     Upload,
+    /// Stage what is in the backups.
+    Restore,
     /// Verify and move into place.
     Commit,
     /// Remove what runs that are gone have left.
@@ -58,6 +64,7 @@ impl Program {
             Self::Fetch => "fetch",
             Self::Blocks => "blocks",
             Self::Upload => "upload",
+            Self::Restore => "restore",
             Self::Commit => "commit",
             Self::Unlock => "unlock",
         }
@@ -69,6 +76,7 @@ impl Program {
             Self::Fetch => FETCH,
             Self::Blocks => BLOCKS,
             Self::Upload => UPLOAD,
+            Self::Restore => RESTORE,
             Self::Commit => COMMIT,
             Self::Unlock => UNLOCK,
         }
@@ -167,6 +175,7 @@ impl Script {
             Program::Scan => None,
             Program::Fetch => Some(AGENT_FOR_DIFFS),
             Program::Unlock => Some(AGENT_FOR_LOCKS),
+            Program::Restore => Some(AGENT_FOR_BACKUPS),
             Program::Blocks => Some(AGENT_FOR_LARGE),
             Program::Upload | Program::Commit => Some(AGENT_FOR_APPLY),
         };
@@ -243,6 +252,7 @@ mod tests {
                 agent_text().to_owned()
                     + &without_comments(AGENT_FOR_DIFFS)
                     + &without_comments(AGENT_FOR_LOCKS)
+                    + &without_comments(AGENT_FOR_BACKUPS)
                     + &without_comments(AGENT_FOR_LARGE),
             )
             .output()
@@ -258,6 +268,7 @@ mod tests {
             Program::Fetch,
             Program::Blocks,
             Program::Upload,
+            Program::Restore,
             Program::Commit,
             Program::Unlock,
         ] {

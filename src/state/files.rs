@@ -13,7 +13,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{HostRecord, Identity, MappingRecord, Progress, StateError, durable};
+use super::history::Runs;
+use super::{
+    Aim, History, HostRecord, Identity, MappingRecord, PastRun, Progress, StateError, durable,
+};
 use crate::model::{
     Blake3, CHECKS_DIGESTS, ContentDigest, Entry, HostId, Kind, Mode, Node, RelPath, Sha256, Tree,
     printable,
@@ -80,6 +83,10 @@ pub(super) struct StateFile {
     format_version: FormatVersion,
     lineage: String,
     serial: u64,
+    #[serde(default)]
+    runs: Vec<PastRun>,
+    #[serde(default)]
+    aim: Aim,
 }
 
 /// `hosts/<host>.json`.
@@ -94,6 +101,9 @@ pub(super) struct HostFile {
     listing: Option<String>,
     algorithm: Option<String>,
     mappings: Vec<MappingRecord>,
+    /// Missing in what was written before there was one.
+    #[serde(default)]
+    history: Option<History>,
 }
 
 /// `trees/<digest>.json`, as it is read. It is written by [`write_tree`], line by line.
@@ -128,22 +138,29 @@ impl Document<'_> for TreeFile {
     }
 }
 
-impl From<&Identity> for StateFile {
-    fn from(identity: &Identity) -> Self {
+impl StateFile {
+    pub(super) fn new(identity: &Identity, runs: &Runs) -> Self {
         Self {
             format_version: FormatVersion::CURRENT,
             lineage: identity.lineage.clone(),
             serial: identity.serial,
+            runs: runs.runs.clone(),
+            aim: runs.aim.clone(),
         }
     }
 }
 
-impl From<StateFile> for Identity {
+impl From<StateFile> for (Option<Identity>, Runs) {
     fn from(file: StateFile) -> Self {
-        Self {
+        let identity = Identity {
             lineage: file.lineage,
             serial: file.serial,
-        }
+        };
+        let runs = Runs {
+            runs: file.runs,
+            aim: file.aim,
+        };
+        (Some(identity), runs)
     }
 }
 
@@ -159,13 +176,19 @@ impl From<&HostRecord> for HostFile {
             listing: record.listing.clone(),
             algorithm: record.algorithm.clone(),
             mappings: record.mappings.clone(),
+            history: Some(record.history.clone()),
         }
     }
 }
 
 impl From<HostFile> for HostRecord {
     fn from(file: HostFile) -> Self {
+        let unknown = History {
+            forgotten: file.serial,
+            applies: Vec::new(),
+        };
         Self {
+            history: file.history.unwrap_or(unknown),
             host: file.host,
             serial: file.serial,
             updated_at: file.updated_at,

@@ -2,8 +2,8 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `state.json` | the lineage, and a serial that every apply raises by one |
-//! | `hosts/<host>.json` | per host: the serial that last touched it, per mapping its tree, the listing digest |
+//! | `state.json` | the lineage, a serial that every apply raises by one, and the last applies |
+//! | `hosts/<host>.json` | per host: the serial that last touched it, per mapping its tree, the listing digest, what the last applies changed |
 //! | `trees/<digest>.json` | the manifest of a tree, once however many hosts have it |
 //! | `cache/` | may be deleted at any time |
 //! | `lock` | a kernel lock, with a note of who holds it |
@@ -14,9 +14,11 @@
 mod durable;
 mod error;
 mod files;
+mod history;
 mod lock;
 mod store;
 
 pub use error::StateError;
+pub use history::{Aim, History, Intent, PastApply, PastMapping, PastRun};
 pub use lock::{LockHolder, StateLock};
 pub use store::{HostRecord, Identity, MappingRecord, Progress, StateStore};

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::files::{self, HostFile, StateFile};
+use super::history::{History, Intent, PastRun, Runs};
 use super::{StateError, StateLock, durable, lock};
 use crate::model::{Blake3, Entry, HostId, Node, Tree};
 
@@ -70,6 +71,18 @@ pub struct HostRecord {
     pub algorithm: Option<String>,
     /// Its mappings, in the order of the configuration of that time.
     pub mappings: Vec<MappingRecord>,
+    /// What the last applies changed on it.
+    pub history: History,
+}
+
+impl HostRecord {
+    /// The trees that it names.
+    fn trees(&self) -> impl Iterator<Item = Blake3> {
+        let now = self.mappings.iter();
+        let now = now.flat_map(|it| [Some(it.tree), it.intended]).flatten();
+        let past = self.history.applies.iter().flat_map(|it| &it.mappings);
+        now.chain(past.flat_map(|it| [it.recorded, it.before, it.after]))
+    }
 }
 
 /// The state folder.
@@ -79,6 +92,7 @@ pub struct HostRecord {
 pub struct StateStore {
     dir: PathBuf,
     identity: Option<Identity>,
+    runs: Runs,
     trees: Mutex<KeptTrees>,
 }
 
@@ -110,15 +124,23 @@ impl StateStore {
         let mut store = Self {
             dir: dir.to_owned(),
             identity: None,
+            runs: Runs::default(),
             trees: Mutex::default(),
         };
-        store.identity = store.read_identity()?;
+        if let Some(file) = store.read_state()? {
+            (store.identity, store.runs) = file.into();
+        }
         Ok(store)
     }
 
     /// Which state this is; `None` before the first apply.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
+    }
+
+    /// The last runs, the oldest first.
+    pub fn runs(&self) -> &[PastRun] {
+        &self.runs.runs
     }
 
     /// What is recorded of a host.
@@ -177,11 +199,16 @@ impl StateStore {
         Ok(tree)
     }
 
-    /// Raises the serial, making the folder and the lineage if there are none.
+    /// Raises the serial, making the folder and the lineage if there are none, and takes note of what the
+    /// run is about to do.
     ///
     /// # Errors
     /// When the folder cannot be written, is damaged, or was written by a newer version.
-    pub fn begin_apply(&mut self, lock: &StateLock) -> Result<Identity, StateError> {
+    pub fn begin_apply(
+        &mut self,
+        lock: &StateLock,
+        intent: &Intent,
+    ) -> Result<Identity, StateError> {
         debug_assert!(lock.guards(&self.dir), "that lock is for another state");
         for dir in [
             self.dir.clone(),
@@ -191,7 +218,11 @@ impl StateStore {
             durable::remove_unfinished(&dir)?;
         }
         // Read again: before there was a lock, another run may have raised it.
-        let identity = match self.read_identity()? {
+        let (earlier, mut runs) = match self.read_state()? {
+            Some(file) => file.into(),
+            None => (None, Runs::default()),
+        };
+        let identity = match earlier {
             Some(earlier) => Identity {
                 serial: earlier.serial.saturating_add(1),
                 ..earlier
@@ -201,9 +232,24 @@ impl StateStore {
                 serial: 1,
             },
         };
-        files::write_pretty(&self.state_path(), &StateFile::from(&identity))?;
-        self.identity = Some(identity.clone());
+        runs.begin(identity.serial, intent);
+        self.write_state(identity.clone(), runs)?;
         Ok(identity)
+    }
+
+    /// Takes note that all of what the last run was about to do is done, on every host.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn complete_apply(&mut self, lock: &StateLock) -> Result<(), StateError> {
+        debug_assert!(lock.guards(&self.dir), "that lock is for another state");
+        let (Some(identity), mut runs) = (self.identity.clone(), self.runs.clone()) else {
+            return Ok(());
+        };
+        if let Some(run) = runs.runs.last_mut() {
+            run.is_complete = true;
+        }
+        self.write_state(identity, runs)
     }
 
     /// Writes the manifest of a tree unless it is there already, with all that is known: what is new
@@ -273,10 +319,8 @@ impl StateStore {
         let mut kept = self.kept_trees();
         let mut used = BTreeSet::new();
         for host in self.hosts()? {
-            let mappings = self.host(&host)?.map(|record| record.mappings);
-            for mapping in mappings.into_iter().flatten() {
-                used.insert(mapping.tree);
-                used.extend(mapping.intended);
+            if let Some(record) = self.host(&host)? {
+                used.extend(record.trees());
             }
         }
         *kept = KeptTrees::default();
@@ -317,11 +361,16 @@ impl StateStore {
         self.trees.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read_identity(&self) -> Result<Option<Identity>, StateError> {
+    fn write_state(&mut self, identity: Identity, runs: Runs) -> Result<(), StateError> {
+        files::write_pretty(&self.state_path(), &StateFile::new(&identity, &runs))?;
+        (self.identity, self.runs) = (Some(identity), runs);
+        Ok(())
+    }
+
+    fn read_state(&self) -> Result<Option<StateFile>, StateError> {
         let path = self.state_path();
         if let Some(bytes) = durable::read(&path)? {
-            let file: StateFile = files::parse(&bytes, &path, STATE_CURE)?;
-            return Ok(Some(file.into()));
+            return files::parse(&bytes, &path, STATE_CURE).map(Some);
         }
         // It is written before any record. A new lineage beside old records would make every saved
         // plan and every host's staging folder somebody else's.
@@ -389,6 +438,7 @@ mod tests {
 
     use super::*;
     use crate::model::{ContentDigest, Mode, RelPath, Sha256};
+    use crate::state::Aim;
 
     struct Folder {
         temp: tempfile::TempDir,
@@ -425,6 +475,16 @@ mod tests {
         [entry("a"), entry("b")].into_iter().collect()
     }
 
+    fn intent() -> Intent {
+        Intent {
+            plan: Blake3::of(b"plan"),
+            began_at: "2026-01-01T00:00:00Z".to_owned(),
+            has_changes: true,
+            back_to: None,
+            aim: Aim::default(),
+        }
+    }
+
     fn record(host: &str, tree: Blake3) -> HostRecord {
         HostRecord {
             host: HostId::new(host),
@@ -441,6 +501,7 @@ mod tests {
                 intended: None,
                 is_mirrored: false,
             }],
+            history: History::default(),
         }
     }
 
@@ -476,13 +537,13 @@ mod tests {
             mut store,
             temp: _temp,
         } = folder();
-        let first = store.begin_apply(&lock).unwrap();
+        let first = store.begin_apply(&lock, &intent()).unwrap();
         assert_eq!(first.serial, 1);
         assert_eq!(first.lineage.len(), 32);
         // Opened before the other apply began.
         let mut other = StateStore::open(&dir).unwrap();
-        assert_eq!(store.begin_apply(&lock).unwrap().serial, 2);
-        let third = other.begin_apply(&lock).unwrap();
+        assert_eq!(store.begin_apply(&lock, &intent()).unwrap().serial, 2);
+        let third = other.begin_apply(&lock, &intent()).unwrap();
         assert_eq!((third.serial, &third.lineage), (3, &first.lineage));
         assert_eq!(StateStore::open(&dir).unwrap().identity(), Some(&third));
     }
@@ -491,8 +552,12 @@ mod tests {
     fn two_states_have_different_lineages() {
         let (mut one, mut other) = (folder(), folder());
         assert_ne!(
-            one.store.begin_apply(&one.lock).unwrap().lineage,
-            other.store.begin_apply(&other.lock).unwrap().lineage
+            one.store.begin_apply(&one.lock, &intent()).unwrap().lineage,
+            other
+                .store
+                .begin_apply(&other.lock, &intent())
+                .unwrap()
+                .lineage
         );
     }
 
@@ -504,7 +569,7 @@ mod tests {
             mut store,
             temp: _temp,
         } = folder();
-        store.begin_apply(&lock).unwrap();
+        store.begin_apply(&lock, &intent()).unwrap();
         let tree = store.save_tree(&lock, &tree(b"x", None)).unwrap();
         for host in ["web2", "fe80::1", "../up"] {
             store.save_host(&lock, &record(host, tree)).unwrap();
@@ -572,7 +637,7 @@ mod tests {
             mut store,
             temp: _temp,
         } = folder();
-        store.begin_apply(&lock).unwrap();
+        store.begin_apply(&lock, &intent()).unwrap();
         let tree = store.save_tree(&lock, &tree(b"x", None)).unwrap();
         store.save_host(&lock, &record("a", tree)).unwrap();
         let mut looked_at = 0;
@@ -672,7 +737,7 @@ mod tests {
             mut store,
             temp: _temp,
         } = folder();
-        store.begin_apply(&lock).unwrap();
+        store.begin_apply(&lock, &intent()).unwrap();
         let known = tree(b"x", Some(1));
         let digest = store.save_tree(&lock, &known).unwrap();
         let host = HostId::new("a");
@@ -714,7 +779,7 @@ mod tests {
             mut store,
             temp: _temp,
         } = folder();
-        store.begin_apply(&lock).unwrap();
+        store.begin_apply(&lock, &intent()).unwrap();
         let digest = store.save_tree(&lock, &tree(b"x", None)).unwrap();
         store.save_host(&lock, &record("a", digest)).unwrap();
         for path in contents(&dir)
@@ -731,11 +796,12 @@ mod tests {
         let fresh = StateStore {
             dir: dir.clone(),
             identity: None,
+            runs: Runs::default(),
             trees: Mutex::default(),
         };
         let outcomes = [
             StateStore::open(&dir).map(drop),
-            store.begin_apply(&lock).map(drop),
+            store.begin_apply(&lock, &intent()).map(drop),
             store.host(&host).map(drop),
             fresh.tree(&digest).map(drop),
             fresh.save_tree(&lock, &tree(b"x", Some(1))).map(drop),
@@ -762,7 +828,7 @@ mod tests {
             mut store,
             temp: _temp,
         } = folder();
-        store.begin_apply(&lock).unwrap();
+        store.begin_apply(&lock, &intent()).unwrap();
         store
             .save_host(&lock, &record("a", Blake3::of(b"")))
             .unwrap();
@@ -771,7 +837,7 @@ mod tests {
             StateStore::open(&dir),
             Err(StateError::Damaged { .. })
         ));
-        assert!(store.begin_apply(&lock).is_err());
+        assert!(store.begin_apply(&lock, &intent()).is_err());
         assert!(!dir.join("state.json").exists());
     }
 
@@ -838,7 +904,7 @@ mod tests {
         } = folder();
         fs::create_dir_all(dir.join("hosts")).unwrap();
         fs::write(dir.join("hosts/.new-abc"), "{").unwrap();
-        store.begin_apply(&lock).unwrap();
+        store.begin_apply(&lock, &intent()).unwrap();
         assert!(!dir.join("hosts/.new-abc").exists());
     }
 

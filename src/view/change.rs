@@ -57,15 +57,16 @@ impl Class {
     }
 }
 
-/// The line of a change. `root` is what a mapping is called that is a single file.
-pub(super) fn row(class: Class, change: &Change, root: &str) -> Row {
+/// The line of a change. `root` is what a mapping is called that is a single file; `goes_back` is for one
+/// of a rollback.
+pub(super) fn row(class: Class, change: &Change, root: &str, goes_back: bool) -> Row {
     let (symbol, style) = class.symbol();
     Row {
         symbol,
         style,
         name: name(change, root),
         detail: detail(change),
-        reason: reason(change),
+        reason: reason(change, goes_back),
     }
 }
 
@@ -119,7 +120,7 @@ fn kind(kind: Kind) -> &'static str {
 }
 
 /// Why, in words.
-fn reason(change: &Change) -> String {
+fn reason(change: &Change, goes_back: bool) -> String {
     let mode = || match (&change.before, &change.after) {
         (Some(before), Some(after)) if change.action == Action::Update => {
             let modes = before.mode().zip(after.mode());
@@ -142,6 +143,7 @@ fn reason(change: &Change) -> String {
     }
     let mut text = match change.reason {
         Reason::Missing if change.drift => return "was removed on the host".to_owned(),
+        Reason::Missing if goes_back => "was there before".to_owned(),
         Reason::Missing => "new".to_owned(),
         Reason::Content => match &change.before {
             Some(Node::Symlink { target }) => format!("target, was {}", escape(target)),
@@ -149,6 +151,7 @@ fn reason(change: &Change) -> String {
         },
         Reason::Mode => "mode".to_owned(),
         Reason::Type => "of another kind".to_owned(),
+        Reason::Orphan if goes_back => "was not there before".to_owned(),
         Reason::Orphan => "no longer in the source".to_owned(),
         Reason::Extraneous => "not in the source (mirror)".to_owned(),
         Reason::Recorded => "only to be recorded".to_owned(),

@@ -205,7 +205,7 @@ impl Page {
                     Some(Class::Delete) => &mut deletes,
                     _ => continue,
                 };
-                let Row { detail, reason, .. } = row(Class::Conflict, change, "");
+                let Row { detail, reason, .. } = row(Class::Conflict, change, "", false);
                 let detail = if detail.is_empty() {
                     detail
                 } else {
@@ -299,7 +299,7 @@ impl Block {
             let root = names.first().map_or(".", |(names, _)| last_part(names));
             lists.push(List {
                 title: title(&names),
-                items: items(&changes, root, fold && changes.len() > LIST_MAX),
+                items: items(&changes, root, fold && changes.len() > LIST_MAX, false),
             });
         }
         let diffs = set.diffs.iter().filter_map(|(index, diff)| {

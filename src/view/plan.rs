@@ -15,7 +15,8 @@ use super::style::{ALARM, CREATE, DELETE, HEADING, PLAIN, QUIET, UPDATE, paint};
 use super::table::{self, Row};
 use super::text::{count, escape, escape_text, size, width_of, wrap_path};
 use crate::apply::LargeFiles;
-use crate::model::{Kind, Node, RelPath};
+use crate::model::{HostId, Kind, Node, RelPath};
+use crate::plan::rollback::Undo;
 use crate::plan::{
     Action, Change, ChangeSet, Diff, HostPlan, HostStatus, MappingNames, Plan, Refresh,
 };
@@ -108,7 +109,7 @@ pub fn render(plan: &Plan, options: &PlanView) -> String {
         );
     }
 
-    let summary = summary_line(plan);
+    let summary = summary_of(plan, page.goes_back());
     let summary = paint(&summary, HEADING, options.color);
     if page.lines.len() > LONG {
         page.lines.splice(0..0, [summary.clone(), String::new()]);
@@ -120,8 +121,70 @@ pub fn render(plan: &Plan, options: &PlanView) -> String {
     text
 }
 
+/// What a rollback undoes, above its plan.
+pub fn what_is_undone(undo: &Undo, width: usize, color: bool) -> String {
+    let text = match undo {
+        Undo::Last(runs) => {
+            let serials: Vec<String> = runs
+                .iter()
+                .rev()
+                .map(|run| run.serial.to_string())
+                .collect();
+            let first = runs.last();
+            let began = first.map_or("", |run| &run.began_at);
+            let back = first.and_then(|run| run.back_to);
+            let is_rollback = back.map_or(String::new(), |to| format!(", a rollback to {to},"));
+            match serials.as_slice() {
+                [one] => format!("Undoes apply {one}{is_rollback} of {began}."),
+                [first, retries @ ..] => format!(
+                    "Undoes apply {first}{is_rollback} of {began}, with {} that finished it: {}.",
+                    count(retries.len(), "run", "runs"),
+                    retries.join(", ")
+                ),
+                [] => "Undoes nothing.".to_owned(),
+            }
+        }
+        Undo::Since { serial, begun } => {
+            let begun = begun.as_ref().map_or(String::new(), |run| {
+                format!(
+                    " This goes on with the rollback that was begun as apply {}.",
+                    run.serial
+                )
+            });
+            match serial {
+                0 => format!("Goes back to before the first apply.{begun}"),
+                serial => format!("Goes back to what was there after apply {serial}.{begun}"),
+            }
+        }
+    };
+    let mut lines = table::paragraph(&text, 0, width, PLAIN, color).join("\n");
+    lines.push_str("\n\n");
+    lines
+}
+
+/// A line for each apply that did not come to its end on some hosts: these, with its serial.
+pub fn cut_short<'a>(hosts: impl Iterator<Item = (&'a HostId, u64)>) -> Vec<String> {
+    let mut names: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+    for (host, serial) in hosts {
+        let name = escape(host.as_str().as_bytes());
+        names.entry(serial).or_default().push(name);
+    }
+    let in_words = |(serial, names): (&u64, &Vec<String>)| {
+        let names = fold_hosts(names.iter().map(String::as_str)).join(", ");
+        format!(
+            "Apply {serial} was cut short on {names}: what it did there is known, and here is the rest."
+        )
+    };
+    names.iter().map(in_words).collect()
+}
+
 /// The plan in one line that can be read alone and whose form is kept, since people search for it.
 pub fn summary_line(plan: &Plan) -> String {
+    summary_of(plan, false)
+}
+
+/// The same; `goes_back` is for a rollback, in which nothing is sent.
+fn summary_of(plan: &Plan, goes_back: bool) -> String {
     let summary = plan.summary();
     let hosts = count(summary.hosts, "host", "hosts");
     let failed = plan
@@ -133,19 +196,25 @@ pub fn summary_line(plan: &Plan) -> String {
     let problems: usize = plan.hosts.iter().map(|host| host.problems.len()).sum();
     let mut line = if summary.has_changes() {
         let touched = plan.hosts.iter().filter(|host| host.touches_host()).count();
+        let sent = if goes_back {
+            String::new()
+        } else {
+            format!(" ({} to send)", bytes_in_words(plan, summary.bytes_to_send))
+        };
         format!(
-            "Plan: {} to create, {} to update, {} to delete, {} to change on {touched} of {hosts} \
-             ({} to send)",
+            "{}: {} to create, {} to update, {} to delete, {} to change on {touched} of {hosts}{sent}",
+            if goes_back { "Rollback" } else { "Plan" },
             summary.create,
             summary.update,
             summary.delete,
             count(summary.metadata, "mode", "modes"),
-            bytes_in_words(plan, summary.bytes_to_send)
         )
     } else if summary.hosts == 0 {
         "No changes: there are no hosts".to_owned()
     } else if summary.unreachable == summary.hosts {
         format!("Nothing known: 0 of {hosts} could be planned for")
+    } else if goes_back {
+        format!("Nothing to roll back on {hosts}")
     } else {
         let agree = plan.hosts.iter().filter(|host| host.is_complete()).count();
         let verb = if agree == 1 { "agrees" } else { "agree" };
@@ -207,6 +276,10 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
+    fn goes_back(&self) -> bool {
+        self.options.command == PlanCommand::Rollback
+    }
+
     /// Leaves an empty line unless this is the start.
     fn section(&mut self) {
         if !self.lines.is_empty() {
@@ -247,7 +320,7 @@ impl Page<'_> {
             self.mapping(&names);
             let root = names.first().map_or(".", |(names, _)| last_part(names));
             let fold = !self.options.full && changes.len() > LIST_MAX;
-            let mut items = items(&changes, root, fold);
+            let mut items = items(&changes, root, fold, self.goes_back());
             let rest = self.cut(&mut items);
             let rows: Vec<Row> = items.into_iter().map(|item| item.row).collect();
             self.table(&rows, 4);
@@ -334,6 +407,14 @@ impl Page<'_> {
             } else {
                 format!(" on {}", folded(hosts.iter().copied()))
             };
+            if self.goes_back() {
+                // What comes back does not come from there.
+                let width = self.options.width.saturating_sub(2);
+                let parts = wrap_path(&format!("{dest}{on}"), width);
+                self.lines
+                    .extend(parts.iter().map(|part| format!("  {part}")));
+                continue;
+            }
             let line = format!("{src} → {dest}{on}");
             if width_of(&line) + 2 <= self.options.width {
                 self.lines.push(format!("  {line}"));
@@ -489,8 +570,14 @@ impl Page<'_> {
 }
 
 /// One item for each change, or where they are folded, one for each new folder with all that is below
-/// it; sorted by class. `root` is what a mapping is called that is a single file.
-pub(super) fn items(changes: &[(Class, &Change)], root: &str, fold: bool) -> Vec<Item> {
+/// it; sorted by class. `root` is what a mapping is called that is a single file; `goes_back` is for a
+/// rollback.
+pub(super) fn items(
+    changes: &[(Class, &Change)],
+    root: &str,
+    fold: bool,
+    goes_back: bool,
+) -> Vec<Item> {
     let new_folders: BTreeSet<&[u8]> = changes
         .iter()
         .filter(|(class, change)| {
@@ -514,7 +601,7 @@ pub(super) fn items(changes: &[(Class, &Change)], root: &str, fold: bool) -> Vec
             Some(folder) => folders.entry(folder).or_default().push(change),
             None => items.push(Item {
                 class: *class,
-                row: row(*class, change, root),
+                row: row(*class, change, root, goes_back),
                 changes: 1,
             }),
         }
@@ -528,7 +615,7 @@ pub(super) fn items(changes: &[(Class, &Change)], root: &str, fold: bool) -> Vec
             style: CREATE,
             name: format!("{}/", escape(folder)),
             detail: String::new(),
-            reason: "new".to_owned(),
+            reason: if goes_back { "was there before" } else { "new" }.to_owned(),
         };
         if below.len() > 1 {
             row.detail = format!("{files}, {}", size(bytes));

@@ -37,6 +37,8 @@ pub struct ReportView {
     pub config: Option<String>,
     /// The saved plan that was carried out.
     pub plan_file: Option<PlanFile>,
+    /// Of a rollback, the serial that hosts go back to.
+    pub back_to: Option<u64>,
 }
 
 /// A saved plan, as far as people want to know what to do next.
@@ -78,7 +80,11 @@ pub fn render(report: &Report, options: &ReportView) -> String {
     if !lines.is_empty() {
         lines.push(String::new());
     }
-    lines.push(paint(&summary_line(report), HEADING, options.color));
+    lines.push(paint(
+        &summary_line(report, options.back_to),
+        HEADING,
+        options.color,
+    ));
     let mut text = lines.join("\n");
     text.push('\n');
     text
@@ -93,7 +99,9 @@ pub fn render(report: &Report, options: &ReportView) -> String {
 /// Applied: 12 changes on 3 hosts in 2.1 s (4.2 KiB sent), serial 7; 1 host failed.
 /// Nothing applied: 0 changes on 0 hosts in 2.1 s (0 B sent); 1 host unreachable.
 /// ```
-pub fn summary_line(report: &Report) -> String {
+///
+/// Of a rollback, it begins with `Rolled back to 4: ` or `Nothing rolled back: `, and nothing was sent.
+pub fn summary_line(report: &Report, back_to: Option<u64>) -> String {
     let changed: usize = report.hosts.iter().map(|host| host.changed).sum();
     let touched = report.hosts.iter().filter(|host| host.changed > 0).count();
     let sent = report
@@ -101,18 +109,21 @@ pub fn summary_line(report: &Report) -> String {
         .iter()
         .fold(0_u64, |sum, host| sum.saturating_add(host.sent_bytes));
     let is_open = report.hosts.iter().any(|host| Next::of(host).is_some());
+    let what = match (changed == 0 && is_open, back_to) {
+        (false, None) => "Applied".to_owned(),
+        (true, None) => "Nothing applied".to_owned(),
+        (false, Some(serial)) => format!("Rolled back to {serial}"),
+        (true, Some(_)) => "Nothing rolled back".to_owned(),
+    };
     let mut line = format!(
-        "{}: {} on {} in {} ({} sent)",
-        if changed == 0 && is_open {
-            "Nothing applied"
-        } else {
-            "Applied"
-        },
+        "{what}: {} on {} in {}",
         count(changed, "change", "changes"),
         count(touched, "host", "hosts"),
         duration(report.elapsed),
-        size(sent)
     );
+    if back_to.is_none() {
+        let _ = write!(line, " ({} sent)", size(sent));
+    }
     if let Some(serial) = report.serial {
         // Writing to a String cannot fail.
         let _ = write!(line, ", serial {serial}");
@@ -386,13 +397,22 @@ impl Next {
         }
         lines.push(String::new());
         let (width, color) = (options.width, options.color);
-        lines.extend(table::paragraph(self.in_words(), 0, width, QUIET, color));
+        let text = match (self, options.back_to) {
+            (Self::Decide, Some(_)) => "To decide about conflicts, on a terminal (it asks):",
+            _ => self.in_words(),
+        };
+        lines.extend(table::paragraph(text, 0, width, QUIET, color));
         // Never broken: it is there to be copied.
         let config = options.config.as_deref();
         let command = match &options.plan_file {
             // Hosts that are done are left out by themselves.
             Some(file) if self != Self::Plan => again(&file.path, config),
-            _ => command(self.verb(), &names, config),
+            _ => {
+                let back = options
+                    .back_to
+                    .map(|serial| format!("rollback --to {serial}"));
+                command(back.as_deref().unwrap_or(self.verb()), &names, config)
+            }
         };
         lines.push(format!("  {command}"));
     }
@@ -497,6 +517,7 @@ mod tests {
             automation: false,
             config: None,
             plan_file: None,
+            back_to: None,
         };
         render(report, &options)
     }
@@ -591,7 +612,7 @@ Nothing applied: 0 changes on 0 hosts in 2.1 s (5.0 KiB sent); 1 host not begun;
     #[test]
     fn summary_of_an_apply_that_did_nothing_does_not_read_as_success() {
         let start_of = |host: HostReport| {
-            let line = summary_line(&report(vec![host]));
+            let line = summary_line(&report(vec![host]), None);
             line.split_once(':').unwrap().0.to_owned()
         };
         let failed = || HostResult::Failed("x".to_owned());
@@ -622,6 +643,7 @@ Nothing applied: 0 changes on 0 hosts in 2.1 s (5.0 KiB sent); 1 host not begun;
                 automation: false,
                 config: Some(config.to_owned()),
                 plan_file: None,
+                back_to: None,
             };
             let failed = host("a", HostResult::Failed("x".to_owned()), 0);
             let text = render(&report(vec![failed]), &options);

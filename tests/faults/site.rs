@@ -196,7 +196,7 @@ impl Site {
             cache_dir: None,
             connector,
             refresh: Refresh::Quick,
-            saved: None,
+            aim: prepare::Aim::Sources,
             wants_diffs: false,
             keeps_all: false,
             keep_logins,

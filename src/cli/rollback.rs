@@ -1,0 +1,104 @@
+//! `hostsync rollback`
+
+use super::apply::{Approved, cancelled, exit_of, is_approved};
+use super::args::{GlobalSettings, RollbackSettings};
+use super::console::Console;
+use super::context::{Context, Stop};
+use super::exit::Exit;
+use super::interrupt::Interrupts;
+use super::plan;
+use crate::apply::{OnConflict, Report};
+use crate::plan::prepare::Aim;
+use crate::plan::rollback::Undo;
+use crate::plan::{HostPlan, Refresh};
+use crate::state::StateStore;
+use crate::view;
+use crate::view::plan::PlanCommand;
+
+/// Plans the way back, shows it, asks, carries it out, reports.
+pub(super) fn run(
+    global: &GlobalSettings,
+    settings: &RollbackSettings,
+    console: &Console,
+) -> Result<Exit, Stop> {
+    let interrupts = Interrupts::listen();
+    let mut context = Context::load(global, console)?;
+    if !settings.is_approved && !Console::can_ask() {
+        return Err(Stop::nobody_to_ask(
+            "run `hostsync rollback --auto-approve`",
+        ));
+    }
+    context.start_logs("rollback")?;
+    let lock = context.lock("rollback", settings.lock_timeout)?;
+    // Read under the lock: nobody else can move it from here on.
+    let mut state = StateStore::open(&context.config.settings.state_path)?;
+    let hosts = context.select(&settings.limit)?;
+    let Some(undo) = Undo::choose(&state, settings.to)? else {
+        console.data(b"Nothing to roll back: nothing was applied yet.\n");
+        return Ok(context.finish(Exit::Done));
+    };
+    let how = plan::How {
+        refresh: Refresh::Quick,
+        wants_diffs: false,
+        keeps_all: false,
+        keep_logins: if settings.is_approved {
+            context.config.settings.number_of_connections
+        } else {
+            0
+        },
+        aim: Aim::Back(&undo),
+    };
+    let prepared = plan::prepare(&context, &state, &hosts, &how)?;
+    plan::tell_cut_short(&prepared, console);
+    let the_plan = &prepared.plan;
+    let introduction = view::plan::what_is_undone(&undo, console.width(), console.color());
+    console.data(introduction.as_bytes());
+    plan::show(the_plan, PlanCommand::Rollback, settings.is_full, console);
+    if !the_plan.is_applyable() && !prepared.has_unsettled_hosts() {
+        return Ok(context.finish(plan::exit_of(the_plan)));
+    }
+    // Whoever was asked has seen the conflicts.
+    let on_conflict = if settings.is_approved {
+        OnConflict::Fail
+    } else {
+        OnConflict::Overwrite
+    };
+    let touches_hosts = the_plan.hosts.iter().any(HostPlan::touches_host);
+    if touches_hosts && !settings.is_approved && !is_approved(the_plan, on_conflict, console) {
+        return Ok(context.finish(cancelled(console)));
+    }
+    let approved = Approved {
+        context: &context,
+        lock: &lock,
+        prepared: &prepared,
+        on_conflict,
+        interrupts: &interrupts,
+        events: None,
+    };
+    let report = approved.execute(&mut state)?;
+    show(&report, undo.back_to(), global, settings, console);
+    Ok(context.finish(exit_of(&report).and(plan::exit_of(the_plan))))
+}
+
+/// Prints a report for people.
+fn show(
+    report: &Report,
+    back_to: u64,
+    global: &GlobalSettings,
+    settings: &RollbackSettings,
+    console: &Console,
+) {
+    let config = global.config.as_ref();
+    let options = view::report::ReportView {
+        full: settings.is_full,
+        width: console.width(),
+        color: console.color(),
+        automation: console.is_automation(),
+        config: config.map(|path| path.display().to_string()),
+        plan_file: None,
+        back_to: Some(back_to),
+    };
+    // Below the plan.
+    console.data(b"\n");
+    console.data(view::report::render(report, &options).as_bytes());
+}

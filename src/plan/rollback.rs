@@ -1,0 +1,379 @@
+//! The way back to an earlier apply.
+//!
+//! The state remembers what the last applies found and what they put there. What is to be undone is
+//! that: of every entry that they changed, what the oldest of them found is to be there again. Its bytes
+//! come from the backups that the host keeps. Everything else on the host stays as it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use miette::Diagnostic;
+use thiserror::Error;
+
+use super::Actual;
+use super::build::{self, HostChanges, MappingInput, Policy, TooManyDeletes};
+use super::comparison::Comparison;
+use crate::config::{Exact, Excludes, Host, MaxDelete, Modes};
+use crate::model::{Entry, Kind, LocalPath, Node, RelPath, Tree};
+use crate::scan::local::SourceTree;
+use crate::state::{HostRecord, PastApply, PastRun, Progress, StateError, StateStore};
+
+/// Backups of an apply lie in a folder named after its serial. Where an older state was brought back, a
+/// serial comes again, and the name has a number behind it: up to this one.
+const SAME_SERIAL_MAX: usize = 3;
+
+/// There is no such way back.
+#[derive(Clone, Debug, PartialEq, Eq, Error, Diagnostic)]
+pub enum NoWayBack {
+    /// The serial has not come yet.
+    #[error("apply {to} is not an earlier one: the state is at serial {now}")]
+    #[diagnostic(
+        code(hostsync::rollback::not_earlier),
+        help("`hostsync state list` shows the last applies with their serials")
+    )]
+    NotEarlier {
+        /// What was asked for.
+        to: u64,
+        /// Serial of the state.
+        now: u64,
+    },
+}
+
+/// What is to be undone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Undo {
+    /// The last plan, with its retries; newest first.
+    Last(Vec<PastRun>),
+    /// All that was applied after this serial.
+    Since {
+        /// The serial.
+        serial: u64,
+        /// The rollback to it that was begun and is not complete.
+        begun: Option<PastRun>,
+    },
+}
+
+impl Undo {
+    /// Everything after `to`; without it, the last plan that changed anything, unless that is a rollback
+    /// which is not complete: then that is gone on with. `None` when nothing was applied yet.
+    ///
+    /// # Errors
+    /// When `to` is no earlier serial.
+    pub fn choose(state: &StateStore, to: Option<u64>) -> Result<Option<Self>, NoWayBack> {
+        let Some(now) = state.identity().map(|identity| identity.serial) else {
+            return match to {
+                None => Ok(None),
+                Some(to) => Err(NoWayBack::NotEarlier { to, now: 0 }),
+            };
+        };
+        let mut runs = state.runs().iter().rev().filter(|run| run.has_changes);
+        let newest = runs.next();
+        let begun = newest.filter(|run| run.back_to.is_some() && !run.is_complete);
+        if let Some(to) = to {
+            if to >= now {
+                return Err(NoWayBack::NotEarlier { to, now });
+            }
+            return Ok(Some(Self::Since {
+                serial: to,
+                begun: begun.filter(|run| run.back_to == Some(to)).cloned(),
+            }));
+        }
+        if let Some(run) = begun
+            && let Some(serial) = run.back_to
+        {
+            let begun = Some(run.clone());
+            return Ok(Some(Self::Since { serial, begun }));
+        }
+        Ok(newest.map(|newest| {
+            let of_plan = state.runs().iter().rev();
+            let of_plan = of_plan.filter(|run| run.first == newest.first);
+            Self::Last(of_plan.cloned().collect())
+        }))
+    }
+
+    /// The serial that hosts are back at afterwards.
+    pub fn back_to(&self) -> u64 {
+        match self {
+            Self::Last(runs) => {
+                let serials = runs.iter().map(|run| run.serial);
+                serials.min().unwrap_or_default().saturating_sub(1)
+            }
+            Self::Since { serial, .. } => *serial,
+        }
+    }
+
+    /// The applies of a host that are to be undone, the oldest first.
+    fn applies<'r>(&self, record: &'r HostRecord) -> Result<&'r [PastApply], String> {
+        let applies = &record.history.applies[..];
+        let forgotten = record.history.forgotten;
+        let (first, reaches) = match self {
+            Self::Last(runs) => {
+                let is_of_plan = |serial: u64| runs.iter().any(|run| run.serial == serial);
+                // One that was cut short on this host has no state of its own to go back to.
+                let goes = |apply: &PastApply| {
+                    is_of_plan(apply.serial) || apply.progress == Progress::InTheMiddle
+                };
+                let is_last = applies.last().is_some_and(|last| is_of_plan(last.serial));
+                let kept = applies.iter().rposition(|apply| !is_last || !goes(apply));
+                let first = kept.map_or(0, |kept| kept + 1);
+                let reaches = !is_of_plan(forgotten) || first > 0;
+                (first, reaches)
+            }
+            Self::Since { serial, .. } => {
+                let first = applies.partition_point(|apply| apply.serial <= *serial);
+                (first, forgotten <= *serial)
+            }
+        };
+        if reaches {
+            return Ok(&applies[first..]);
+        }
+        Err(format!(
+            "apply {forgotten} cannot be undone any more: the backups of this host go back to {}; \
+             `backups` says how many applies are kept",
+            match applies.first() {
+                Some(oldest) => format!("apply {}", oldest.serial),
+                None => "none".to_owned(),
+            }
+        ))
+    }
+}
+
+/// The way back of one host.
+#[derive(Debug)]
+pub struct WayBack {
+    /// By mapping of the configuration.
+    mappings: Vec<MappingBack>,
+}
+
+#[derive(Debug, Default)]
+struct MappingBack {
+    /// What is to be there again, of every entry that was changed.
+    entries: BTreeMap<RelPath, EntryBack>,
+    /// What was recorded then.
+    recorded: Arc<Tree>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct EntryBack {
+    /// `None` for nothing.
+    node: Option<Node>,
+    /// Where on the host its bytes may be, below the staging folder; the likeliest place first.
+    backups: Vec<Vec<u8>>,
+}
+
+impl WayBack {
+    /// The way back of a host; `None` where there is nothing to be undone.
+    ///
+    /// # Errors
+    /// When the state cannot be read; within that, says why there is no way.
+    pub(super) fn of(
+        undo: &Undo,
+        host: &Host,
+        record: Option<&HostRecord>,
+        state: &StateStore,
+    ) -> Result<Result<Option<Self>, String>, StateError> {
+        let Some(record) = record else {
+            return Ok(Ok(None));
+        };
+        let applies = match undo.applies(record) {
+            Ok([]) => return Ok(Ok(None)),
+            Ok(applies) => applies,
+            Err(text) => return Ok(Err(text)),
+        };
+        let mut mappings: Vec<MappingBack> = Vec::new();
+        mappings.resize_with(host.mappings.len(), MappingBack::default);
+        // From the newest: what an older one found stands in the end.
+        for apply in applies.iter().rev() {
+            for past in &apply.mappings {
+                let mut configured = host.mappings.iter();
+                let index = configured.position(|it| it.dest_as_written == past.dest);
+                let Some(index) = index else {
+                    return Ok(Err(format!(
+                        "apply {} has written {}, which is no destination of this host any more; put \
+                         that mapping back into the configuration to undo it",
+                        apply.serial, past.dest
+                    )));
+                };
+                let (before, after) = (state.tree(&past.before)?, state.tree(&past.after)?);
+                let excluded = &host.mappings[index].exclude;
+                for (path, before, _) in before.beside(&after) {
+                    if excluded.excludes(path) {
+                        continue;
+                    }
+                    let entry = mappings[index].entries.entry(path.clone()).or_default();
+                    entry.found(before, || backups_of(apply, past.number, path));
+                }
+                mappings[index].recorded = state.tree(&past.recorded)?;
+            }
+        }
+        Ok(Ok(Some(Self { mappings })))
+    }
+
+    /// By mapping, what is to be there, given all that is recorded.
+    pub(super) fn desired(&self, recorded: &[Arc<Tree>]) -> Vec<Arc<SourceTree>> {
+        let sides = self.mappings.iter().zip(recorded);
+        let trees = sides.map(|(mapping, recorded)| {
+            let stays = |entry: &&Entry| !mapping.entries.contains_key(&entry.path);
+            let staying = recorded.entries().iter().filter(stays).cloned();
+            let tree: Tree = staying.chain(mapping.entries()).collect();
+            SourceTree {
+                // Nothing is read here.
+                root: LocalPath::new(""),
+                mtimes: vec![0; tree.len()],
+                tree,
+                problems: Vec::new(),
+            }
+        });
+        trees.map(Arc::new).collect()
+    }
+
+    /// The changes that lead back.
+    ///
+    /// # Errors
+    /// As [`build::build`]; but all that was created may be deleted.
+    pub(super) fn changes(
+        &self,
+        comparisons: &[Arc<Comparison>],
+        actual: &[Actual],
+    ) -> Result<HostChanges, TooManyDeletes> {
+        let sides = self.mappings.iter().zip(comparisons).zip(actual);
+        let sides: Vec<_> = sides
+            .map(|((mapping, comparison), actual)| {
+                let recorded = &comparison.recorded;
+                let lost = mapping.lost_folders(recorded, actual);
+                let holds =
+                    |path: &RelPath| mapping.entries.contains_key(path) || lost.contains(path);
+                let of = |entries: &mut dyn Iterator<Item = (&RelPath, &Node)>| -> Tree {
+                    let held = entries.filter(|(path, _)| holds(path));
+                    held.map(|(path, node)| entry_of(path, node)).collect()
+                };
+                let there = recorded.entries().iter();
+                let recorded = of(&mut there.map(|entry| (&entry.path, &entry.node)));
+                let folders = lost.iter().filter_map(|path| {
+                    let node = recorded.get(path)?;
+                    Some(entry_of(path, node))
+                });
+                let desired: Tree = mapping.entries().chain(folders).collect();
+                (desired, recorded, Actual::from(of(&mut actual.iter())))
+            })
+            .collect();
+        let nothing = Excludes::default();
+        let inputs = sides
+            .iter()
+            .map(|(desired, recorded, actual)| MappingInput {
+                desired,
+                recorded,
+                actual,
+                // What was not there before goes; only what was changed is looked at.
+                exact: Exact::Mirror,
+                exclude: &nothing,
+                unsendable: &[],
+            });
+        let policy = Policy {
+            modes: Modes::All,
+            max_delete: MaxDelete { percent: 100 },
+        };
+        build::build(&inputs.collect::<Vec<_>>(), policy)
+    }
+
+    /// Where on the host the bytes of an entry may be, below the staging folder; the likeliest place
+    /// first.
+    pub(crate) fn backups(&self, mapping: usize, path: &RelPath) -> &[Vec<u8>] {
+        let entry = self.mappings[mapping].entries.get(path);
+        entry.map_or(&[], |entry| &entry.backups)
+    }
+
+    /// What is to be recorded of a mapping, of which `written` is what an ordinary apply would record.
+    /// An entry that is back has what was recorded of it then: what was not ours is not ours again.
+    /// `is_left` tells which ones are not back.
+    pub(crate) fn recorded(
+        &self,
+        mapping: usize,
+        written: &Tree,
+        is_left: impl Fn(&RelPath) -> bool,
+    ) -> Tree {
+        let MappingBack { entries, recorded } = &self.mappings[mapping];
+        let is_back = |path: &RelPath| entries.contains_key(path) && !is_left(path);
+        let staying = written.entries().iter();
+        let staying = staying.filter(|entry| !is_back(&entry.path));
+        let back = recorded.entries().iter();
+        let back = back.filter(|entry| is_back(&entry.path));
+        staying.chain(back).cloned().collect()
+    }
+
+    /// What is to be at a path; the outer `None` for one that is not on the way.
+    pub(crate) fn wanted(&self, mapping: usize, path: &RelPath) -> Option<Option<&Node>> {
+        let entry = self.mappings[mapping].entries.get(path)?;
+        Some(entry.node.as_ref())
+    }
+}
+
+impl MappingBack {
+    /// What is to be there again.
+    fn entries(&self) -> impl Iterator<Item = Entry> {
+        let there = self.entries.iter();
+        there.filter_map(|(path, entry)| Some(entry_of(path, entry.node.as_ref()?)))
+    }
+
+    /// Folders that something has to be put back into, and that somebody has removed.
+    fn lost_folders(&self, recorded: &Tree, actual: &Actual) -> BTreeSet<RelPath> {
+        let mut lost = BTreeSet::new();
+        for (path, _) in self.entries.iter().filter(|(_, it)| it.node.is_some()) {
+            let mut parent = path.parent();
+            while let Some(folder) = parent {
+                let is_folder = recorded.get(&folder).map(Node::kind) == Some(Kind::Dir);
+                if !is_folder || actual.get(&folder).is_some() || !lost.insert(folder.clone()) {
+                    break;
+                }
+                parent = folder.parent();
+            }
+        }
+        lost.retain(|folder| !self.entries.contains_key(folder));
+        lost
+    }
+}
+
+impl EntryBack {
+    /// An apply has found `before`, and keeps it in one of `backups`. The applies come from the newest to
+    /// the oldest.
+    fn found(&mut self, before: Option<&Node>, backups: impl FnOnce() -> Vec<Vec<u8>>) {
+        let is_same = match (&self.node, before) {
+            (Some(newer), Some(before)) => newer.same_content(before),
+            _ => false,
+        };
+        if !is_same {
+            self.backups.clear();
+        }
+        self.node = before.cloned();
+        if matches!(before, Some(Node::File { .. })) {
+            // Where both have one: the older one has certainly taken its step.
+            self.backups.splice(0..0, backups());
+        }
+    }
+}
+
+fn entry_of(path: &RelPath, node: &Node) -> Entry {
+    let (path, node) = (path.clone(), node.clone());
+    Entry { path, node }
+}
+
+/// Where an apply has put what it has found at a path.
+fn backups_of(apply: &PastApply, number: usize, path: &RelPath) -> Vec<Vec<u8>> {
+    let folders = match &apply.backup {
+        Some(name) => vec![name.clone()],
+        None => {
+            let again = (2..=SAME_SERIAL_MAX).rev();
+            let again = again.map(|number| format!("{}-{number}", apply.serial));
+            again.chain([apply.serial.to_string()]).collect()
+        }
+    };
+    let below = |folder: String| {
+        let mut at = format!("backup/{folder}/{number}").into_bytes();
+        if !path.is_root() {
+            at.push(b'/');
+            at.extend_from_slice(path.as_bytes());
+        }
+        at
+    };
+    folders.into_iter().map(below).collect()
+}
