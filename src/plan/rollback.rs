@@ -127,13 +127,15 @@ impl Undo {
         if reaches {
             return Ok(&applies[first..]);
         }
+        let kept = match applies.first() {
+            Some(oldest) => format!(
+                "the backups that this host keeps go back to apply {}",
+                oldest.serial
+            ),
+            None => "this host keeps no backups".to_owned(),
+        };
         Err(format!(
-            "apply {forgotten} cannot be undone any more: the backups of this host go back to {}; \
-             `backups` says how many applies are kept",
-            match applies.first() {
-                Some(oldest) => format!("apply {}", oldest.serial),
-                None => "none".to_owned(),
-            }
+            "apply {forgotten} cannot be undone any more: {kept} (`backups` says how many)"
         ))
     }
 }

@@ -23,6 +23,7 @@ mod old_files;
 mod output;
 mod prompt;
 mod reshaping;
+mod rollback;
 mod round_trips;
 mod saved_plans;
 mod scenario;

@@ -11,9 +11,14 @@ use crate::support::Sshd;
 
 /// Starts `hostsync apply` in a terminal of its own, made by `script` of util-linux.
 fn in_terminal(scenario: &Scenario, args: &str) -> Child {
+    run_in_terminal(scenario, &format!("apply {args}"))
+}
+
+/// The same for any command of hostsync.
+pub(crate) fn run_in_terminal(scenario: &Scenario, args: &str) -> Child {
     let program = env!("CARGO_BIN_EXE_hostsync");
     let mut command = Command::new("script");
-    command.args(["-qec", &format!("'{program}' apply {args}"), "/dev/null"]);
+    command.args(["-qec", &format!("'{program}' {args}"), "/dev/null"]);
     scenario.at_home(&mut command);
     command
         .stdin(Stdio::piped())
@@ -26,7 +31,7 @@ fn in_terminal(scenario: &Scenario, args: &str) -> Child {
 }
 
 /// Waits for the question, answers it, and waits for the end: the exit code and all that was shown.
-fn answer(child: &mut Child, answer: &[u8]) -> (Option<i32>, String) {
+pub(crate) fn answer(child: &mut Child, answer: &[u8]) -> (Option<i32>, String) {
     let mut shown = until_asked(child);
     let mut input = child.stdin.take().expect("it is piped");
     input.write_all(answer).expect("it reads");

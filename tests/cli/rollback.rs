@@ -1,0 +1,497 @@
+//! The way back to an earlier apply.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(
+    clippy::print_stdout,
+    reason = "how much was tried belongs to the result"
+)]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::copied::Contents;
+use crate::prompt::{answer, run_in_terminal};
+use crate::scenario::{Scenario, chmod, read_on, remove, write_on};
+use crate::support::{Dropbear, Host, Sshd};
+
+const BACK: [&str; 2] = ["rollback", "--auto-approve"];
+
+/// A host whose `~/dest` mirrors what was written of `src`, and may lose all of it.
+fn site(address: &str) -> (Sshd, Scenario) {
+    let host = Sshd::start(address);
+    let scenario = of(&host);
+    (host, scenario)
+}
+
+fn of(host: &Host) -> Scenario {
+    let mapping = json!([{ "src": "src", "dest": "~/dest", "exact": true }]);
+    let scenario = Scenario::with(&[host], &mapping);
+    scenario.settings(&["max_delete = 100%"]);
+    scenario.make_folder("src");
+    scenario
+}
+
+fn there(host: &Host) -> Contents {
+    Contents::of(&host.dir().join("dest"))
+}
+
+#[track_caller]
+fn assert_back(before: &Contents, host: &Host) {
+    let differences = before.differences(&there(host));
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+/// Everything that an apply may do to an entry.
+fn change_everything(scenario: &Scenario) {
+    for (path, text) in [
+        ("content", "first\n"),
+        ("mode", "mode\n"),
+        ("gone", "gone\n"),
+        ("file to folder", "file\n"),
+        ("folder to file/a/b", "b\n"),
+        ("link to file", ""),
+        ("closed/inside", "inside\n"),
+        ("emptied/one", "one\n"),
+        ("setuid", "setuid\n"),
+    ] {
+        scenario.write(&format!("src/{path}"), text);
+    }
+    remove(&scenario.path("src/link to file"));
+    for (link, target) in [("link to file", "mode"), ("link", "content")] {
+        symlink(target, scenario.path("src").join(link)).unwrap();
+    }
+    scenario.make_folder("src/empty folder");
+    scenario.chmod("src/empty folder", 0o750);
+    scenario.chmod("src/setuid", 0o4755);
+    scenario.chmod("src/closed", 0o555);
+    scenario.apply();
+
+    scenario.write("src/content", "second, longer\n");
+    scenario.chmod("src/mode", 0o600);
+    remove(&scenario.path("src/gone"));
+    remove(&scenario.path("src/file to folder"));
+    scenario.write("src/file to folder/below", "below\n");
+    remove(&scenario.path("src/folder to file"));
+    scenario.write("src/folder to file", "a file now\n");
+    remove(&scenario.path("src/link to file"));
+    scenario.write("src/link to file", "a file now\n");
+    remove(&scenario.path("src/link"));
+    symlink("mode", scenario.path("src/link")).unwrap();
+    scenario.chmod("src/closed", 0o755);
+    scenario.write("src/closed/inside", "changed inside\n");
+    scenario.write("src/closed/new", "new\n");
+    scenario.chmod("src/closed", 0o500);
+    remove(&scenario.path("src/emptied/one"));
+    remove(&scenario.path("src/empty folder"));
+    scenario.write("src/setuid", "without the bit\n");
+    scenario.chmod("src/setuid", 0o644);
+    scenario.write("src/created/in/a folder", "created\n");
+}
+
+#[test]
+fn last_plan_is_undone_with_bytes_modes_and_kinds() {
+    let (host, scenario) = site("127.2.20.1");
+    change_everything(&scenario);
+    let before = there(&host);
+    scenario.apply();
+    let after = there(&host);
+    assert!(!before.differences(&after).is_empty());
+
+    scenario.run(&BACK).expect(0).expect_stdout(&[
+        "Undoes apply 2 of ",
+        "- created/in/a folder",
+        "was not there before",
+        "+ gone",
+        "was there before",
+        "Rolled back to 1: ",
+    ]);
+    assert_back(&before, &host);
+    // One more undoes the rollback.
+    let again = scenario.run(&BACK).expect(0);
+    again.expect_stdout(&["Undoes apply 3, a rollback to 1, of "]);
+    assert_back(&after, &host);
+    scenario.expect_nothing_to_do();
+}
+
+#[test]
+fn hosts_without_perl_go_back_in_the_same_way() {
+    let host = Dropbear::start("127.2.20.2");
+    let scenario = of(&host);
+    change_everything(&scenario);
+    let before = there(&host);
+    scenario.apply();
+    scenario.run(&BACK).expect(0);
+    assert_back(&before, &host);
+    let changes = scenario.changes(&host);
+    assert!(
+        changes.iter().all(|it| !it.contains("drift")),
+        "{changes:?}"
+    );
+}
+
+#[test]
+fn rollback_is_shown_and_asked_about_before_anything_happens() {
+    let (host, scenario) = site("127.2.20.3");
+    scenario.write("src/a", "first\n");
+    scenario.apply();
+    scenario.write("src/a", "second\n");
+    scenario.apply();
+    let before = there(&host);
+    let ask = || run_in_terminal(&scenario, "rollback");
+    let (code, shown) = answer(&mut ask(), b"no\n");
+    assert_eq!(code, Some(1), "{shown}");
+    assert!(
+        shown.contains("Rollback: 0 to create, 1 to update"),
+        "{shown}"
+    );
+    assert_back(&before, &host);
+    let (code, shown) = answer(&mut ask(), b"yes\n");
+    assert_eq!(code, Some(0), "{shown}");
+    assert_eq!(read_on(&host, "dest/a").unwrap(), "first\n");
+
+    scenario
+        .run(&["rollback"])
+        .expect(1)
+        .expect_stderr(&["there is nobody to ask", "--auto-approve"]);
+}
+
+#[test]
+fn file_that_somebody_changed_since_is_a_conflict() {
+    let (host, scenario) = site("127.2.20.4");
+    scenario.write("src/a", "first\n");
+    scenario.apply();
+    scenario.write("src/a", "second\n");
+    scenario.write("src/new", "new\n");
+    scenario.apply();
+    write_on(&host, "dest/a", "by hand\n");
+    write_on(&host, "dest/new", "by hand, too\n");
+    let before = there(&host);
+    scenario.run(&BACK).expect(4).expect_stdout(&[
+        "! a",
+        "undoes a change on the host",
+        "! new",
+        "deletes what changed there",
+        "left alone: 2 conflicts",
+        "hostsync rollback --to 1 --limit 127.2.20.4",
+    ]);
+    assert_back(&before, &host);
+
+    let (code, shown) = answer(&mut run_in_terminal(&scenario, "rollback"), b"yes\n");
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(
+        shown.contains("2 conflicts are replaced or deleted"),
+        "{shown}"
+    );
+    assert_eq!(read_on(&host, "dest/a").unwrap(), "first\n");
+    assert_eq!(read_on(&host, "dest/new"), None);
+    // What was there by hand can be had again, too.
+    scenario.run(&BACK).expect(0);
+    assert_back(&before, &host);
+}
+
+#[test]
+fn what_was_not_ours_before_the_plan_is_not_ours_after_the_rollback() {
+    let (host, scenario) = site("127.2.20.5");
+    scenario.write("src/theirs", "ours\n");
+    scenario.write("src/drifted", "first\n");
+    write_on(&host, "dest/theirs", "theirs\n");
+    write_on(&host, "dest/beside", "nobody's business\n");
+    let overwrite = ["apply", "--auto-approve", "--on-conflict", "overwrite"];
+    let skip = ["apply", "--auto-approve", "--on-conflict", "skip"];
+    scenario.run(&skip).expect(0);
+    write_on(&host, "dest/drifted", "by hand\n");
+    let (before, planned) = (there(&host), scenario.changes(&host));
+    assert_eq!(planned.len(), 2, "{planned:?}");
+    scenario.run(&overwrite).expect(0);
+    scenario.run(&BACK).expect(0);
+    assert_back(&before, &host);
+    assert_eq!(scenario.changes(&host), planned);
+}
+
+#[test]
+fn folder_that_the_plan_created_stays_when_somebody_keeps_something_in_it() {
+    let (host, scenario) = site("127.2.20.6");
+    scenario.write("src/a", "a\n");
+    scenario.apply();
+    scenario.write("src/folder/ours", "ours\n");
+    scenario.apply();
+    write_on(&host, "dest/folder/theirs", "theirs\n");
+    scenario.run(&BACK).expect(0);
+    assert_eq!(read_on(&host, "dest/folder/theirs").unwrap(), "theirs\n");
+    assert_eq!(read_on(&host, "dest/folder/ours"), None);
+}
+
+#[test]
+fn folder_that_somebody_removed_is_made_again_for_what_comes_back() {
+    let (host, scenario) = site("127.2.20.7");
+    scenario.write("src/a/b/file", "first\n");
+    scenario.apply();
+    let before = there(&host);
+    scenario.write("src/a/b/file", "second\n");
+    scenario.apply();
+    remove(&host.dir().join("dest/a"));
+    scenario.run(&BACK).expect(0);
+    assert_back(&before, &host);
+}
+
+#[test]
+fn retries_of_a_plan_are_undone_with_it_and_a_rollback_that_is_not_complete_goes_on() {
+    let mut hosts = ["127.2.20.8", "127.2.20.9"].map(Sshd::start);
+    let mut scenario = of(&hosts[0]);
+    let mapping = json!([{ "src": "src", "dest": "~/dest", "exact": true }]);
+    scenario.add(&hosts[1], &mapping);
+    scenario.write("src/a", "first\n");
+    scenario.apply();
+    scenario.write("src/a", "second\n");
+    let text_on = |host: &Sshd| read_on(host, "dest/a").unwrap();
+    hosts[1].stop();
+    scenario.run(&["apply", "--auto-approve"]).expect(3);
+    hosts[1].restart();
+    scenario.apply();
+    assert_eq!(hosts.each_ref().map(text_on), ["second\n", "second\n"]);
+
+    hosts[1].stop();
+    scenario
+        .run(&BACK)
+        .expect(3)
+        .expect_stdout(&["Undoes apply 2 of ", "with 1 run that finished it: 3."]);
+    assert_eq!(hosts.each_ref().map(text_on), ["first\n", "second\n"]);
+    hosts[1].restart();
+    scenario.run(&BACK).expect(0).expect_stdout(&[
+        "Goes back to what was there after apply 1.",
+        "goes on with the rollback that was begun as apply 4.",
+    ]);
+    assert_eq!(hosts.each_ref().map(text_on), ["first\n", "first\n"]);
+}
+
+#[test]
+fn saved_plan_that_was_applied_host_by_host_is_undone_as_a_whole() {
+    let hosts = ["127.2.20.10", "127.2.20.11"].map(Sshd::start);
+    let mut scenario = of(&hosts[0]);
+    scenario.add(
+        &hosts[1],
+        &json!([{ "src": "src", "dest": "~/dest", "exact": true }]),
+    );
+    scenario.write("src/a", "first\n");
+    scenario.apply();
+    scenario.write("src/a", "second\n");
+    scenario.run(&["plan", "--out", "plan.json"]).expect(0);
+    for host in &hosts {
+        let limit = ["apply", "plan.json", "--limit", host.address.as_str()];
+        scenario.run(&limit).expect(0);
+    }
+    scenario.run(&BACK).expect(0);
+    for host in &hosts {
+        assert_eq!(read_on(host, "dest/a").unwrap(), "first\n");
+    }
+}
+
+#[test]
+fn limit_takes_back_one_host_alone() {
+    let hosts = ["127.2.20.12", "127.2.20.13"].map(Sshd::start);
+    let mut scenario = of(&hosts[0]);
+    scenario.add(&hosts[1], &json!([{ "src": "src", "dest": "~/dest" }]));
+    scenario.write("src/a", "first\n");
+    scenario.apply();
+    scenario.write("src/a", "second\n");
+    scenario.apply();
+    let limit = ["rollback", "--auto-approve", "--limit", "127.2.20.12"];
+    scenario.run(&limit).expect(0);
+    let text_on = |host: &Sshd| read_on(host, "dest/a").unwrap();
+    assert_eq!(hosts.each_ref().map(text_on), ["first\n", "second\n"]);
+}
+
+#[test]
+fn what_the_backups_do_not_reach_is_refused_and_nothing_is_changed() {
+    let (host, scenario) = site("127.2.20.14");
+    scenario.settings(&["backups = 2"]);
+    for text in ["1\n", "2\n", "3\n", "4\n"] {
+        scenario.write("src/a", text);
+        scenario.apply();
+    }
+    let before = there(&host);
+    let to = |serial: &'static str| ["rollback", "--auto-approve", "--to", serial];
+    scenario.run(&to("1")).expect(3).expect_stdout(&[
+        "apply 2 cannot be undone any more",
+        "this host keeps go back to apply 3",
+    ]);
+    scenario.run(&to("4")).expect(1).expect_stderr(&[
+        "apply 4 is not an earlier one: the state is at serial 4",
+        "hostsync state list",
+    ]);
+    assert_back(&before, &host);
+    // A backup that somebody has changed is never taken for what was there.
+    let kept = fs::read_dir(host.dir().join(".hostsync")).unwrap();
+    let lineage = kept.flatten().find(|entry| entry.path().is_dir()).unwrap();
+    let backup = lineage.path().join("127.2.20.14/backup/3/0/a");
+    fs::write(&backup, "x\n").unwrap();
+    scenario
+        .run(&to("2"))
+        .expect(3)
+        .expect_stdout(&["dest/a cannot be brought back", "nothing was changed"]);
+    assert_back(&before, &host);
+    fs::write(&backup, "2\n").unwrap();
+    scenario.run(&to("2")).expect(0);
+    assert_eq!(read_on(&host, "dest/a").unwrap(), "2\n");
+}
+
+#[test]
+fn without_backups_there_is_no_way_back() {
+    let (_host, scenario) = site("127.2.20.15");
+    scenario.settings(&["backups = 0"]);
+    scenario
+        .run(&BACK)
+        .expect(0)
+        .expect_stdout(&["Nothing to roll back: nothing was applied yet."]);
+    scenario.write("src/a", "a\n");
+    scenario.apply();
+    scenario
+        .run(&BACK)
+        .expect(3)
+        .expect_stdout(&["apply 1 cannot be undone any more: this host keeps no backups"]);
+}
+
+#[test]
+fn excluded_path_is_left_alone_and_a_mapping_that_went_is_named() {
+    let (host, scenario) = site("127.2.20.16");
+    scenario.write("src/a", "first\n");
+    scenario.write("src/log", "first\n");
+    scenario.apply();
+    scenario.write("src/a", "second\n");
+    scenario.write("src/log", "second\n");
+    scenario.apply();
+    let mapping = json!([{ "src": "src", "dest": "~/dest", "exact": true, "exclude": ["log"] }]);
+    scenario.map("127.2.20.16", &mapping);
+    scenario.run(&BACK).expect(0);
+    assert_eq!(read_on(&host, "dest/a").unwrap(), "first\n");
+    assert_eq!(read_on(&host, "dest/log").unwrap(), "second\n");
+    scenario.map(
+        "127.2.20.16",
+        &json!([{ "src": "src", "dest": "~/elsewhere" }]),
+    );
+    scenario
+        .run(&BACK)
+        .expect(3)
+        .expect_stdout(&["has written ~/dest, which is no destination of this host any more"]);
+}
+
+#[test]
+fn rollback_that_is_killed_is_finished_by_the_next_one_and_is_no_drift() {
+    let (host, scenario) = site("127.2.20.17");
+    scenario.settings(&["max_delete = 100%", "backups = 1000"]);
+    change_everything(&scenario);
+    let before = there(&host);
+    scenario.apply();
+    let (mut delay, mut killed) = (Duration::from_millis(30), 0);
+    loop {
+        let mut program = scenario
+            .command(&["rollback", "--auto-approve", "--to", "1"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        thread::sleep(delay);
+        let is_over = program.try_wait().unwrap().is_some();
+        if killed % 2 == 0 {
+            program.kill().unwrap();
+        }
+        host.cut_connections();
+        program.wait().unwrap();
+        let changes = scenario.changes(&host);
+        let is_theirs = |it: &String| ["drift", "conflict"].iter().any(|word| it.contains(word));
+        assert!(!changes.iter().any(is_theirs), "{delay:?}: {changes:?}");
+        scenario
+            .run(&["rollback", "--auto-approve", "--to", "1"])
+            .expect(0);
+        assert_back(&before, &host);
+        if is_over {
+            break;
+        }
+        killed += 1;
+        scenario.apply();
+        delay = delay * 6 / 5;
+    }
+    println!("killed {killed} rollbacks");
+    assert!(killed > 0);
+}
+
+/// Numbers that look random, and are the same in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 8).unwrap() % end
+    }
+}
+
+/// Changes some entries of the source, whatever they are.
+fn edit_at_random(scenario: &Scenario, numbers: &mut Numbers) {
+    const PATHS: [&str; 8] = ["a", "b", "c", "c/d", "c/e", "c/e/f", "g", "g/h"];
+    for _ in 0..6 {
+        let path = format!("src/{}", PATHS[numbers.below(PATHS.len())]);
+        let at = scenario.path(&path);
+        let root = scenario.path("src");
+        let parents = at.ancestors().skip(1).take_while(|parent| **parent != root);
+        for parent in parents.collect::<Vec<_>>().into_iter().rev() {
+            if parent.is_symlink() || parent.is_file() {
+                remove(parent);
+            }
+            fs::create_dir(parent).unwrap_or_default();
+        }
+        if at.symlink_metadata().is_ok() && numbers.below(3) > 0 {
+            remove(&at);
+        }
+        match numbers.below(5) {
+            _ if at.symlink_metadata().is_ok() && !at.is_symlink() => {
+                chmod(
+                    &at,
+                    [0o755, 0o700, 0o500, 0o644, 0o4755][numbers.below(5)] | 0o300,
+                );
+            }
+            0 => symlink(["a", "nowhere"][numbers.below(2)], &at).unwrap_or_default(),
+            1 => fs::create_dir(&at).unwrap_or_default(),
+            2 => {}
+            _ if at.is_symlink() => {}
+            _ => fs::write(&at, format!("text {}\n", numbers.below(4))).unwrap(),
+        }
+    }
+}
+
+#[test]
+fn every_earlier_apply_can_be_gone_back_to_whatever_the_plans_were() {
+    const ROUNDS: u64 = 12;
+    let (host, scenario) = site("127.2.20.18");
+    scenario.settings(&["max_delete = 100%", "backups = 100"]);
+    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+    // By serial, what was there after it.
+    let mut past = vec![there(&host)];
+    let mut went_back = 0;
+    for _ in 0..ROUNDS {
+        for _ in 0..3 {
+            edit_at_random(&scenario, &mut numbers);
+            let end = scenario.apply();
+            if end.stdout.contains("serial") {
+                past.push(there(&host));
+            }
+        }
+        let to = numbers.below(past.len() - 1);
+        let to_text = to.to_string();
+        let end = scenario.run(&["rollback", "--auto-approve", "--to", &to_text]);
+        let end = end.expect(0);
+        assert_back(&past[to], &host);
+        if end.stdout.contains("serial") {
+            past.push(there(&host));
+            went_back += 1;
+        }
+    }
+    println!("went back {went_back} times");
+    assert!(went_back > 6);
+}
