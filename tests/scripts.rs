@@ -17,6 +17,8 @@ mod site;
 mod fetch;
 #[path = "scripts/large.rs"]
 mod large;
+#[path = "scripts/restore.rs"]
+mod restore;
 #[path = "scripts/unlock.rs"]
 mod unlock;
 

@@ -666,7 +666,7 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 enum CliState {
-    /// List the hosts that are recorded
+    /// List the hosts that are recorded, and the last applies
     List,
 
     /// Show what is recorded of a host

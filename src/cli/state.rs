@@ -8,7 +8,7 @@ use super::console::Console;
 use super::context::{Context, Stop};
 use super::exit::Exit;
 use crate::model::{Entry, HostId, Node};
-use crate::state::{HostRecord, Progress, StateStore};
+use crate::state::{HostRecord, PastRun, Progress, StateStore};
 use crate::view::text::{count, escape, size};
 
 pub(super) fn run(
@@ -45,6 +45,14 @@ fn list(store: &StateStore, console: &Console) -> Result<Exit, Stop> {
             let _ = writeln!(text, "{}", headline(&record));
         }
     }
+    let mut runs = store.runs().iter().rev().filter(|run| run.has_changes);
+    for run in runs.by_ref().take(RUNS_MAX) {
+        let _ = writeln!(text, "{}", run_in_words(run));
+    }
+    let older = runs.count();
+    if older > 0 {
+        let _ = writeln!(text, "and {} before that", count(older, "apply", "applies"));
+    }
     let _ = match store.identity() {
         Some(identity) => writeln!(
             text,
@@ -55,6 +63,18 @@ fn list(store: &StateStore, console: &Console) -> Result<Exit, Stop> {
     };
     console.data(text.as_bytes());
     Ok(Exit::Done)
+}
+
+/// Applies that are listed.
+const RUNS_MAX: usize = 20;
+
+/// `apply 7: 2026-01-01T00:00:00Z, finishes apply 6`.
+fn run_in_words(run: &PastRun) -> String {
+    let back = run.back_to.map(|serial| format!(", back to {serial}"));
+    let first = (run.first != run.serial).then(|| format!(", finishes apply {}", run.first));
+    let open = (!run.is_complete).then(|| ", not complete".to_owned());
+    let parts: String = [back, first, open].into_iter().flatten().collect();
+    format!("apply {}: {}{parts}", run.serial, run.began_at)
 }
 
 fn headline(record: &HostRecord) -> String {

@@ -26,12 +26,12 @@ const SAME_SERIAL_MAX: usize = 3;
 #[derive(Clone, Debug, PartialEq, Eq, Error, Diagnostic)]
 pub enum NoWayBack {
     /// The serial has not come yet.
-    #[error("apply {to} is not an earlier one: the state is at serial {now}")]
+    #[error("apply {to} has not been: the state is at serial {now}")]
     #[diagnostic(
-        code(hostsync::rollback::not_earlier),
+        code(hostsync::rollback::unknown_serial),
         help("`hostsync state list` shows the last applies with their serials")
     )]
-    NotEarlier {
+    NotYet {
         /// What was asked for.
         to: u64,
         /// Serial of the state.
@@ -58,20 +58,20 @@ impl Undo {
     /// which is not complete: then that is gone on with. `None` when nothing was applied yet.
     ///
     /// # Errors
-    /// When `to` is no earlier serial.
+    /// When there was no apply with this serial yet.
     pub fn choose(state: &StateStore, to: Option<u64>) -> Result<Option<Self>, NoWayBack> {
         let Some(now) = state.identity().map(|identity| identity.serial) else {
             return match to {
                 None => Ok(None),
-                Some(to) => Err(NoWayBack::NotEarlier { to, now: 0 }),
+                Some(to) => Err(NoWayBack::NotYet { to, now: 0 }),
             };
         };
         let mut runs = state.runs().iter().rev().filter(|run| run.has_changes);
         let newest = runs.next();
         let begun = newest.filter(|run| run.back_to.is_some() && !run.is_complete);
         if let Some(to) = to {
-            if to >= now {
-                return Err(NoWayBack::NotEarlier { to, now });
+            if to > now {
+                return Err(NoWayBack::NotYet { to, now });
             }
             return Ok(Some(Self::Since {
                 serial: to,

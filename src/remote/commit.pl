@@ -28,7 +28,11 @@ sub commit {
         sign("$work/owner") or fail("cannot write in $home ($!)");
     }
     push @at_end, sub { remove_tree($_) for $work, map { "$_/$run" } @bases };
-    write_file("$work/intent", $intent) or fail("cannot write in $work ($!)");
+    # What is about to happen: the steps with what must be there before, and digests of what comes.
+    my %journal = (intent => $intent, staged => $staged, sums => $sums);
+    for my $name (sort keys %journal) {
+        write_file("$work/$name", $journal{$name}) or fail("cannot write in $work ($!)");
+    }
 
     # One run at a time.
     my $lock = lock_of($home);

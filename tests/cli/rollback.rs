@@ -12,7 +12,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::copied::Contents;
 use crate::prompt::{answer, run_in_terminal};
@@ -320,8 +320,8 @@ fn what_the_backups_do_not_reach_is_refused_and_nothing_is_changed() {
         "apply 2 cannot be undone any more",
         "this host keeps go back to apply 3",
     ]);
-    scenario.run(&to("4")).expect(1).expect_stderr(&[
-        "apply 4 is not an earlier one: the state is at serial 4",
+    scenario.run(&to("5")).expect(1).expect_stderr(&[
+        "apply 5 has not been: the state is at serial 4",
         "hostsync state list",
     ]);
     assert_back(&before, &host);
@@ -380,6 +380,52 @@ fn excluded_path_is_left_alone_and_a_mapping_that_went_is_named() {
         .expect_stdout(&["has written ~/dest, which is no destination of this host any more"]);
 }
 
+/// Whether the state says that an apply did not come to its end on the host.
+fn is_in_the_middle(scenario: &Scenario, host: &Host) -> bool {
+    let record = format!("state/hosts/{}.json", host.address);
+    let record: Value = serde_json::from_slice(&fs::read(scenario.path(&record)).unwrap()).unwrap();
+    record["progress"] == "in_the_middle"
+}
+
+#[test]
+fn apply_that_was_killed_can_be_undone_instead_of_finished() {
+    let (host, scenario) = site("127.2.20.19");
+    scenario.settings(&["max_delete = 100%", "backups = 1000"]);
+    change_everything(&scenario);
+    let before = there(&host);
+    let (mut delay, mut cut_short) = (Duration::from_millis(40), 0);
+    loop {
+        let mut program = scenario
+            .command(&["apply", "--auto-approve"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        thread::sleep(delay);
+        let is_over = program.try_wait().unwrap().is_some();
+        program.kill().unwrap();
+        host.cut_connections();
+        program.wait().unwrap();
+        let is_cut_short = is_in_the_middle(&scenario, &host);
+        let end = scenario.run(&["rollback", "--auto-approve", "--to", "1"]);
+        let end = end.expect(0);
+        assert_eq!(
+            end.stderr.contains(" was cut short on 127.2.20.19: "),
+            is_cut_short,
+            "{end}"
+        );
+        cut_short += usize::from(is_cut_short);
+        assert_back(&before, &host);
+        assert!(!is_in_the_middle(&scenario, &host));
+        if is_over {
+            break;
+        }
+        delay = delay * 7 / 6;
+    }
+    println!("undid {cut_short} applies that were cut short");
+    assert!(cut_short > 0);
+}
+
 #[test]
 fn rollback_that_is_killed_is_finished_by_the_next_one_and_is_no_drift() {
     let (host, scenario) = site("127.2.20.17");
@@ -414,7 +460,7 @@ fn rollback_that_is_killed_is_finished_by_the_next_one_and_is_no_drift() {
         }
         killed += 1;
         scenario.apply();
-        delay = delay * 6 / 5;
+        delay = delay * 5 / 4;
     }
     println!("killed {killed} rollbacks");
     assert!(killed > 0);

@@ -147,7 +147,7 @@ impl Site {
             .unwrap()
     }
 
-    fn prepare(
+    pub(crate) fn prepare(
         &self,
         refresh: Refresh,
         aim: Aim<'_>,
