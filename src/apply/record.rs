@@ -98,18 +98,13 @@ impl Worker<'_> {
             .map(|(index, change)| ((change.mapping, &change.path), index))
             .collect();
         for (mapping, tree) in trees.iter_mut().enumerate() {
-            let is_left = |path: &RelPath| match by_path.get(&(mapping, path)) {
-                Some(index) => !confirmed.contains(index),
-                // There was nothing to do about it; but it may have been left out.
-                None => {
-                    let actual = self.prepared.actual[mapping].get(path);
-                    way.wanted(mapping, path)
-                        .is_none_or(|wanted| match (wanted, actual) {
-                            (Some(wanted), Some(actual)) => !wanted.same(actual),
-                            (None, None) => false,
-                            _ => true,
-                        })
+            let is_left = |path: &RelPath| {
+                if let Some(index) = by_path.get(&(mapping, path)) {
+                    return !confirmed.contains(index);
                 }
+                // There was nothing to do about it; but it may have been left out.
+                let actual = self.prepared.actual[mapping].get(path);
+                !way.is_back(mapping, path, actual)
             };
             *tree = way.recorded(mapping, tree, is_left);
         }
@@ -168,7 +163,7 @@ impl Worker<'_> {
             Some(_) => Progress::Finished,
             None => Progress::InTheMiddle,
         };
-        Ok((!mappings.is_empty()).then(|| PastApply {
+        Ok((!mappings.is_empty()).then_some(PastApply {
             serial: self.run.identity.serial,
             progress,
             backup,

@@ -303,10 +303,14 @@ impl WayBack {
         staying.chain(back).cloned().collect()
     }
 
-    /// What is to be at a path; the outer `None` for one that is not on the way.
-    pub(crate) fn wanted(&self, mapping: usize, path: &RelPath) -> Option<Option<&Node>> {
-        let entry = self.mappings[mapping].entries.get(path)?;
-        Some(entry.node.as_ref())
+    /// Whether what is at a path is what is to be there again.
+    pub(crate) fn is_back(&self, mapping: usize, path: &RelPath, actual: Option<&Node>) -> bool {
+        let entry = self.mappings[mapping].entries.get(path);
+        entry.is_some_and(|entry| match (&entry.node, actual) {
+            (Some(wanted), Some(actual)) => wanted.same(actual),
+            (None, None) => true,
+            _ => false,
+        })
     }
 }
 
@@ -361,13 +365,12 @@ fn entry_of(path: &RelPath, node: &Node) -> Entry {
 
 /// Where an apply has put what it has found at a path.
 fn backups_of(apply: &PastApply, number: usize, path: &RelPath) -> Vec<Vec<u8>> {
-    let folders = match &apply.backup {
-        Some(name) => vec![name.clone()],
-        None => {
-            let again = (2..=SAME_SERIAL_MAX).rev();
-            let again = again.map(|number| format!("{}-{number}", apply.serial));
-            again.chain([apply.serial.to_string()]).collect()
-        }
+    let folders = if let Some(name) = &apply.backup {
+        vec![name.clone()]
+    } else {
+        let again = (2..=SAME_SERIAL_MAX).rev();
+        let again = again.map(|number| format!("{}-{number}", apply.serial));
+        again.chain([apply.serial.to_string()]).collect()
     };
     let below = |folder: String| {
         let mut at = format!("backup/{folder}/{number}").into_bytes();

@@ -11,6 +11,7 @@ pub mod events;
 pub mod host_ranges;
 pub mod log;
 pub mod markdown;
+mod page;
 pub mod plan;
 pub mod progress;
 pub mod report;

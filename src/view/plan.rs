@@ -6,11 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use anstyle::Style;
-
 use super::change::{Class, drift_in_words, row};
 use super::diff;
 use super::host_ranges::fold_hosts;
+use super::page::Page;
 use super::style::{ALARM, CREATE, DELETE, HEADING, PLAIN, QUIET, UPDATE, paint};
 use super::table::{self, Row};
 use super::text::{count, escape, escape_text, size, width_of, wrap_path};
@@ -80,13 +79,13 @@ pub struct PlanView {
 
 /// The plan as text that ends in a newline. Its last line is [`summary_line`].
 pub fn render(plan: &Plan, options: &PlanView) -> String {
-    let mut page = Page {
-        lines: Vec::new(),
+    let mut page = PlanPage {
+        page: Page::new(options.width, options.color),
         options,
         shown_diffs: HashMap::new(),
     };
     if plan.header.refresh == Refresh::None {
-        page.paragraph(WITHOUT_A_LOOK, 0, PLAIN);
+        page.page.paragraph(WITHOUT_A_LOOK, 0, PLAIN);
     }
     let groups = groups_by_urgency(plan);
     for (set, hosts) in &groups {
@@ -101,8 +100,8 @@ pub fn render(plan: &Plan, options: &PlanView) -> String {
         && !options.automation
         && plan.summary().has_changes()
     {
-        page.section();
-        page.paragraph(
+        page.page.section();
+        page.page.paragraph(
             "This plan is not saved: apply may find something else to do.",
             0,
             QUIET,
@@ -111,12 +110,14 @@ pub fn render(plan: &Plan, options: &PlanView) -> String {
 
     let summary = summary_of(plan, page.goes_back());
     let summary = paint(&summary, HEADING, options.color);
-    if page.lines.len() > LONG {
-        page.lines.splice(0..0, [summary.clone(), String::new()]);
+    if page.page.lines.len() > LONG {
+        page.page
+            .lines
+            .splice(0..0, [summary.clone(), String::new()]);
     }
-    page.section();
-    page.lines.push(summary);
-    let mut text = page.lines.join("\n");
+    page.page.section();
+    page.page.lines.push(summary);
+    let mut text = page.page.lines.join("\n");
     text.push('\n');
     text
 }
@@ -268,43 +269,16 @@ pub(super) struct Item {
     pub(super) changes: usize,
 }
 
-struct Page<'a> {
-    lines: Vec<String>,
+struct PlanPage<'a> {
+    page: Page,
     options: &'a PlanView,
     /// The diffs of a few lines or more that were shown, by path, with the hosts that they were shown for.
     shown_diffs: HashMap<(String, String), String>,
 }
 
-impl Page<'_> {
+impl PlanPage<'_> {
     fn goes_back(&self) -> bool {
         self.options.command == PlanCommand::Rollback
-    }
-
-    /// Leaves an empty line unless this is the start.
-    fn section(&mut self) {
-        if !self.lines.is_empty() {
-            self.lines.push(String::new());
-        }
-    }
-
-    fn paragraph(&mut self, text: &str, indent: usize, style: Style) {
-        let PlanView { width, color, .. } = *self.options;
-        self.lines
-            .extend(table::paragraph(text, indent, width, style, color));
-    }
-
-    fn heading(&mut self, text: &str) {
-        self.section();
-        self.paragraph(text, 0, HEADING);
-    }
-
-    fn table(&mut self, rows: &[Row], indent: usize) {
-        let PlanView { width, color, .. } = *self.options;
-        self.lines.extend(table::lines(rows, indent, width, color));
-    }
-
-    fn more(&mut self, what: &str, indent: usize) {
-        self.paragraph(&format!("… and {what}; --full shows them"), indent, QUIET);
     }
 
     /// The changes of hosts that have the same ones.
@@ -313,7 +287,7 @@ impl Page<'_> {
         if by_mapping.is_empty() {
             return;
         }
-        self.heading(&with_count(hosts));
+        self.page.heading(&with_count(hosts));
         let last = by_mapping.keys().next_back().copied();
         for (mapping, changes) in by_mapping {
             let names = destinations(hosts, mapping);
@@ -323,13 +297,14 @@ impl Page<'_> {
             let mut items = items(&changes, root, fold, self.goes_back());
             let rest = self.cut(&mut items);
             let rows: Vec<Row> = items.into_iter().map(|item| item.row).collect();
-            self.table(&rows, 4);
+            self.page.table(&rows, 4);
             if !rest.is_empty() {
                 let total: usize = rest.values().sum();
-                self.more(&format!("{total} more: {}", numbers(&rest)), 4);
+                self.page
+                    .more(&format!("{total} more: {}", numbers(&rest)), 4);
             }
             if self.diffs(set, hosts, mapping, root) && Some(mapping) != last {
-                self.section();
+                self.page.section();
             }
         }
     }
@@ -354,21 +329,21 @@ impl Page<'_> {
                 path => path,
             };
             let path = escape(path);
-            self.section();
+            self.page.section();
             if let Diff::Text(text) = diff {
                 let key = (path.clone(), text.clone());
                 if let Some(earlier) = self.shown_diffs.get(&key) {
                     let line = format!("{path}: the same as for {earlier}");
-                    self.paragraph(&line, 4, PLAIN);
+                    self.page.paragraph(&line, 4, PLAIN);
                     continue;
                 }
-                self.paragraph(&path, 4, HEADING);
+                self.page.paragraph(&path, 4, HEADING);
                 self.diff_lines(text);
                 if text.lines().count() >= REPEATED_MIN {
                     self.shown_diffs.insert(key, folded(hosts.iter().copied()));
                 }
             } else if let Some(words) = diff::in_words(change, diff) {
-                self.paragraph(&format!("{path}: {words}"), 4, PLAIN);
+                self.page.paragraph(&format!("{path}: {words}"), 4, PLAIN);
             }
         }
         any
@@ -383,10 +358,11 @@ impl Page<'_> {
         };
         for line in diff::lines(text).take(shown) {
             let painted = paint(&line.text, line.style, self.options.color);
-            self.lines.push(format!("    {painted}"));
+            self.page.lines.push(format!("    {painted}"));
         }
         if shown < all {
-            self.more(&count(all - shown, "more line", "more lines"), 4);
+            self.page
+                .more(&count(all - shown, "more line", "more lines"), 4);
         }
     }
 
@@ -411,30 +387,32 @@ impl Page<'_> {
                 // What comes back does not come from there.
                 let width = self.options.width.saturating_sub(2);
                 let parts = wrap_path(&format!("{dest}{on}"), width);
-                self.lines
+                self.page
+                    .lines
                     .extend(parts.iter().map(|part| format!("  {part}")));
                 continue;
             }
             let line = format!("{src} → {dest}{on}");
             if width_of(&line) + 2 <= self.options.width {
-                self.lines.push(format!("  {line}"));
+                self.page.lines.push(format!("  {line}"));
                 continue;
             }
             let width = self.options.width.saturating_sub(6);
             for (lead, rest, text) in [("  ", "  ", src), ("    → ", "      ", dest)] {
                 for (at, part) in wrap_path(&text, width).iter().enumerate() {
                     let lead = if at == 0 { lead } else { rest };
-                    self.lines
+                    self.page
+                        .lines
                         .push(format!("{lead}{part}").trim_end().to_owned());
                 }
             }
             if !on.is_empty() {
-                self.paragraph(on.trim_start(), 6, PLAIN);
+                self.page.paragraph(on.trim_start(), 6, PLAIN);
             }
         }
         if shown < names.len() {
             let what = count(names.len() - shown, "more destination", "more destinations");
-            self.more(&what, 2);
+            self.page.more(&what, 2);
         }
     }
 
@@ -465,10 +443,10 @@ impl Page<'_> {
                 continue;
             }
             if !titled {
-                self.heading(DRIFT);
+                self.page.heading(DRIFT);
                 titled = true;
             }
-            self.paragraph(&with_count(hosts), 2, PLAIN);
+            self.page.paragraph(&with_count(hosts), 2, PLAIN);
             let shown = if self.options.full {
                 changes.len()
             } else {
@@ -478,9 +456,10 @@ impl Page<'_> {
                 .iter()
                 .map(|change| table::plain_row(full_name(change, hosts), drift_in_words(change)))
                 .collect();
-            self.table(&rows, 4);
+            self.page.table(&rows, 4);
             if shown < changes.len() {
-                self.more(&format!("{} more", changes.len() - shown), 4);
+                self.page
+                    .more(&format!("{} more", changes.len() - shown), 4);
             }
         }
     }
@@ -489,13 +468,13 @@ impl Page<'_> {
     fn adopted(&mut self, groups: &[Group<'_>], has_changes: bool) {
         let (entries, adopting) = adopted(groups);
         if entries > 0 {
-            self.section();
+            self.page.section();
             let entries = count(entries, "entry", "entries");
             let hosts = folded(adopting);
             let text = format!("Already right, only to be recorded: {entries} on {hosts}.");
-            self.paragraph(&text, 0, PLAIN);
+            self.page.paragraph(&text, 0, PLAIN);
             if !has_changes {
-                self.paragraph(ONLY_NOTES, 0, PLAIN);
+                self.page.paragraph(ONLY_NOTES, 0, PLAIN);
             }
         }
     }
@@ -506,7 +485,7 @@ impl Page<'_> {
         if errors.is_empty() {
             return;
         }
-        self.heading(WITHOUT_A_PLAN);
+        self.page.heading(WITHOUT_A_PLAN);
         let shown = if self.options.full || errors.len() <= LIST_MAX + 1 {
             errors.len()
         } else {
@@ -514,14 +493,14 @@ impl Page<'_> {
         };
         for ((how, error), hosts) in &errors[..shown] {
             let text = format!("{} {how}: {error}", with_count(hosts));
-            self.paragraph(&text, 2, PLAIN);
+            self.page.paragraph(&text, 2, PLAIN);
         }
         if shown < errors.len() {
             let others = errors[shown..]
                 .iter()
                 .flat_map(|(_, hosts)| hosts.iter().copied());
             let text = format!("… and {}; --full shows why", folded(others));
-            self.paragraph(&text, 2, QUIET);
+            self.page.paragraph(&text, 2, QUIET);
         }
     }
 
@@ -531,11 +510,11 @@ impl Page<'_> {
         if problems.is_empty() {
             return;
         }
-        self.heading(PROBLEMS);
+        self.page.heading(PROBLEMS);
         for (problems, hosts) in problems {
-            self.paragraph(&with_count(&hosts), 2, PLAIN);
+            self.page.paragraph(&with_count(&hosts), 2, PLAIN);
             for problem in problems {
-                self.paragraph(&escape_text(problem), 4, PLAIN);
+                self.page.paragraph(&escape_text(problem), 4, PLAIN);
             }
         }
     }
@@ -563,8 +542,8 @@ impl Page<'_> {
             })
             .collect();
         if !parts.is_empty() {
-            self.section();
-            self.lines.push(parts.join("   "));
+            self.page.section();
+            self.page.lines.push(parts.join("   "));
         }
     }
 }

@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use anstyle::Style;
 
 use super::change::moved_in_words;
+use super::page::Page;
 use super::plan::{DRIFT, LIST_MAX, PROBLEMS, below, errors, problems, with_count};
 use super::style::{HEADING, PLAIN, QUIET, UPDATE, paint};
-use super::table::{self, plain_row};
+use super::table::plain_row;
 use super::text::{count, escape, escape_text, width_of};
 use crate::plan::status::{Applied, MappingStanding, Standing, Status};
 use crate::plan::{HostPlan, HostStatus};
@@ -35,8 +36,8 @@ pub struct StatusView {
 
 /// The status as text that ends in a newline. Its last line is [`summary_line`].
 pub fn render(status: &Status, options: &StatusView) -> String {
-    let mut page = Page {
-        lines: Vec::new(),
+    let mut page = StatusPage {
+        page: Page::new(options.width, options.color),
         options,
     };
     page.matrix(status);
@@ -44,10 +45,11 @@ pub fn render(status: &Status, options: &StatusView) -> String {
     page.applies(status);
     page.without_a_look(status);
     page.problems(status);
-    page.section();
-    page.lines
+    page.page.section();
+    page.page
+        .lines
         .push(paint(&summary_line(status), HEADING, options.color));
-    let mut text = page.lines.join("\n");
+    let mut text = page.page.lines.join("\n");
     text.push('\n');
     text
 }
@@ -236,35 +238,12 @@ impl Form {
     }
 }
 
-struct Page<'a> {
-    lines: Vec<String>,
+struct StatusPage<'a> {
+    page: Page,
     options: &'a StatusView,
 }
 
-impl Page<'_> {
-    /// Leaves an empty line unless this is the start.
-    fn section(&mut self) {
-        if !self.lines.is_empty() {
-            self.lines.push(String::new());
-        }
-    }
-
-    fn paragraph(&mut self, text: &str, indent: usize, style: Style) {
-        let StatusView { width, color, .. } = *self.options;
-        self.lines
-            .extend(table::paragraph(text, indent, width, style, color));
-    }
-
-    fn heading(&mut self, text: &str) {
-        self.section();
-        self.paragraph(text, 0, HEADING);
-    }
-
-    fn more(&mut self, number: usize, indent: usize) {
-        let text = format!("… and {number} more; --full shows them");
-        self.paragraph(&text, indent, QUIET);
-    }
-
+impl StatusPage<'_> {
     /// Hosts by mapping.
     fn matrix(&mut self, status: &Status) {
         let (columns, rows) = columns_and_rows(status);
@@ -301,7 +280,7 @@ impl Page<'_> {
         let headings = columns.iter().enumerate();
         let headings = headings.map(|(index, column)| (form.heading(index, *column), HEADING));
         let heading = self.row(("host", HEADING), hosts, headings, &widths);
-        self.lines.push(heading);
+        self.page.lines.push(heading);
         for (row, name) in rows.iter().zip(&names) {
             let cells = (0..columns.len()).map(|index| {
                 let cell = row.cells.get(&index);
@@ -311,26 +290,27 @@ impl Page<'_> {
             });
             let mut name = name.as_str();
             if width_of(name) > hosts {
-                self.paragraph(name, 0, PLAIN);
+                self.page.paragraph(name, 0, PLAIN);
                 name = "";
             }
             let line = self.row((name, PLAIN), hosts, cells, &widths);
-            self.lines.push(line);
+            self.page.lines.push(line);
         }
         if form != Form::Words {
-            self.section();
+            self.page.section();
             for (index, column) in columns.iter().enumerate() {
-                self.paragraph(&format!("{}  {}", index + 1, in_words(*column)), 0, PLAIN);
+                self.page
+                    .paragraph(&format!("{}  {}", index + 1, in_words(*column)), 0, PLAIN);
             }
         }
         if form == Form::Symbols {
-            self.section();
+            self.page.section();
             let used: BTreeSet<Standing> = rows
                 .iter()
                 .flat_map(|row| row.cells.values())
                 .map(|cell| cell.standing)
                 .collect();
-            self.paragraph(&legend(&used), 0, PLAIN);
+            self.page.paragraph(&legend(&used), 0, PLAIN);
         }
     }
 
@@ -358,20 +338,19 @@ impl Page<'_> {
 
     /// The matrix where there is no room for one.
     fn list(&mut self, columns: &[Column<'_>], rows: &[MatrixRow<'_>]) {
-        let StatusView { width, color, .. } = *self.options;
         for row in rows {
-            self.heading(&with_count(&row.hosts));
+            self.page.heading(&with_count(&row.hosts));
             let cells = row.cells.iter();
             let lines: Vec<_> = cells
                 .map(|(index, cell)| plain_row(in_words(columns[*index]), cell.words()))
                 .collect();
-            self.lines.extend(table::lines(&lines, 2, width, color));
+            self.page.table(&lines, 2);
         }
     }
 
     /// What is not as it was written last.
     fn drift(&mut self, status: &Status) {
-        let StatusView { width, color, full } = *self.options;
+        let full = self.options.full;
         let mut groups: Vec<Vec<&HostPlan>> = Vec::new();
         let mut index_of: BTreeMap<Vec<(String, String)>, usize> = BTreeMap::new();
         for (plan, host) in status.iter() {
@@ -397,9 +376,9 @@ impl Page<'_> {
         }
         let mut drifts: Vec<_> = index_of.into_iter().collect();
         drifts.sort_by_key(|(_, index)| *index);
-        self.heading(DRIFT);
+        self.page.heading(DRIFT);
         for ((drift, _), hosts) in drifts.into_iter().zip(groups) {
-            self.paragraph(&with_count(&hosts), 2, PLAIN);
+            self.page.paragraph(&with_count(&hosts), 2, PLAIN);
             let number = drift.len();
             let shown = if full { number } else { number.min(LIST_MAX) };
             let rows: Vec<_> = drift
@@ -407,9 +386,9 @@ impl Page<'_> {
                 .take(shown)
                 .map(|(name, how)| plain_row(name, how))
                 .collect();
-            self.lines.extend(table::lines(&rows, 4, width, color));
+            self.page.table(&rows, 4);
             if shown < number {
-                self.more(number - shown, 4);
+                self.page.more(&format!("{} more", number - shown), 4);
             }
         }
     }
@@ -433,7 +412,7 @@ impl Page<'_> {
         if applies.is_empty() {
             return;
         }
-        self.heading("Last apply");
+        self.page.heading("Last apply");
         let number = applies.len();
         let shown = if self.options.full {
             number
@@ -448,10 +427,10 @@ impl Page<'_> {
             };
             let hosts = with_count(&hosts);
             let text = format!("serial {serial}, {}{progress}: {hosts}", escape_text(at));
-            self.paragraph(&text, 2, PLAIN);
+            self.page.paragraph(&text, 2, PLAIN);
         }
         if shown < number {
-            self.more(number - shown, 2);
+            self.page.more(&format!("{} more", number - shown), 2);
         }
     }
 
@@ -460,10 +439,10 @@ impl Page<'_> {
         if errors.is_empty() {
             return;
         }
-        self.heading("Hosts that could not be looked at");
+        self.page.heading("Hosts that could not be looked at");
         for ((how, error), hosts) in errors {
             let text = format!("{} {how}: {error}", with_count(&hosts));
-            self.paragraph(&text, 2, PLAIN);
+            self.page.paragraph(&text, 2, PLAIN);
         }
     }
 
@@ -472,11 +451,11 @@ impl Page<'_> {
         if problems.is_empty() {
             return;
         }
-        self.heading(PROBLEMS);
+        self.page.heading(PROBLEMS);
         for (problems, hosts) in problems {
-            self.paragraph(&with_count(&hosts), 2, PLAIN);
+            self.page.paragraph(&with_count(&hosts), 2, PLAIN);
             for problem in problems {
-                self.paragraph(&escape_text(problem), 4, PLAIN);
+                self.page.paragraph(&escape_text(problem), 4, PLAIN);
             }
         }
     }
