@@ -112,29 +112,48 @@ impl Worker<'_> {
     }
 
     /// Before the first step: whatever comes, the state knows that the host is in the middle of this, and
-    /// what there is to be undone. Gives the history without it.
+    /// what there is to be undone. Gives the history with that.
     pub(super) fn record_start(&self) -> Result<History, Failure> {
         let mut mappings =
             self.mapping_records(self.prepared.recorded.iter().map(AsRef::as_ref))?;
         let earlier = self.prepared.record.as_ref();
-        let earlier = earlier.map_or_else(History::default, |record| record.history.clone());
-        let mut history = earlier.clone();
+        let mut history = earlier.map_or_else(History::default, |record| record.history.clone());
         let all = (0..self.changes.len()).collect();
-        history.applies.extend(self.past_apply(&all, None)?);
+        history.applies.extend(self.past_apply(&all)?);
         for (record, tree) in mappings.iter_mut().zip(self.recorded_after()) {
             record.intended = Some(self.run.state.save_tree(self.run.request.lock, &tree)?);
         }
-        self.save(Progress::InTheMiddle, None, mappings, history)?;
-        Ok(earlier)
+        self.save(Progress::InTheMiddle, None, mappings, &history)?;
+        Ok(history)
     }
 
-    /// What is remembered of this apply, of which these changes were made, with the name of its backups on
-    /// the host. `None` when it has changed nothing there.
-    fn past_apply(
+    /// Now that it is over, the history has what the host has confirmed.
+    fn complete_history(
         &self,
-        made: &HashSet<usize>,
-        backup: Option<String>,
-    ) -> Result<Option<PastApply>, Failure> {
+        history: &mut History,
+        confirmed: &HashSet<usize>,
+        answer: &Answer,
+    ) -> Result<(), Failure> {
+        let serial = self.run.identity.serial;
+        let begun = history.applies.pop_if(|apply| apply.serial == serial);
+        let apply = if confirmed.len() == self.changes.len() {
+            begun
+        } else {
+            self.past_apply(confirmed)?
+        };
+        history.applies.extend(apply.map(|apply| PastApply {
+            progress: Progress::Finished,
+            backup: answer.backup.clone(),
+            ..apply
+        }));
+        let backups = self.run.request.config.settings.backups;
+        history.keep_newest(backups as usize);
+        Ok(())
+    }
+
+    /// What is remembered of this apply, of which these changes were made. `None` when it has changed
+    /// nothing on the host.
+    fn past_apply(&self, made: &HashSet<usize>) -> Result<Option<PastApply>, Failure> {
         let mut mappings = Vec::new();
         for (number, mapping) in self.host.mappings.iter().enumerate() {
             let changes = self.changes.iter().enumerate().filter(|(index, change)| {
@@ -159,14 +178,10 @@ impl Worker<'_> {
                 after: save(&after.into_iter().flatten().collect())?,
             });
         }
-        let progress = match backup {
-            Some(_) => Progress::Finished,
-            None => Progress::InTheMiddle,
-        };
         Ok((!mappings.is_empty()).then_some(PastApply {
             serial: self.run.identity.serial,
-            progress,
-            backup,
+            progress: Progress::InTheMiddle,
+            backup: None,
             mappings,
         }))
     }
@@ -248,18 +263,10 @@ impl Worker<'_> {
         if listing.is_none() {
             tracing::debug!("the next plan will look at everything");
         }
-        let backup = answer.backup.clone().unwrap_or_else(|| {
-            // One that does not say has none of that name yet.
-            self.run.identity.serial.to_string()
-        });
         let recorded = self
-            .past_apply(&confirmed, Some(backup))
-            .and_then(|apply| {
-                history.applies.extend(apply);
-                history.keep_newest(self.run.request.config.settings.backups as usize);
-                self.mapping_records(trees.iter())
-            })
-            .and_then(|it| self.save(Progress::Finished, listing, it, history));
+            .complete_history(&mut history, &confirmed, answer)
+            .and_then(|()| self.mapping_records(trees.iter()))
+            .and_then(|it| self.save(Progress::Finished, listing, it, &history));
         // Whoever is told may take long to listen, so the state comes first. What the host has done is
         // told even where that could not be recorded.
         self.observer().event(&Event::ChangesEnded {
@@ -403,7 +410,7 @@ impl Worker<'_> {
         progress: Progress,
         listing: Option<String>,
         mappings: Vec<MappingRecord>,
-        history: History,
+        history: &History,
     ) -> Result<(), Failure> {
         let record = HostRecord {
             host: self.host.id.clone(),
@@ -414,7 +421,7 @@ impl Worker<'_> {
             listing,
             algorithm: Some(self.prepared.scan.facts.algorithm.as_str().to_owned()),
             mappings,
-            history,
+            history: history.clone(),
         };
         Ok(self.run.state.save_host(self.run.request.lock, &record)?)
     }
