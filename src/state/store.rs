@@ -438,7 +438,7 @@ mod tests {
 
     use super::*;
     use crate::model::{ContentDigest, Mode, RelPath, Sha256};
-    use crate::state::Aim;
+    use crate::state::{Aim, PastApply, PastMapping};
 
     struct Folder {
         temp: tempfile::TempDir,
@@ -501,7 +501,21 @@ mod tests {
                 intended: None,
                 is_mirrored: false,
             }],
-            history: History::default(),
+            history: History {
+                forgotten: 1,
+                applies: vec![PastApply {
+                    serial: 2,
+                    progress: Progress::Finished,
+                    backup: Some("2".to_owned()),
+                    mappings: vec![PastMapping {
+                        dest: "~/www".to_owned(),
+                        number: 0,
+                        recorded: tree,
+                        before: tree,
+                        after: tree,
+                    }],
+                }],
+            },
         }
     }
 
@@ -622,11 +636,53 @@ mod tests {
       "dest": "~/www",
       "tree": "{digest}"
     }}
-  ]
+  ],
+  "history": {{
+    "forgotten": 1,
+    "applies": [
+      {{
+        "serial": 2,
+        "progress": "finished",
+        "backup": "2",
+        "mappings": [
+          {{
+            "dest": "~/www",
+            "number": 0,
+            "recorded": "{digest}",
+            "before": "{digest}",
+            "after": "{digest}"
+          }}
+        ]
+      }}
+    ]
+  }}
 }}
 "#
             )
         );
+    }
+
+    #[test]
+    fn record_without_a_history_knows_that_it_has_forgotten_everything() {
+        let Folder {
+            dir,
+            lock,
+            store,
+            temp: _temp,
+        } = folder();
+        store
+            .save_host(&lock, &record("a", Blake3::of(b"")))
+            .unwrap();
+        let path = dir.join("hosts/a.json");
+        let text = fs::read_to_string(&path).unwrap();
+        let (before, _) = text.split_once(",\n  \"history\"").unwrap();
+        fs::write(&path, format!("{before}\n}}\n")).unwrap();
+        let record = store.host(&HostId::new("a")).unwrap().unwrap();
+        let history = History {
+            forgotten: record.serial,
+            applies: Vec::new(),
+        };
+        assert_eq!(record.history, history);
     }
 
     #[test]
