@@ -5,7 +5,7 @@
 //! plan found it. A host that this very plan was begun on is neither: what is done there is left out,
 //! and the rest is done.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use miette::Diagnostic;
@@ -18,7 +18,7 @@ use super::prepare::{Preparation, PrepareError};
 use super::sources::Sources;
 use super::{Action, Actual, Change, HostPlan, HostStatus, Plan, Reason, saved};
 use crate::config::{Host, Modes};
-use crate::model::{Blake3, Kind, Node, RelPath};
+use crate::model::{Blake3, HostId, Kind, Node, RelPath};
 use crate::state::{HostRecord, Progress, StateStore};
 
 /// Hosts that an error names.
@@ -151,6 +151,8 @@ pub fn check(
 /// A saved plan that is being carried out.
 pub(super) struct Follow<'a> {
     plan: &'a Plan,
+    /// The plans of its hosts.
+    hosts: HashMap<&'a HostId, &'a HostPlan>,
     /// Names the plan in the state.
     pub(super) digest: Blake3,
     /// Sources that are not what the plan names; known as soon as they have been read.
@@ -168,13 +170,14 @@ impl<'a> Follow<'a> {
         config_digest: Blake3,
     ) -> Result<Self, PrepareError> {
         let digest = saved::digest(plan);
+        let by_name: HashMap<_, _> = plan.hosts.iter().map(|host| (&host.host, host)).collect();
         if plan.header.config_digest != config_digest {
             return Err(StalePlan::Configuration.into());
         }
         let mut applied = None;
         let mut by_others = false;
         for host in hosts {
-            let Some(planned) = plan.hosts.iter().find(|planned| planned.host == host.id) else {
+            let Some(planned) = by_name.get(&host.id) else {
                 let host = host.id.to_string();
                 return Err(StalePlan::UnknownHost { host }.into());
             };
@@ -221,6 +224,7 @@ impl<'a> Follow<'a> {
         }
         Ok(Self {
             plan,
+            hosts: by_name,
             digest,
             changed_sources: OnceLock::new(),
             applied,
@@ -229,7 +233,7 @@ impl<'a> Follow<'a> {
 
     /// The plan of a host in it.
     fn planned(&self, host: &Host) -> Option<&'a HostPlan> {
-        self.plan.hosts.iter().find(|plan| plan.host == host.id)
+        self.hosts.get(&host.id).copied()
     }
 
     /// Whether it has something to do on a host.
@@ -302,8 +306,12 @@ impl<'a> Follow<'a> {
                 record.serial, record.updated_at, self.plan.header.serial
             ));
         }
+        let changes = planned.map_or(&[][..], HostPlan::changes);
+        let is_folder = |change: &&Change| change.after.as_ref().map(Node::kind) == Some(Kind::Dir);
+        let made = changes.iter().filter(is_folder);
+        let made: HashSet<_> = made.map(|it| (it.mapping, &it.path)).collect();
         let mut left = Vec::new();
-        for change in planned.map_or(&[][..], HostPlan::changes) {
+        for change in changes {
             let (Some(comparison), Some(actual)) =
                 (comparisons.get(change.mapping), actual.get(change.mapping))
             else {
@@ -311,36 +319,10 @@ impl<'a> Follow<'a> {
                     "the plan has a mapping that the configuration does not have".to_owned(),
                 );
             };
-            let desired = comparison.source.tree.get(&change.path);
-            let is_in_source = match (&change.after, desired) {
-                (Some(after), Some(desired)) => build::is_same(modes, after, desired),
-                (after, _) => after.is_none(),
-            };
-            if !is_in_source {
-                // No plan of ours says so while its sources have the digests that it names.
-                return Err(in_words(host, change, "is not what the source has"));
-            }
-            let now = actual.get(&change.path);
-            let recorded = comparison.recorded.get(&change.path);
-            let is_recorded = is_same(recorded, change.after.as_ref());
-            if begun == Some(Progress::Finished) && is_recorded {
-                continue;
-            }
-            if is_same(now, change.before.as_ref()) {
-                if let Some(folder) = lost_folder(planned, change, actual) {
-                    let what = "is not the folder any more that it was when the plan was made";
-                    return Err(path_in_words(host, change.mapping, &folder, what));
-                }
-                left.push(change.clone());
-            } else if begun.is_some() && is_same(now, change.after.as_ref()) {
-                left.extend(recorded_only(change));
-            } else if let Some(rest) = begun
-                .and_then(|_| rest_of_half_done(change, now, comparison.recorded.get(&change.path)))
-            {
-                left.push(rest);
-            } else {
-                return Err(moved(host, change, now));
-            }
+            let folder = lost_folder(change, actual, &made);
+            let rest = rest_of(change, comparison, actual, begun, modes, folder)
+                .map_err(|problem| problem.in_words(host, change))?;
+            left.extend(rest);
         }
         if begun == Some(Progress::InTheMiddle) && modes == Modes::All {
             left.extend(left_open(&left, planned, comparisons, actual));
@@ -383,9 +365,72 @@ impl<'a> Follow<'a> {
     }
 
     fn has_changes(&self, host: &HostPlan) -> bool {
-        let mut planned = self.plan.hosts.iter();
-        planned.any(|planned| planned.host == host.host && planned.change_set.is_some())
+        let planned = self.hosts.get(&host.host);
+        planned.is_some_and(|planned| planned.change_set.is_some())
     }
+}
+
+/// Why a change is not to be made any more.
+enum Obstacle<'a> {
+    /// No plan of ours says so while its sources have the digests that it names.
+    NotInSource,
+    /// The folder that it lies in is none any more.
+    Folder(RelPath),
+    /// This is there now.
+    Moved(Option<&'a Node>),
+}
+
+impl Obstacle<'_> {
+    fn in_words(&self, host: &Host, change: &Change) -> String {
+        match self {
+            Self::NotInSource => in_words(host, change, "is not what the source has"),
+            Self::Folder(folder) => {
+                let what = "is not the folder any more that it was when the plan was made";
+                path_in_words(host, change.mapping, folder, what)
+            }
+            Self::Moved(now) => moved(host, change, *now),
+        }
+    }
+}
+
+/// What is left to do of a change. `begun` says how far an earlier run of the same plan has come on the
+/// host; `lost_folder` is the folder that the entry lies in, where it is none any more.
+fn rest_of<'a>(
+    change: &Change,
+    comparison: &Comparison,
+    actual: &'a Actual,
+    begun: Option<Progress>,
+    modes: Modes,
+    lost_folder: Option<RelPath>,
+) -> Result<Option<Change>, Obstacle<'a>> {
+    let desired = comparison.source.tree.get(&change.path);
+    let is_in_source = match (&change.after, desired) {
+        (Some(after), Some(desired)) => build::is_same(modes, after, desired),
+        (after, _) => after.is_none(),
+    };
+    if !is_in_source {
+        return Err(Obstacle::NotInSource);
+    }
+    let now = actual.get(&change.path);
+    let recorded = comparison.recorded.get(&change.path);
+    let is_recorded = is_same(recorded, change.after.as_ref());
+    if begun == Some(Progress::Finished) && is_recorded {
+        return Ok(None);
+    }
+    if is_same(now, change.before.as_ref()) {
+        return lost_folder.map_or_else(
+            || Ok(Some(change.clone())),
+            |folder| Err(Obstacle::Folder(folder)),
+        );
+    }
+    if begun.is_none() {
+        return Err(Obstacle::Moved(now));
+    }
+    if is_same(now, change.after.as_ref()) {
+        return Ok(recorded_only(change));
+    }
+    let rest = rest_of_half_done(change, now, recorded);
+    rest.map(Some).ok_or(Obstacle::Moved(now))
 }
 
 /// Whether something on a host is not as recorded, and none of the changes is about it.
@@ -525,16 +570,14 @@ fn moved(host: &Host, change: &Change, now: Option<&Node>) -> String {
 }
 
 /// The folder that an entry lies in, where it is none any more and the plan does not make it one.
-fn lost_folder(planned: Option<&HostPlan>, change: &Change, actual: &Actual) -> Option<RelPath> {
+fn lost_folder(
+    change: &Change,
+    actual: &Actual,
+    made: &HashSet<(usize, &RelPath)>,
+) -> Option<RelPath> {
     let folder = change.path.parent()?;
-    let is_folder = |node: Option<&Node>| node.is_some_and(|node| node.kind() == Kind::Dir);
-    let mut changes = planned.into_iter().flat_map(HostPlan::changes);
-    let is_made = || {
-        let of_folder = changes.find(|it| it.mapping == change.mapping && it.path == folder);
-        of_folder.is_some_and(|it| is_folder(it.after.as_ref()))
-    };
-    let is_there = is_folder(actual.get(&folder)) || { is_made }();
-    (!is_there).then_some(folder)
+    let is_there = actual.get(&folder).map(Node::kind) == Some(Kind::Dir);
+    (!is_there && !made.contains(&(change.mapping, &folder))).then_some(folder)
 }
 
 /// What is the matter with an entry, with its full destination.
