@@ -183,7 +183,8 @@ sub sync_all {
 }
 
 # Waits until whatever changes from now on gets a later time than all that has changed by now, on every
-# file system that is written to. Their clocks tick a few milliseconds apart, some by the second.
+# file system that is written to. Their clocks tick a few milliseconds apart, some by the second. One that
+# is set back meanwhile has moved on, too.
 sub tick {
     my $first;
     for my $clock (@clocks) {
@@ -196,7 +197,7 @@ sub tick {
         do {
             Time::HiRes::sleep(0.001);
             $time = $now->();
-        } until $time > $before;
+        } until $time != $before;
         $first = $time unless defined $first && $first < $time;
     }
     return $first;
