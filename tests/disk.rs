@@ -1,4 +1,5 @@
-//! Disks that are full, closed or not one, and sources that move: what a run says, and what it leaves.
+//! Disks that are full, closed or not one, sources that move, and clocks that are set: what a run says, and
+//! what it leaves.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 #![expect(
@@ -17,7 +18,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use hostsync::apply::{HostReport, HostResult, Report};
 
@@ -357,6 +358,7 @@ fn disk_that_is_read_only_fails_its_host_alone() {
                 &report.hosts[0],
                 &["Read-only file system", "may not write", "read-only"],
             );
+            assert_failed(&report.hosts[0], &["run the same command again"]);
             assert_done(&report.hosts[1]);
             assert_eq!(pair.read(0, "file").unwrap(), b"old");
             pair.disk.remount("rw");
@@ -513,5 +515,62 @@ fn source_may_be_from_the_past_or_the_future() {
                 assert_eq!(site.remaining(), [], "{shell:?} {time:?}");
             }
         }
+    }
+}
+
+#[test]
+fn clock_of_a_host_may_be_set_during_the_commit() {
+    for seconds in [-3600, 3600] {
+        let site = Site::with_host(LocalHost::new(Shell::Perl), "~/d");
+        set_mode(&site.source(""), 0o755);
+        for text in ["one", "two"] {
+            fs::write(site.source("file"), text).unwrap();
+            // Whatever changes after the clock was first looked at, changes an hour off.
+            site.host().load_in_perl(&format!(
+                "package Meddler; use strict; no warnings; use Time::HiRes ();
+                my ($lstat, $set) = \\&Time::HiRes::lstat;
+                *Time::HiRes::lstat = sub (;$) {{
+                    my @is = $lstat->($_[0]);
+                    if (!defined $set) {{ $set = $is[10] if $_[0] =~ /clock$/; return @is }}
+                    for (9, 10) {{ $is[$_] += {seconds} if defined $is[$_] && $is[$_] > $set }}
+                    return @is;
+                }};
+                1;"
+            ));
+            let started = Instant::now();
+            assert_done(&site.apply());
+            assert!(started.elapsed() < Duration::from_secs(10));
+            assert_eq!(site.remaining(), [], "{seconds}, {text}");
+        }
+    }
+}
+
+#[test]
+fn backup_of_the_last_run_stays_when_earlier_ones_are_from_the_future() {
+    for shell in SHELLS {
+        let mut site = Site::with_host(LocalHost::new(shell), "~/d");
+        site.config.settings.backups = 1;
+        set_mode(&site.source(""), 0o755);
+        let backups = |site: &Site| -> Vec<PathBuf> {
+            let folders = fs::read_dir(site.base("a").join("backup")).unwrap();
+            folders.map(|folder| folder.unwrap().path()).collect()
+        };
+        for text in ["one", "two"] {
+            fs::write(site.source("file"), text).unwrap();
+            assert_done(&site.apply());
+        }
+        let of_one = backups(&site).remove(0);
+        let later = SystemTime::now() + Duration::from_hours(1);
+        fs::File::open(&of_one)
+            .unwrap()
+            .set_modified(later)
+            .unwrap();
+        fs::write(site.source("file"), "three").unwrap();
+        assert_done(&site.apply());
+        let [of_two] = &backups(&site)[..] else {
+            panic!("{:?}", backups(&site));
+        };
+        let kept = of_two.join("0/file");
+        assert_eq!(fs::read_to_string(kept).unwrap(), "two", "{shell:?}");
     }
 }

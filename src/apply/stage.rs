@@ -206,7 +206,8 @@ impl Worker<'_> {
             .into_iter()
             .find(|section| section.name == "fail");
         if let Some(fail) = refused {
-            return Err(Trouble::Other(Failure::Failed(last_line(fail.body))));
+            let reason = refusal::with_cure(&last_line(fail.body));
+            return Err(Trouble::Other(Failure::Failed(reason)));
         }
         match (io.stream.finish(), outcome) {
             // Its own account of what went wrong says more than that it gave up.

@@ -45,7 +45,8 @@ impl Moment {
     }
 }
 
-/// Loaded by every perl of a host: waits at a moment, as long as the test wants.
+/// Loaded by every perl of a host: waits at a moment, as long as the test wants, and lets the clock jump
+/// when it wants.
 const MEDDLER: &str = r#"
 package Meddler; use strict; no warnings;
 sub hold {
@@ -58,6 +59,7 @@ sub hold {
 }
 BEGIN {
     *CORE::GLOBAL::utime = sub (@) { hold('upload'); CORE::utime($_[0], $_[1], @_[2 .. $#_]) };
+    *CORE::GLOBAL::time = sub () { CORE::time() + (-e "$ENV{HOME}/../clock-is-set" ? 86400 : 0) };
     *CORE::GLOBAL::rename = sub ($$) { hold('commit') if $_[1] =~ m{/dest/}; CORE::rename($_[0], $_[1]) };
 }
 1;
@@ -639,4 +641,16 @@ fn session_that_sleeps_on_its_host_is_given_up_and_the_next_run_recovers() {
         site.release(moment);
         site.expect_recovery();
     }
+}
+
+#[test]
+fn clock_of_the_host_that_is_set_during_a_long_commit_costs_no_sign_of_life() {
+    let site = Site::new("127.2.30.26");
+    site.scenario.settings(&["stall_timeout = 2s"]);
+    let child = site.start_until(Moment::Commit, &APPLY);
+    fs::write(site.host.private_dir().join("clock-is-set"), "").expect("our folder");
+    thread::sleep(Duration::from_secs(4));
+    site.release(Moment::Commit);
+    end_of(child).expect(0);
+    site.scenario.expect_nothing_to_do();
 }
