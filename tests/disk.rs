@@ -546,6 +546,29 @@ fn clock_of_a_host_may_be_set_during_the_commit() {
 }
 
 #[test]
+fn folders_of_ours_that_go_during_the_commit_fail_their_host() {
+    let site = Site::with_host(LocalHost::new(Shell::Perl), "~/d");
+    set_mode(&site.source(""), 0o755);
+    fs::write(site.source("file"), "one").unwrap();
+    assert_done(&site.apply());
+    fs::write(site.source("file"), "two").unwrap();
+    site.host().load_in_perl(
+        "package Meddler; use strict; no warnings; use Time::HiRes ();
+        my $lstat = \\&Time::HiRes::lstat;
+        *Time::HiRes::lstat = sub (;$) {
+            system 'rm -rf ~/.hostsync; touch ~/once' if $_[0] =~ /clock$/ && !-e \"$ENV{HOME}/once\";
+            return $lstat->($_[0]);
+        };
+        1;",
+    );
+    let started = Instant::now();
+    assert_failed(&site.apply(), &["somebody has removed"]);
+    assert!(started.elapsed() < Duration::from_secs(10));
+    assert_done(&site.apply());
+    assert_eq!(site.remaining(), []);
+}
+
+#[test]
 fn backup_of_the_last_run_stays_when_earlier_ones_are_from_the_future() {
     for shell in SHELLS {
         let mut site = Site::with_host(LocalHost::new(shell), "~/d");

@@ -327,7 +327,7 @@ fn what_a_run_has_left_that_died_with_its_host_is_in_nobodys_way() {
         // Less than a plan waits for a commit that is under way.
         assert!(started.elapsed() < Duration::from_secs(8), "{shell:?}");
         assert_eq!(entries(&site.host().home().join("d")), new);
-        assert_eq!(entries_of(&site.base("a"), "run-"), [PathBuf::new(); 0]);
+        assert!(entries_of(&site.base("a"), "run-").is_empty());
         assert_eq!(site.remaining(), []);
     }
 }

@@ -191,7 +191,8 @@ sub tick {
         open my $file, q(>), $clock or die "cannot write $clock: $!\n";
         my $now = sub {
             utime undef, undef, $file or die "cannot set the time of $clock: $!\n";
-            return (Time::HiRes::lstat($clock))[10];
+            return (Time::HiRes::lstat($clock))[10]
+                // die "somebody has removed $clock; run the same command again\n";
         };
         my ($before, $time) = $now->();
         do {
