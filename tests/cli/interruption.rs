@@ -297,22 +297,21 @@ fn signal_that_somebody_has_us_ignore_is_ignored() {
 }
 
 #[test]
-fn time_limit_of_timeout_lets_the_commit_under_way_come_to_its_end() {
-    // It sends its signal twice.
+fn signal_that_is_passed_on_twice_lets_the_commit_under_way_come_to_its_end() {
     let site = Site::new("127.2.30.8");
     site.hold(Moment::Commit);
     let program = env!("CARGO_BIN_EXE_hostsync");
+    // It signals its command, then the group that the command is in, as it does at the end of its time.
     let mut timeout = Command::new("timeout");
-    timeout.args(["3", program]).args(APPLY);
+    timeout.args(["60", program]).args(APPLY);
     site.scenario.at_home(&mut timeout);
     timeout.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let started = Instant::now();
     let child = timeout.spawn().expect("timeout starts");
     site.wait_until_held(Moment::Commit);
-    thread::sleep(Duration::from_millis(3500).saturating_sub(started.elapsed()));
+    signal(child.id(), Signal::TERM);
+    thread::sleep(MOMENT);
     site.release(Moment::Commit);
-    let output = end_of(child).expect(124);
-    output.expect_stdout(&["1 change"]);
+    end_of(child).expect(130).expect_stdout(&["1 change"]);
     assert_eq!(site.text_on_host(), "new\n");
     site.scenario.expect_nothing_to_do();
     site.expect_clean();
