@@ -153,7 +153,8 @@ fn read_answer(host: &Host, run: &ScriptRun, stderr: &[u8]) -> Result<Answer, Fa
     }
     if let Some(locked) = section("locked") {
         return Err(Failure::Failed(format!(
-            "another run is committing on this host (process {} there); nothing was changed",
+            "another run is committing on this host (process {} there); nothing was changed, run the \
+             same command again when that has ended",
             last_line(locked.body)
         )));
     }
