@@ -17,7 +17,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use hostsync::apply::HostResult;
 use hostsync::config::Exact;
@@ -264,4 +265,69 @@ fn same_saved_plan_finishes_the_work_of_an_agent_that_was_killed() {
 #[test]
 fn same_saved_plan_finishes_the_work_of_a_script_that_was_killed() {
     kill_and_tell(Shell::Dash, 3, true);
+}
+
+/// Everything that begins with this in a folder.
+fn entries_of(folder: &Path, start: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(start))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+/// Makes what a killed run has left on a host that of an earlier boot, in which its process had the
+/// number and the start of one that lives now. True when there was a lock.
+fn reboot(site: &Site) -> bool {
+    const EARLIER: &str = "00000000-0000-4000-8000-000000000000";
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let started = stat
+        .rsplit_once(") ")
+        .unwrap()
+        .1
+        .split(' ')
+        .nth(19)
+        .unwrap();
+    let owner = format!("{} {started} {EARLIER}\n", std::process::id());
+    let folder = site.host().home().join(".hostsync");
+    let locks = entries_of(&folder, "lock-");
+    let runs = entries_of(&site.base("a"), "run-");
+    for signed in locks.iter().chain(&runs) {
+        fs::write(signed.join("owner"), &owner).unwrap();
+    }
+    for lock in &locks {
+        fs::rename(lock, folder.join(format!("lock-{EARLIER}"))).unwrap();
+    }
+    assert_eq!(runs.len(), 1);
+    !locks.is_empty()
+}
+
+#[test]
+fn what_a_run_has_left_that_died_with_its_host_is_in_nobodys_way() {
+    for shell in [Shell::Perl, Shell::Dash] {
+        let site = changed_site(shell);
+        let new = entries(&site.source(""));
+        let plan = site.plan();
+        kill_at(shell, &site, 12);
+        site.apply_plan(&plan);
+        assert!(site.host().home().join("killed").exists());
+        assert!(
+            reboot(&site),
+            "{shell:?}: it was killed before it had the lock"
+        );
+        let started = Instant::now();
+        let next = site.plan();
+        let theirs = theirs(next.plan.hosts[0].changes());
+        assert!(theirs.is_empty(), "{shell:?}: {theirs:?}");
+        let report = site.apply_plan(&next).hosts.remove(0);
+        assert_eq!(
+            (&report.result, &report.refused[..]),
+            (&HostResult::Done, &[][..])
+        );
+        // Less than a plan waits for a commit that is under way.
+        assert!(started.elapsed() < Duration::from_secs(8), "{shell:?}");
+        assert_eq!(entries(&site.host().home().join("d")), new);
+        assert!(entries_of(&site.base("a"), "run-").is_empty());
+        assert_eq!(site.remaining(), []);
+    }
 }

@@ -30,6 +30,7 @@ ssh-keygen openssh-client
 dropbear dropbear-bin
 dropbearkey dropbear-bin
 busybox busybox-static
+mkfs.btrfs btrfs-progs
 shellcheck shellcheck
 git git
 curl curl

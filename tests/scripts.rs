@@ -806,7 +806,7 @@ fn damaged_upload_changes_nothing_and_is_named() {
             panic!("{:?}", report.result)
         };
         assert!(
-            reason.contains("what arrived is not what was sent (0/sub/b)"),
+            reason.contains("what arrived is not what was sent (~/d/sub/b)"),
             "{reason}"
         );
         assert_eq!(

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
+use crate::config::Host;
 use crate::remote::{Login, Program as RemoteProgram, Script, ScriptRun, Section, last_line};
 use crate::scan::remote::{Listing, StatTuple, seconds_of};
 
 use super::program::{self, Program};
+use super::refusal;
 use super::stage::Staging;
 use super::worker::{Failure, Worker};
 
@@ -123,7 +125,7 @@ impl Worker<'_> {
                 if said.is_empty() { "" } else { ": " }
             )));
         }
-        read_answer(&run, &outcome.stderr)
+        read_answer(self.host, &run, &outcome.stderr)
     }
 
     /// The kept listing that the plan was made with, when nothing but our own steps can have changed
@@ -139,16 +141,16 @@ impl Worker<'_> {
     }
 }
 
-fn read_answer(run: &ScriptRun, stderr: &[u8]) -> Result<Answer, Failure> {
+fn read_answer(host: &Host, run: &ScriptRun, stderr: &[u8]) -> Result<Answer, Failure> {
     let sections = run.sections();
     let section = |name: &str| sections.iter().find(|section| section.name == name);
     if let Some(fail) = section("fail") {
-        return Err(Failure::Failed(last_line(fail.body)));
+        return Err(Failure::Failed(refusal::with_cure(&last_line(fail.body))));
     }
     if let Some(names) = section("unverified") {
         let names: Vec<String> = names
             .lines()
-            .map(|line| String::from_utf8_lossy(line).into_owned())
+            .map(|line| refusal::destination(host, line))
             .collect();
         return Err(Failure::Failed(format!(
             "what arrived is not what was sent ({}); nothing was changed, run the same command again",
@@ -157,7 +159,8 @@ fn read_answer(run: &ScriptRun, stderr: &[u8]) -> Result<Answer, Failure> {
     }
     if let Some(locked) = section("locked") {
         return Err(Failure::Failed(format!(
-            "another run is committing on this host (process {} there); nothing was changed",
+            "another run is committing on this host (process {} there); nothing was changed, run the \
+             same command again when that has ended",
             last_line(locked.body)
         )));
     }

@@ -27,6 +27,7 @@ use crate::transport::{Aborted, ExecIo, Flow, Input};
 
 use super::blocks::{Attempts, LargeFiles, missing, split};
 use super::program::{Origin, Staged, StagedTree};
+use super::refusal;
 use super::stage::{Destination, Receiver, Trouble};
 use super::worker::{Failure, Worker};
 
@@ -326,7 +327,8 @@ impl LargeUpload<'_> {
         let sections = io.run.sections();
         let section = |name: &str| sections.iter().find(|section| section.name == name);
         if let Some(fail) = section("fail") {
-            return Err(Trouble::Other(Failure::Failed(last_line(fail.body))));
+            let reason = refusal::with_cure(&last_line(fail.body));
+            return Err(Trouble::Other(Failure::Failed(reason)));
         }
         if section("end").map(|end| end.argument) != Some("ok") {
             return Err(Trouble::Other(Failure::Failed(format!(

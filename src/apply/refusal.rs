@@ -64,6 +64,29 @@ fn with_destination(
     found.unwrap_or_else(|| text.to_owned())
 }
 
+/// A reason that a host gives, with what to do about it where it cannot write in a folder of ours.
+pub(super) fn with_cure(reason: &str) -> String {
+    let is_about_writing = [
+        "cannot write in ",
+        "cannot make a folder in ",
+        "cannot copy ",
+    ]
+    .iter()
+    .any(|start| reason.starts_with(start));
+    if !is_about_writing {
+        return reason.to_owned();
+    }
+    let reason = reason.replacen(" ./", " ~/", 1);
+    format!("{reason}; make room or permit it there, then run the same command again")
+}
+
+/// Where something goes that is staged, by its path below the staging folder.
+pub(super) fn destination(host: &Host, staged: &[u8]) -> String {
+    let components: Vec<Vec<u8>> = staged.split(|byte| *byte == b'/').map(Vec::from).collect();
+    dest_as_written(host, &components)
+        .unwrap_or_else(|| String::from_utf8_lossy(staged).into_owned())
+}
+
 /// Where something goes that is staged, as the configuration has it.
 fn dest_as_written(host: &Host, components: &[Vec<u8>]) -> Option<String> {
     let (mapping, path) = components.split_first()?;
@@ -118,6 +141,16 @@ mod tests {
         assert!(help.starts_with("make room on the host, on the file system of ~/.hostsync/l/h"));
         assert!(help.contains("large files stays in ~/.hostsync/l/h and takes room"));
         assert!(!cure(&full, "~/.hostsync/l/h", false).contains("stays"));
+    }
+
+    #[test]
+    fn folder_of_ours_that_cannot_be_written_has_a_cure_and_other_reasons_are_left_alone() {
+        let reason = "cannot make a folder in ./.hostsync/l/h (Read-only file system)";
+        let text = with_cure(reason);
+        let (said, cure) = text.split_once("; ").expect("a cure");
+        assert_eq!(said, reason.replace("./", "~/"));
+        assert!(cure.contains("permit it there"), "{cure}");
+        assert_eq!(with_cure("this host has no awk"), "this host has no awk");
     }
 
     #[test]

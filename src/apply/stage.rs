@@ -3,11 +3,11 @@
 use std::cell::Cell;
 use std::fmt;
 
-use crate::model::{Event, Phase, RelPath, RemotePath};
+use crate::model::{Event, Phase, RemotePath};
 use crate::plan::prepare::{base_on_host, with_help};
 use crate::plan::staging::{NoReceiver, StagingPlace, device_of, is_folder};
 use crate::remote::{Login, Program as RemoteProgram, Script, ScriptRun, Section, last_line};
-use crate::scan::remote::{Algorithm, Place, check_end};
+use crate::scan::remote::{Algorithm, Place, ScanError, check_end};
 use crate::transport::scp::ScpUpload;
 use crate::transport::tar::TarUpload;
 use crate::transport::upload::{Content, UploadError, UploadRecord, UploadReport};
@@ -201,8 +201,12 @@ impl Worker<'_> {
             .number("hs_files", files.len() as u64);
         let mut run = ScriptRun::new(&script, files);
         let outcome = login.run(&script, &mut run)?;
-        check_end(&run, &outcome)
-            .map_err(|error| Trouble::Other(Failure::Failed(with_help(&error))))?;
+        check_end(&run, &outcome).map_err(|error| {
+            Trouble::Other(Failure::Failed(match error {
+                ScanError::Host { reason } => refusal::with_cure(&reason),
+                error => with_help(&error),
+            }))
+        })?;
         let sections = run.sections();
         let lost = sections.iter().find(|section| section.name == "lost");
         let lost: Vec<_> = lost.into_iter().flat_map(Section::lines).collect();
@@ -216,21 +220,8 @@ impl Worker<'_> {
         Err(Trouble::Other(Failure::Failed(format!(
             "{}{others} cannot be brought back: no backup on this host has what was there; nothing was \
              changed",
-            self.destination_of_staged(first)
+            refusal::destination(self.host, first)
         ))))
-    }
-
-    /// Where what is staged at a path below `up` goes.
-    fn destination_of_staged(&self, staged: &[u8]) -> RemotePath {
-        let mut parts = staged.splitn(2, |byte| *byte == b'/');
-        let mapping = parts.next().and_then(|part| std::str::from_utf8(part).ok());
-        let mapping: Option<usize> = mapping.and_then(|part| part.parse().ok());
-        let path = RelPath::new(parts.next().unwrap_or_default()).ok();
-        let mapping = mapping.and_then(|index| self.host.mappings.get(index));
-        match (mapping, path) {
-            (Some(mapping), Some(path)) => mapping.dest.join(&path),
-            _ => RemotePath::from_dest(staged),
-        }
     }
 
     /// Uploads some records.
@@ -267,7 +258,8 @@ impl Worker<'_> {
             .into_iter()
             .find(|section| section.name == "fail");
         if let Some(fail) = refused {
-            return Err(Trouble::Other(Failure::Failed(last_line(fail.body))));
+            let reason = refusal::with_cure(&last_line(fail.body));
+            return Err(Trouble::Other(Failure::Failed(reason)));
         }
         match (io.stream.finish(), outcome) {
             // Its own account of what went wrong says more than that it gave up.

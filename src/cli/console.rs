@@ -5,6 +5,8 @@ use std::io::{self, BufRead as _, IsTerminal, Write as _};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use miette::{GraphicalReportHandler, GraphicalTheme, Report};
 
@@ -17,6 +19,9 @@ use crate::view::terminal::{ColorChoice, ColorEnv, use_color};
 const PIPED_WIDTH: usize = 100;
 /// Widest text, however wide the terminal is.
 const MAX_WIDTH: usize = 120;
+
+/// A terminal that goes tells those who read it, and then by a signal.
+const SIGNAL_COMES_WITHIN: Duration = Duration::from_millis(500);
 
 /// The two streams, and how they are written to.
 pub(super) struct Console {
@@ -196,6 +201,10 @@ impl Console {
         let _ = io::stderr().write_all(question.as_bytes());
         let mut answer = String::new();
         let is_read = io::stdin().lock().read_line(&mut answer).is_ok();
+        if answer.is_empty() && !Self::can_ask() {
+            // The terminal is gone. That comes as a signal, too, which ends the run in its own way.
+            thread::sleep(SIGNAL_COMES_WITHIN);
+        }
         is_read && answer.trim() == "yes"
     }
 

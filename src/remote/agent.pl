@@ -94,13 +94,13 @@ sub fail {
 }
 
 # Gives signs of life from now on, for so many seconds: work that takes longer than anything of its kind
-# can is taken for dead.
+# can is taken for dead. They are counted, since clocks are set.
 sub beat {
     my ($seconds) = @_;
-    my $until = time + $seconds;
     $SIG{ALRM} = sub {
         syswrite STDERR, q(.);
-        alarm $in{pulse} if time < $until;
+        $seconds -= $in{pulse};
+        alarm $in{pulse} if $seconds > 0;
     };
     alarm $in{pulse};
 }
@@ -502,6 +502,8 @@ sub lock_of { return folder_of(folder_of($_[0])) . '/lock-' . boot() }
 sub serve {
     # A child that is killed by a signal of ours must not take us along; one that we write to may be gone.
     $SIG{PIPE} = 'IGNORE';
+    # A file that is larger than a login may have is to be an error with a reason.
+    $SIG{XFSZ} = 'IGNORE' if exists $SIG{XFSZ};
     widen(\*STDIN);
     binmode STDIN;
     binmode STDOUT;

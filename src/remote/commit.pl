@@ -187,20 +187,22 @@ sub sync_all {
 }
 
 # Waits until whatever changes from now on gets a later time than all that has changed by now, on every
-# file system that is written to. Their clocks tick a few milliseconds apart, some by the second.
+# file system that is written to. Their clocks tick a few milliseconds apart, some by the second. One that
+# is set back meanwhile has moved on, too.
 sub tick {
     my $first;
     for my $clock (@clocks) {
         open my $file, q(>), $clock or die "cannot write $clock: $!\n";
         my $now = sub {
             utime undef, undef, $file or die "cannot set the time of $clock: $!\n";
-            return (Time::HiRes::lstat($clock))[10];
+            return (Time::HiRes::lstat($clock))[10]
+                // die "somebody has removed $clock; run the same command again\n";
         };
         my ($before, $time) = $now->();
         do {
             Time::HiRes::sleep(0.001);
             $time = $now->();
-        } until $time > $before;
+        } until $time != $before;
         $first = $time unless defined $first && $first < $time;
     }
     return $first;

@@ -25,8 +25,9 @@ sub upload {
         sign("$top/owner") or fail("cannot write in $base ($!)");
     }
     else { sign("$top/writer-$$") or fail("cannot write in $base ($!)") }
-    # Half an upload is of no use, except for large files: the next attempt takes up what they have.
-    push @at_end, sub { remove_tree(-d "$top/large" ? "$top/up" : $top) if $into eq 'up' };
+    # An upload is of use to this session alone, except for large files: the next attempt takes up what they
+    # have.
+    push @at_end, sub { remove_tree(-d "$top/large" ? "$top/up" : $top) } if $into eq 'up';
     mark('scp');
     my $complaint = eval { receive("$top/$into"); q() };
     if (!defined $complaint) {
@@ -38,7 +39,6 @@ sub upload {
         quit();
     }
     chdir;
-    pop @at_end;
     return 0;
 }
 

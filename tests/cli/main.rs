@@ -12,6 +12,7 @@ mod copied;
 mod diffs;
 mod forms;
 mod hosts;
+mod interruption;
 mod kills;
 mod large_files;
 mod logs;

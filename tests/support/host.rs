@@ -95,6 +95,11 @@ impl Host {
         self.signal_connections(Signal::STOP);
     }
 
+    /// Lets connections that were frozen go on.
+    pub(crate) fn thaw_connections(&self) {
+        self.signal_connections(Signal::CONT);
+    }
+
     fn signal_connections(&self, signal: Signal) {
         let Some(server) = &self.server else { return };
         for pid in descendants(server.id()) {
