@@ -1,0 +1,1 @@
+//! Two logins on the same host.
