@@ -97,7 +97,8 @@ sub lock_out {
     sign("$work/lock/" . lock_name()) or fail("cannot write in $work ($!)");
     my $waited = 0;
     until (rename "$work/lock", $lock) {
-        $!{ENOTEMPTY} || $!{EEXIST} or fail("cannot make the lock $lock ($!)");
+        # One of another login may not be replaced at all.
+        $!{ENOTEMPTY} || $!{EEXIST} || $!{EPERM} or fail("cannot make the lock $lock ($!)");
         my ($is_gone, $holder, $owner) = holder_of($lock);
         # Of those that see this at once, the first that moves its own lock there has it.
         next if $is_gone && unlink $owner;

@@ -78,7 +78,8 @@ mkdir -- "$hs_work/lock" || hs_fail "cannot make a folder in $hs_work"
 hs_sign "$$" "$hs_work/lock/$hs_mine" || hs_fail "cannot write in $hs_work"
 until mv -T -- "$hs_work/lock" "$hs_lock" 2>"$hs_work/error"; do
   case $(cat "$hs_work/error") in
-    *'not empty'* | *'File exists'*) ;;
+    # One of another login may not be replaced at all.
+    *'not empty'* | *'File exists'* | *'not permitted'*) ;;
     *) hs_fail "cannot make the lock $hs_lock ($(cat "$hs_work/error"))" ;;
   esac
   hs_pid=unknown

@@ -177,8 +177,7 @@ impl Tree {
 
     fn remove(&mut self, path: &str) {
         let below = format!("{path}/");
-        self.0
-            .retain(|it, _| it != path && !it.starts_with(&below));
+        self.0.retain(|it, _| it != path && !it.starts_with(&below));
     }
 
     /// Makes a folder hold exactly this.

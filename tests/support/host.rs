@@ -108,7 +108,9 @@ impl Host {
             let variables = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             variables.split(|byte| *byte == 0).any(|it| it == home)
         };
-        let all = fs::read_dir("/proc").expect("a list of processes").flatten();
+        let all = fs::read_dir("/proc")
+            .expect("a list of processes")
+            .flatten();
         let numbers = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         pids.extend(numbers.filter(is_at_home));
         pids.sort_unstable();
