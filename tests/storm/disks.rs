@@ -56,7 +56,7 @@ impl Drop for Disk {
 
 #[test]
 fn disk_that_fills_up_at_any_moment_is_finished_when_there_is_room() {
-    let mut seeds = seeds("STORM_DISKS", 3).peekable();
+    let mut seeds = seeds("STORM_DISKS", 2).peekable();
     let first = &mut Chance::of(*seeds.peek().expect("a case"));
     let hosts = Hosts::start(106, "disk/dest");
     let mut disks = Vec::new();

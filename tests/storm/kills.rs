@@ -157,7 +157,7 @@ impl Storm {
 
 #[test]
 fn whatever_is_killed_at_any_moment_the_next_run_ends_in_the_same_tree() {
-    let mut seeds = seeds("STORM_KILLS", 10).peekable();
+    let mut seeds = seeds("STORM_KILLS", 8).peekable();
     let first = *seeds.peek().expect("a case");
     let mut storm = Storm::new(101, first);
     for seed in seeds {

@@ -58,7 +58,7 @@ hs_unlock
 
 /// Has many take the lock, five at a time, of whom every other one dies with it. Says what they said.
 fn contend(folder: &Path, command: impl Fn(usize) -> Command + Sync) -> String {
-    let rounds = usize::try_from(setting("STORM_KILLS", 10)).expect("a number") * 2;
+    let rounds = usize::try_from(setting("STORM_KILLS", 8)).expect("a number") * 2;
     let run = |number: usize| -> Vec<Output> {
         let numbers = (0..rounds).map(|round| round * 5 + number);
         numbers

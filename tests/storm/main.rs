@@ -5,9 +5,9 @@
 //!
 //! | variable | default | |
 //! |---|--:|---|
-//! | `STORM_KILLS` | 10 | cases of each of the storms of kills |
-//! | `STORM_RACES` | 4 | cases of each kind of runs at the same time |
-//! | `STORM_DISKS` | 3 | disks that are filled |
+//! | `STORM_KILLS` | 8 | cases of each of the storms of kills |
+//! | `STORM_RACES` | 3 | cases of each kind of runs at the same time |
+//! | `STORM_DISKS` | 2 | disks that are filled |
 //! | `STORM_SEED` | 1 | seed of the first case; each further case has the next one |
 //!
 //! Every case prints its seed before it begins. A seed decides trees, victims and delays. The moment that

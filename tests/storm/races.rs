@@ -165,7 +165,7 @@ fn is_kept_out(end: &Output) -> bool {
 }
 
 fn race(network: u8, other: Other) {
-    let mut seeds = seeds("STORM_RACES", 4).peekable();
+    let mut seeds = seeds("STORM_RACES", 3).peekable();
     let mut race = Race::new(network, other, *seeds.peek().expect("a case"));
     let mut codes = Vec::new();
     for seed in seeds {
@@ -194,7 +194,7 @@ fn runs_of_one_state_wait_for_each_other_or_say_that_it_is_locked() {
     machine.set_source(Tree::random(&mut machine_chance, 200));
     machine.scenario.apply();
     let mut codes = Vec::new();
-    for seed in seeds("STORM_RACES", 4) {
+    for seed in seeds("STORM_RACES", 3) {
         let chance = &mut Chance::of(seed);
         let case = &format!("seed {seed}");
         println!("{case}");
@@ -235,7 +235,7 @@ fn runs_of_one_state_wait_for_each_other_or_say_that_it_is_locked() {
 fn unlock_leaves_the_lock_of_a_living_run_alone() {
     let mut race = Race::new(105, Other::Copy, setting("STORM_SEED", 1));
     let (mut unlocks, mut removals, mut codes) = (0, 0, Vec::new());
-    for seed in seeds("STORM_RACES", 4) {
+    for seed in seeds("STORM_RACES", 3) {
         let chance = &mut Chance::of(seed);
         let case = &format!("seed {seed}");
         println!("{case}");
