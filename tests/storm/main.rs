@@ -5,7 +5,7 @@
 //!
 //! | variable | default | |
 //! |---|--:|---|
-//! | `STORM_KILLS` | 8 | cases of each of the storms of kills |
+//! | `STORM_KILLS` | 8 | kills, and ten times as many takers of a lock, for agents and for scripts |
 //! | `STORM_RACES` | 3 | cases of each kind of runs at the same time |
 //! | `STORM_DISKS` | 2 | disks that are filled |
 //! | `STORM_SEED` | 1 | seed of the first case; each further case has the next one |
