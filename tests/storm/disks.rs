@@ -71,7 +71,7 @@ fn disk_that_fills_up_at_any_moment_is_finished_when_there_is_room() {
         disks.push(disk);
     }
     let [one, two] = &hosts.all;
-    let mut machine = Machine::new(&[one, two], "~/disk/dest", &["backups = 1"]);
+    let mut machine = Machine::new(&[one, two], "~/disk/dest", &["backups = 2"]);
     machine.set_source(Tree::random(first, 200));
     let started = Instant::now();
     machine.scenario.apply();
