@@ -8,6 +8,7 @@ use crate::plan::prepare::{base_on_host, with_help};
 use crate::plan::staging::{NoReceiver, StagingPlace, device_of, is_folder};
 use crate::remote::{Login, Program as RemoteProgram, Script, ScriptRun, Section, last_line};
 use crate::scan::remote::{Algorithm, Place, ScanError, check_end};
+use crate::state::Progress;
 use crate::transport::scp::ScpUpload;
 use crate::transport::tar::TarUpload;
 use crate::transport::upload::{Content, UploadError, UploadRecord, UploadReport};
@@ -50,7 +51,8 @@ impl Worker<'_> {
             let place = &scan.places[index];
             let prepared = self.prepared;
             let is_folder = is_folder(&prepared.sources[index].tree, &prepared.recorded[index]);
-            if self.changes.iter().all(|change| change.mapping != index) {
+            let is_unchanged = self.changes.iter().all(|change| change.mapping != index);
+            if is_unchanged && !self.is_in_the_middle() {
                 // Nothing will be staged for it.
                 staging.base_of.push(0);
                 continue;
@@ -66,6 +68,8 @@ impl Worker<'_> {
                         staging.bases.len() - 1
                     })
                 }
+                // Only what the run that was killed has left would have been removed.
+                Err(_) if is_unchanged => 0,
                 Err(error) => {
                     let dest = &mapping.dest_as_written;
                     return Err(Failure::Failed(format!("{dest}: {error}")));
@@ -74,6 +78,12 @@ impl Worker<'_> {
             staging.base_of.push(number);
         }
         Ok(staging)
+    }
+
+    /// Whether a run has been killed, which may have left something wherever it had staged.
+    fn is_in_the_middle(&self) -> bool {
+        let record = self.prepared.record.as_ref();
+        record.is_some_and(|record| record.progress == Progress::InTheMiddle)
     }
 
     fn base_beside(&self, place: &Place) -> RemotePath {

@@ -497,6 +497,15 @@ sub remove_dead_runs {
 # configuration, and several configurations, may lead to the same place.
 sub lock_of { return folder_of(folder_of($_[0])) . '/lock-' . boot() }
 
+# Who has a lock: whether that process is gone, its pid, and the file in the lock that says so. The file is
+# named after the process. So to remove that of one that is gone never takes the lock from another one,
+# which may have it by then. Nothing where nobody has it.
+sub holder_of {
+    my ($lock) = @_;
+    my ($name) = grep { /^owner/ } names_in($lock) or return;
+    return (is_gone("$lock/$name"), "$lock/$name");
+}
+
 # --- the loop ------------------------------------------------------------------------------------
 
 sub serve {

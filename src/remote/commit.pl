@@ -43,7 +43,7 @@ sub commit {
         mark('end locked');
         quit();
     }
-    push @at_end, sub { unlink "$lock/owner"; rmdir $lock };
+    push @at_end, sub { unlink "$lock/" . lock_name(); rmdir $lock };
 
     place_large(\@bases, $large) if length $large;
     my @wrong = differences(\@bases, $staged, $sums);
@@ -85,30 +85,24 @@ sub commit {
     return 'ok';
 }
 
+# The file in the lock that says that it is ours.
+sub lock_name { return join q(-), 'owner', $$, started($$) }
+
 # Takes the lock: the pid of the one who has it when it is not to be had in time, else undef.
 sub lock_out {
     my ($lock, $work) = @_;
     # Signed before it is in place: a lock without an owner would never be given up. A folder is moved
     # onto another one only while that is empty.
     mkdir "$work/lock" or fail("cannot make a folder in $work ($!)");
-    sign("$work/lock/owner") or fail("cannot write in $work ($!)");
+    sign("$work/lock/" . lock_name()) or fail("cannot write in $work ($!)");
     my $waited = 0;
     until (rename "$work/lock", $lock) {
-        my $reason = "$!";
-        -d $lock or fail("cannot make the lock $lock ($reason)");
-        my ($is_gone, $holder) = is_gone("$lock/owner");
-        if ($is_gone) {
-            # Of those that see this at once, the one that can move it away has it; unless it was another
-            # one's by then, who gets it back.
-            my $dead = "$work/lock.dead";
-            if (rename $lock, $dead) {
-                if ((is_gone("$dead/owner"))[0]) {
-                    remove_tree($dead);
-                    next;
-                }
-                rename $dead, $lock;
-            }
-        }
+        # One of another login may not be replaced at all.
+        $!{ENOTEMPTY} || $!{EEXIST} || $!{EPERM} or fail("cannot make the lock $lock ($!)");
+        my ($is_gone, $holder, $owner) = holder_of($lock);
+        # Of those that see this at once, the first that moves its own lock there has it.
+        next if $is_gone && unlink $owner;
+        $holder = 'unknown' unless defined $holder;
         return $holder if $waited >= $in{wait};
         $waited++;
         sleep 1;

@@ -66,29 +66,27 @@ hs_take "$hs_large" "$hs_work/partials"
 # --- one run at a time -------------------------------------------------------------------------------
 
 hs_lock=$(hs_lock_of "$hs_home")
+hs_mine=owner-$$-$(hs_started "$$")
 hs_unlock() {
-  rm -f -- "$hs_lock/owner"
+  rm -f -- "$hs_lock/$hs_mine"
   rmdir -- "$hs_lock" 2>/dev/null
 }
 hs_waited=0
 # Signed before it is in place: a lock without an owner would never be given up. A folder is moved
 # onto another one only while that is empty.
 mkdir -- "$hs_work/lock" || hs_fail "cannot make a folder in $hs_work"
-hs_sign "$$" "$hs_work/lock/owner" || hs_fail "cannot write in $hs_work"
+hs_sign "$$" "$hs_work/lock/$hs_mine" || hs_fail "cannot write in $hs_work"
 until mv -T -- "$hs_work/lock" "$hs_lock" 2>"$hs_work/error"; do
-  [ -d "$hs_lock" ] || hs_fail "cannot make the lock $hs_lock ($(cat "$hs_work/error"))"
+  case $(cat "$hs_work/error") in
+    # One of another login may not be replaced at all.
+    *'not empty'* | *'File exists'* | *'not permitted'*) ;;
+    *) hs_fail "cannot make the lock $hs_lock ($(cat "$hs_work/error"))" ;;
+  esac
   hs_pid=unknown
-  if hs_is_gone "$hs_lock/owner"; then
-    # Of those that see this at once, the one that can move it away has it; unless it was another
-    # one's by then, who gets it back.
-    hs_dead="$hs_pid $hs_start $hs_where"
-    if mv -- "$hs_lock" "$hs_work/lock.dead" 2>/dev/null; then
-      if [ "$(cat "$hs_work/lock.dead/owner" 2>/dev/null)" = "$hs_dead" ]; then
-        rm -rf -- "$hs_work/lock.dead"
-        continue
-      fi
-      mv -T -- "$hs_work/lock.dead" "$hs_lock"
-    fi
+  hs_find_owner "$hs_lock"
+  if [ -n "$hs_owner" ] && hs_is_gone "$hs_owner"; then
+    # Of those that see this at once, the first that moves its own lock there has it.
+    rm -f -- "$hs_owner" 2>/dev/null && continue
   fi
   if [ "$hs_waited" -ge "$hs_wait" ]; then
     hs_mark locked

@@ -168,6 +168,16 @@ hs_remove_dead_runs() {
 # configuration, and several configurations, may lead to the same place.
 hs_lock_of() { printf '%s/lock-%s\n' "${1%/*/*}" "$hs_boot"; }
 
+# Sets hs_owner, the file in a lock that says who has it: empty where nobody does. The file is named after
+# the process. So to remove that of one that is gone never takes the lock from another one, which may have
+# it by then.
+hs_find_owner() {
+  for hs_owner in "$1"/owner*; do
+    if [ -e "$hs_owner" ]; then return; fi
+  done
+  hs_owner=
+}
+
 # Puts extents, which scp and tar have received as files of their own, into the partial of a file.
 hs_merge_extents() {
   for hs_extent in "$1/$2".*; do

@@ -27,7 +27,8 @@ sub scan {
     # What another run is in the middle of is waited for. A lock without an owner is nobody's.
     my $lock = lock_of($in{base});
     for (1 .. 10) {
-        last if !-e "$lock/owner" || (is_gone("$lock/owner"))[0];
+        my ($is_gone, $holder) = holder_of($lock);
+        last if $is_gone || !defined $holder;
         sleep 1;
     }
 

@@ -102,7 +102,9 @@ hs_place "$hs_staging" 'staging 0'
 # What another run is in the middle of is waited for. A lock without an owner is nobody's.
 hs_lock=$(hs_lock_of "$hs_base")
 hs_waited=0
-while [ -e "$hs_lock/owner" ] && [ "$hs_waited" -lt 10 ] && ! hs_is_gone "$hs_lock/owner"; do
+while [ "$hs_waited" -lt 10 ]; do
+  hs_find_owner "$hs_lock"
+  if [ -z "$hs_owner" ] || hs_is_gone "$hs_owner"; then break; fi
   sleep 1
   hs_waited=$((hs_waited + 1))
 done

@@ -8,16 +8,13 @@ sub unlock {
     for my $name (sort grep { /^lock-/ } names_in($folder)) {
         my $lock = "$folder/$name";
         next if -l $lock || !-d _;
-        my ($is_gone, $holder) = is_gone("$lock/owner");
-        if ($is_gone) {
-            # Moved away first, so that none that is taken in this moment is removed.
-            my $dead = "$folder/dead-" . substr $name, 5;
-            rename $lock, $dead or fail("cannot remove $lock ($!)");
-            if (!(is_gone("$dead/owner"))[0]) { rename $dead, $lock; $is_gone = 0 }
-            else                              { remove_tree($dead) }
+        my ($is_gone, $holder, $owner) = holder_of($lock);
+        if (!defined $owner) { ($is_gone, $holder) = (rmdir $lock, 'unknown') }
+        elsif ($is_gone) {
+            unlink $owner or $!{ENOENT} or fail("cannot remove $lock ($!)");
+            # Another run may have it by now.
+            rmdir $lock;
         }
-        # Without an owner it is nobody's.
-        elsif ($holder eq 'unknown') { $is_gone = rmdir $lock }
         mark($is_gone ? 'removed' : 'held', $holder);
     }
     remove_dead_runs($base, 1) if -d $base;

@@ -100,6 +100,33 @@ impl Host {
         self.signal_connections(Signal::CONT);
     }
 
+    /// Processes of all sessions with their names, also of those whose connection is gone.
+    pub(crate) fn processes(&self) -> Vec<(Pid, String)> {
+        let mut pids = self
+            .server
+            .as_ref()
+            .map(|server| descendants(server.id()))
+            .unwrap_or_default();
+        // Those that have lost their parents still know where they are at home.
+        let home = format!("HOME={}", self.dir().display()).into_bytes();
+        let is_at_home = |pid: &i32| {
+            let variables = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            variables.split(|byte| *byte == 0).any(|it| it == home)
+        };
+        let all = fs::read_dir("/proc")
+            .expect("a list of processes")
+            .flatten();
+        let numbers = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.extend(numbers.filter(is_at_home));
+        pids.sort_unstable();
+        pids.dedup();
+        let named = |pid| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+            Some((Pid::from_raw(pid)?, name.trim_end().to_owned()))
+        };
+        pids.into_iter().filter_map(named).collect()
+    }
+
     fn signal_connections(&self, signal: Signal) {
         let Some(server) = &self.server else { return };
         for pid in descendants(server.id()) {
