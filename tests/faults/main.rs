@@ -9,7 +9,9 @@
 mod embedded;
 
 mod cuts;
+mod edits;
 mod failing;
 mod harmless;
+mod random;
 mod site;
 mod tree;

@@ -101,7 +101,8 @@ impl Contents {
     /// Fails unless every entry is whole and is that of `old` or that of `new`. One that changes its kind
     /// may be missing.
     pub(crate) fn assert_old_or_new(&self, old: &Self, new: &Self, case: &str) {
-        let paths: BTreeSet<&PathBuf> = [self, old, new].iter().flat_map(|it| it.0.keys()).collect();
+        let paths: BTreeSet<&PathBuf> =
+            [self, old, new].iter().flat_map(|it| it.0.keys()).collect();
         for path in paths {
             let (found, old, new) = (self.0.get(path), old.0.get(path), new.0.get(path));
             let changes_kind = matches!((old, new), (Some(old), Some(new)) if !old.is_like(new));
