@@ -344,6 +344,7 @@ pub(super) fn with_changes<'a>(
     let mut changes = changes.peekable();
     let mut there = actual.iter().peekable();
     let mut entries = Vec::with_capacity(recorded.len());
+    let mut holds_foreign = BTreeSet::new();
     let after = |change: &Change| {
         let node = change.after.clone()?;
         let path = change.path.clone();
@@ -360,14 +361,20 @@ pub(super) fn with_changes<'a>(
         while there.next_if(|(path, _)| **path < entry.path).is_some() {}
         // An orphan that somebody else has changed is no longer ours, and the new listing would take it for
         // that. Of what the source has, the plan tells.
-        let mut is_still_there = || {
-            let here = there.peek().filter(|(path, _)| **path == entry.path);
-            here.is_some_and(|(_, node)| node.same_content(&entry.node))
-        };
-        if source.get(&entry.path).is_some() || is_still_there() {
+        let here = there.peek().filter(|(path, _)| **path == entry.path);
+        let is_still_there = here.is_some_and(|(_, node)| node.same_content(&entry.node));
+        if source.get(&entry.path).is_some() || is_still_there {
             entries.push(entry.clone());
+        } else if here.is_some() {
+            let mut folder = entry.path.parent();
+            while let Some(above) = folder {
+                folder = above.parent();
+                holds_foreign.insert(above);
+            }
         }
     }
     entries.extend(changes.filter_map(after));
+    // Nor are the folders that it keeps from going: the next plan would find nothing in them.
+    entries.retain(|it| source.get(&it.path).is_some() || !holds_foreign.contains(&it.path));
     entries.into_iter().collect()
 }

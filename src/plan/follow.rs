@@ -323,10 +323,13 @@ impl<'a> Follow<'a> {
             let now = actual.get(&change.path);
             let recorded = comparison.recorded.get(&change.path);
             let is_recorded = is_same(recorded, change.after.as_ref());
-            if begun == Some(Progress::Finished) && is_recorded {
+            let is_as_before = is_same(now, change.before.as_ref());
+            // Drift that was refused is recorded as what it was to become, too.
+            let may_be_left = change.drift && is_as_before;
+            if begun == Some(Progress::Finished) && is_recorded && !may_be_left {
                 continue;
             }
-            if is_same(now, change.before.as_ref()) {
+            if is_as_before {
                 if let Some(folder) = lost_folder(planned, change, actual) {
                     let what = "is not the folder any more that it was when the plan was made";
                     return Err(path_in_words(host, change.mapping, &folder, what));

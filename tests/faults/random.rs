@@ -310,6 +310,7 @@ struct Limits {
 #[derive(Debug, Default)]
 struct Outcome {
     result: String,
+    error: String,
     /// What was refused or skipped.
     left_out: Vec<(PathBuf, String)>,
 }
@@ -578,6 +579,9 @@ impl Ground<'_> {
         self.site.wait_until_idle();
         assert!(matches!(output.code, Some(0 | 3 | 4)), "{case}: {output:?}");
         let outcomes = outcomes(&output);
+        if env::var_os("TRACE").is_some() {
+            println!("{case}: {outcomes:#?} {}", output.text);
+        }
         for (index, outcome) in outcomes.iter().enumerate() {
             let lane = &mut self.lanes[index];
             let case = format!("{case}, {}: {outcome:?}", NAMES[index]);
@@ -690,7 +694,11 @@ impl Ground<'_> {
         }
         let plan = self.site.run(&["plan", "--detailed-exitcode"]);
         let text = &plan.text;
-        assert_eq!(plan.code, Some(0), "there is more to do: {outcomes:?} {text}");
+        assert_eq!(
+            plan.code,
+            Some(0),
+            "there is more to do: {outcomes:?} {text}"
+        );
         for lane in &self.lanes {
             let base = Contents::of(&self.site.base(lane.host).unwrap());
             assert_eq!(base.signed_runs(), Vec::<&PathBuf>::new());
@@ -710,7 +718,8 @@ fn outcomes(output: &Output) -> Vec<Outcome> {
         };
         match line["type"].as_str() {
             Some("host_finished") => {
-                outcomes[index].result = line["result"].as_str().unwrap().to_owned();
+                let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+                (outcomes[index].result, outcomes[index].error) = (text("result"), text("error"));
             }
             Some("change_refused" | "change_skipped") => {
                 let because = line["because"].as_str().unwrap().to_owned();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -11,11 +12,28 @@ use hostsync::model::{Node, Tree};
 use sha2::{Digest as _, Sha256};
 
 /// What is at a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Found {
     File { mode: u32, bytes: Vec<u8> },
     Dir { mode: u32 },
     Link { target: Vec<u8> },
+}
+
+impl fmt::Debug for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { mode, bytes } => {
+                let line = bytes
+                    .split(|byte| *byte == b'\n')
+                    .next()
+                    .unwrap_or_default();
+                let (line, size) = (line.escape_ascii(), bytes.len());
+                write!(f, "file {mode:04o} of {size} bytes: {line}")
+            }
+            Self::Dir { mode } => write!(f, "folder {mode:04o}"),
+            Self::Link { target } => write!(f, "link to {}", target.escape_ascii()),
+        }
+    }
 }
 
 impl Found {
