@@ -579,9 +579,6 @@ impl Ground<'_> {
         self.site.wait_until_idle();
         assert!(matches!(output.code, Some(0 | 3 | 4)), "{case}: {output:?}");
         let outcomes = outcomes(&output);
-        if env::var_os("TRACE").is_some() {
-            println!("{case}: {outcomes:#?} {}", output.text);
-        }
         for (index, outcome) in outcomes.iter().enumerate() {
             let lane = &mut self.lanes[index];
             let case = format!("{case}, {}: {outcome:?}", NAMES[index]);
