@@ -210,9 +210,14 @@ impl Author {
                 let path = make_room(folder, &at.path(there)?);
                 symlink(target, path).unwrap();
             }
-            Edit::Remove { at } => remove(&folder.join(at.path(there)?)),
+            Edit::Remove { at } => {
+                // What is behind a link is not in this tree.
+                let path = at.path(there).filter(|path| there.0.contains_key(path))?;
+                remove(&folder.join(path));
+            }
             Edit::Chmod { at, mode } => {
-                let path = folder.join(at.path(there)?);
+                let path = at.path(there).filter(|path| there.0.contains_key(path))?;
+                let path = folder.join(path);
                 if fs::symlink_metadata(&path).is_ok_and(|it| !it.is_symlink()) {
                     chmod(&path, *mode);
                 }
@@ -248,6 +253,7 @@ impl Author {
     }
 
     fn write(&mut self, folder: &Path, path: &Path, size_bytes: usize, how: How) {
+        make_folder(folder, path.parent().unwrap_or(Path::new("")));
         let full = folder.join(path);
         self.texts += 1;
         let label = format!("text {:06} of {}\n", self.texts, self.name);
