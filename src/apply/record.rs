@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::config::Exact;
-use crate::model::{ChangeEnd, EndedChange, Entry, Event, Node, RelPath, Tree};
+use crate::model::{ChangeEnd, EndedChange, Entry, Event, Kind, Node, RelPath, Tree};
 use crate::plan::{Action, Actual, Change};
 use crate::scan::remote::StatTuple;
 use crate::state::{History, HostRecord, MappingRecord, PastApply, PastMapping, Progress};
@@ -435,9 +435,14 @@ pub(super) fn with_changes<'a>(
     actual: &Actual,
     changes: impl Iterator<Item = &'a Change>,
 ) -> Tree {
-    let mut changes = changes.peekable();
+    let changes: Vec<&Change> = changes.collect();
+    let goes = |change: &&&Change| change.after.is_none();
+    let gone: BTreeSet<&RelPath> = changes.iter().filter(goes).map(|it| &it.path).collect();
+    let mut changes = changes.into_iter().peekable();
     let mut there = actual.iter().peekable();
     let mut entries = Vec::with_capacity(recorded.len());
+    // What is there and will not be recorded.
+    let mut foreign = Vec::new();
     let after = |change: &Change| {
         let node = change.after.clone()?;
         let path = change.path.clone();
@@ -451,17 +456,32 @@ pub(super) fn with_changes<'a>(
             entries.extend(after(change));
             continue;
         }
-        while there.next_if(|(path, _)| **path < entry.path).is_some() {}
+        while let Some((path, _)) = there.next_if(|(path, _)| **path < entry.path) {
+            foreign.push(path);
+        }
         // An orphan that somebody else has changed is no longer ours, and the new listing would take it for
         // that. Of what the source has, the plan tells.
-        let mut is_still_there = || {
-            let here = there.peek().filter(|(path, _)| **path == entry.path);
-            here.is_some_and(|(_, node)| node.same_content(&entry.node))
-        };
-        if source.get(&entry.path).is_some() || is_still_there() {
+        let here = there.next_if(|(path, _)| **path == entry.path);
+        let is_still_there = here.is_some_and(|(_, node)| node.same_content(&entry.node));
+        if source.get(&entry.path).is_some() || is_still_there {
             entries.push(entry.clone());
+        } else if here.is_some() {
+            foreign.push(&entry.path);
         }
     }
     entries.extend(changes.filter_map(after));
+    foreign.extend(there.map(|(path, _)| path));
+    // Nor are the folders that it keeps from going: the next plan would find nothing in them.
+    let mut staying = BTreeSet::new();
+    for path in foreign {
+        let is_ours = source.get(path).is_some() || gone.contains(path);
+        let mut folder = path.parent().filter(|_| !is_ours);
+        while let Some(above) = folder {
+            folder = above.parent();
+            staying.insert(above);
+        }
+    }
+    let is_left = |it: &Entry| it.node.kind() == Kind::Dir && staying.contains(&it.path);
+    entries.retain(|it| !is_left(it) || source.get(&it.path).is_some());
     entries.into_iter().collect()
 }

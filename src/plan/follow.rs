@@ -414,10 +414,13 @@ fn rest_of<'a>(
     let now = actual.get(&change.path);
     let recorded = comparison.recorded.get(&change.path);
     let is_recorded = is_same(recorded, change.after.as_ref());
-    if begun == Some(Progress::Finished) && is_recorded {
+    let is_as_before = is_same(now, change.before.as_ref());
+    // Drift that was refused is recorded as what it was to become, too.
+    let may_be_left = change.drift && is_as_before;
+    if begun == Some(Progress::Finished) && is_recorded && !may_be_left {
         return Ok(None);
     }
-    if is_same(now, change.before.as_ref()) {
+    if is_as_before {
         return lost_folder.map_or_else(
             || Ok(Some(change.clone())),
             |folder| Err(Obstacle::Folder(folder)),

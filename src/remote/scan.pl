@@ -86,7 +86,8 @@ sub scan {
             next if $seen{$path}++;
             my @tuple = tuple_of($path);
             if (@tuple) { push @lines, [\@tuple, $path] }
-            elsif (!$!{ENOENT} && !$!{ENOTDIR}) { push @complaints, "cannot look at $path: $!\n" }
+            # Links that lead in a circle lead to nothing.
+            elsif (!$!{ENOENT} && !$!{ENOTDIR} && !$!{ELOOP}) { push @complaints, "cannot look at $path: $!\n" }
         }
         # What is in these, a mirror does not see.
         if ($in{mode} eq 'full' && length $in{mirrors}) {

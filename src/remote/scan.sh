@@ -60,7 +60,8 @@ hs_add() {
 hs_stat() {
   {
     xargs -0 -r stat -c "$hs_format" -- 2>&1 >&3 3>&- |
-      sed -e '/No such file or directory/d' -e '/Not a directory/d' >&2
+      sed -e '/No such file or directory/d' -e '/Not a directory/d' \
+        -e '/Too many levels of symbolic links/d' -e '/Symbolic link loop/d' >&2
   } 3>&1
 }
 

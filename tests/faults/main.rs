@@ -4,12 +4,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 #![expect(clippy::print_stdout, reason = "each test says how many cases it ran")]
+#![expect(
+    clippy::unnecessary_debug_formatting,
+    reason = "odd names are to be seen"
+)]
 
 #[path = "../support/embedded/mod.rs"]
 mod embedded;
 
 mod cuts;
+mod edits;
 mod failing;
 mod harmless;
+mod random;
 mod site;
 mod tree;

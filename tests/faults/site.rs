@@ -16,7 +16,7 @@ use hostsync::plan::Refresh;
 use hostsync::plan::prepare::{self, Prepared};
 use hostsync::state::{StateLock, StateStore};
 use hostsync::transport::ssh::{SshConnector, SshOptions};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::embedded::{EmbeddedHost, Fault, HostOptions};
@@ -28,6 +28,9 @@ const PASSWORD: &str = "open sesame";
 
 /// Longest wait for what a host still does after its connection has ended.
 const END: Duration = Duration::from_secs(30);
+
+/// How many applies a host keeps the backups of, unless a test says otherwise.
+const USUAL_BACKUPS: usize = 5;
 
 /// Sources, state and hosts. Each host gets the tree of `tree.rs` as `~/dest`.
 pub(crate) struct Site {
@@ -70,24 +73,14 @@ impl Site {
                 "user": USER,
                 "passkey": PASSWORD,
             }));
-            let mapping = json!([{ "src": "src", "dest": "~/dest", "exact": true }]);
-            fs::write(
-                path(&format!("path_mapper/{name}.json")),
-                mapping.to_string(),
-            )
-            .unwrap();
             servers.push(server);
         }
         fs::write(path("known_hosts"), known_hosts).unwrap();
         fs::write(path("connection_info.json"), json!(connections).to_string()).unwrap();
-        let seconds = timeout.as_secs();
-        let settings = format!(
-            "[DEFAULT]\nknown_hosts_path = known_hosts\nnumber_of_connections = {}\nmax_delete = 100%\n\
-             connect_timeout = {seconds}s\nlogin_timeout = {seconds}s\n\
-             stall_timeout = {seconds}s\n",
-            hosts.len()
-        );
-        fs::write(path("config.ini"), settings).unwrap();
+        write_settings(folder.path(), timeout, USUAL_BACKUPS);
+        for (name, _) in hosts {
+            write_mapping(folder.path(), name, &json!(true));
+        }
         tree::write_generation(&path("src"), 0);
         let environment = Environment {
             home: Some(path("home")),
@@ -103,16 +96,30 @@ impl Site {
         }
     }
 
+    /// Changes all time-outs, and how many backups are kept, for the program.
+    pub(crate) fn write_settings(&self, timeout: Duration, backups: usize) {
+        write_settings(self.folder.path(), timeout, backups);
+    }
+
+    /// Changes what becomes of what the source does not have, for the program.
+    pub(crate) fn write_mapping(&self, host: &str, exact: &Value) {
+        write_mapping(self.folder.path(), host, exact);
+    }
+
+    /// The folder that is the source.
+    pub(crate) fn source_folder(&self) -> PathBuf {
+        self.folder.path().join("src")
+    }
+
     /// Makes this generation of the tree the source.
     pub(crate) fn write_generation(&self, generation: usize) -> Contents {
-        let source = self.folder.path().join("src");
-        tree::write_generation(&source, generation);
-        Contents::of(&source)
+        tree::write_generation(&self.source_folder(), generation);
+        self.source()
     }
 
     /// What is in the source.
     pub(crate) fn source(&self) -> Contents {
-        Contents::of(&self.folder.path().join("src"))
+        Contents::of(&self.source_folder())
     }
 
     /// What a host has of it.
@@ -260,6 +267,22 @@ impl Output {
         assert_eq!(self.code, Some(code), "{}", self.text);
         self
     }
+}
+
+fn write_settings(folder: &Path, timeout: Duration, backups: usize) {
+    let seconds = timeout.as_secs();
+    let settings = format!(
+        "[DEFAULT]\nknown_hosts_path = known_hosts\nnumber_of_connections = 20\nmax_delete = 100%\n\
+         connect_timeout = {seconds}s\nlogin_timeout = {seconds}s\n\
+         stall_timeout = {seconds}s\nbackups = {backups}\n"
+    );
+    fs::write(folder.join("config.ini"), settings).unwrap();
+}
+
+fn write_mapping(folder: &Path, host: &str, exact: &Value) {
+    let mapping = json!([{ "src": "src", "dest": "~/dest", "exact": exact }]);
+    let path = folder.join(format!("path_mapper/{host}.json"));
+    fs::write(path, mapping.to_string()).unwrap();
 }
 
 /// In memory where that can be had: every commit flushes the file systems that it writes to, and others

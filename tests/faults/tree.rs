@@ -1,23 +1,55 @@
 //! A small tree that has one of everything, in many generations, and what is found of it on a host.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fmt;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hostsync::model::{Node, Tree};
 use sha2::{Digest as _, Sha256};
 
 /// What is at a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Found {
     File { mode: u32, bytes: Vec<u8> },
     Dir { mode: u32 },
     Link { target: Vec<u8> },
 }
 
+impl fmt::Debug for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { mode, bytes } => {
+                let line = bytes
+                    .split(|byte| *byte == b'\n')
+                    .next()
+                    .unwrap_or_default();
+                let (line, size) = (line.escape_ascii(), bytes.len());
+                write!(f, "file {mode:04o} of {size} bytes: {line}")
+            }
+            Self::Dir { mode } => write!(f, "folder {mode:04o}"),
+            Self::Link { target } => write!(f, "link to {}", target.escape_ascii()),
+        }
+    }
+}
+
 impl Found {
+    /// Whether both are the same but for their permission bits.
+    pub(crate) fn has_same_content(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::File { bytes, .. }, Self::File { bytes: others, .. }) => bytes == others,
+            (Self::Dir { .. }, Self::Dir { .. }) => true,
+            _ => self == other,
+        }
+    }
+
+    pub(crate) fn is_dir(&self) -> bool {
+        matches!(self, Self::Dir { .. })
+    }
+
     /// Whether both are of the same kind.
     fn is_like(&self, other: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other)
@@ -51,17 +83,17 @@ impl Found {
 
 /// Everything below a folder, with the folder itself as the empty path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Contents(BTreeMap<String, Found>);
+pub(crate) struct Contents(pub(crate) BTreeMap<PathBuf, Found>);
 
 impl Contents {
     /// What is there; nothing where nothing is.
     pub(crate) fn of(folder: &Path) -> Self {
         let mut this = Self::default();
-        this.add(folder, String::new());
+        this.add(folder, PathBuf::new());
         this
     }
 
-    fn add(&mut self, path: &Path, name: String) {
+    fn add(&mut self, path: &Path, name: PathBuf) {
         let Ok(metadata) = fs::symlink_metadata(path) else {
             return;
         };
@@ -74,9 +106,7 @@ impl Contents {
         } else if metadata.is_dir() {
             for entry in fs::read_dir(path).unwrap() {
                 let entry = entry.unwrap();
-                let below = entry.file_name().into_string().unwrap();
-                let separator = if name.is_empty() { "" } else { "/" };
-                self.add(&entry.path(), format!("{name}{separator}{below}"));
+                self.add(&entry.path(), name.join(entry.file_name()));
             }
             Found::Dir { mode }
         } else {
@@ -89,13 +119,14 @@ impl Contents {
     /// Fails unless every entry is whole and is that of `old` or that of `new`. One that changes its kind
     /// may be missing.
     pub(crate) fn assert_old_or_new(&self, old: &Self, new: &Self, case: &str) {
-        let paths: BTreeSet<&String> = [self, old, new].iter().flat_map(|it| it.0.keys()).collect();
+        let paths: BTreeSet<&PathBuf> =
+            [self, old, new].iter().flat_map(|it| it.0.keys()).collect();
         for path in paths {
             let (found, old, new) = (self.0.get(path), old.0.get(path), new.0.get(path));
             let changes_kind = matches!((old, new), (Some(old), Some(new)) if !old.is_like(new));
             assert!(
                 found == old || found == new || (changes_kind && found.is_none()),
-                "{case}: {path} is neither old nor new: {found:?}"
+                "{case}: {path:?} is neither old nor new: {found:?}"
             );
         }
     }
@@ -103,17 +134,14 @@ impl Contents {
     /// Fails unless all contents and targets of `old` that are not in place are in `backups`.
     pub(crate) fn assert_nothing_lost(&self, old: &Self, backups: &Self, case: &str) {
         for (path, found) in &old.0 {
-            if matches!(found, Found::Dir { .. }) || self.0.get(path) == Some(found) {
+            if found.is_dir() || self.0.get(path) == Some(found) {
                 continue;
             }
-            let has_it = |kept: &Found| match (found, kept) {
-                (Found::File { bytes, .. }, Found::File { bytes: kept, .. }) => bytes == kept,
-                _ => found == kept,
-            };
+            let has_it = |kept: &Found| found.has_same_content(kept);
             let in_place = self.0.get(path).is_some_and(has_it);
             assert!(
                 in_place || backups.0.values().any(has_it),
-                "{case}: what {path} was is neither in place nor in a backup"
+                "{case}: what {path:?} was is neither in place nor in a backup"
             );
         }
     }
@@ -122,13 +150,18 @@ impl Contents {
     pub(crate) fn are(&self, tree: &Tree) -> bool {
         self.0.len() == tree.len()
             && tree.entries().iter().all(|entry| {
-                let path = std::str::from_utf8(entry.path.as_bytes()).unwrap();
+                let path = Path::new(OsStr::from_bytes(entry.path.as_bytes()));
                 self.0.get(path).is_some_and(|found| found.is(&entry.node))
             })
     }
 
-    pub(crate) fn paths(&self) -> impl Iterator<Item = &String> {
-        self.0.keys()
+    /// Staging folders, below a folder of ours, that a run has signed.
+    pub(crate) fn signed_runs(&self) -> Vec<&PathBuf> {
+        let is_signed = |path: &&PathBuf| {
+            let top = path.iter().next().unwrap_or_default();
+            top.as_bytes().starts_with(b"run-") && path.ends_with("owner")
+        };
+        self.0.keys().filter(is_signed).collect()
     }
 }
 
