@@ -452,8 +452,11 @@ sub take_steps {
         }
         elsif ($what eq 'clear') {
             # A folder that makes room: only while it is empty.
-            if (!rmdir $dest) { failed(); $problem = 'the folder is not empty' }
-            elsif (!place($new, $dest)) { $problem = 'cannot put it in place' }
+            if (rmdir $dest) { place($new, $dest) or $problem = 'cannot put it in place' }
+            elsif ($!{ENOTEMPTY} || $!{EEXIST}) {
+                $problem = 'the folder holds what hostsync has not written; move that away';
+            }
+            else { failed(); $problem = 'cannot remove the folder' }
         }
         elsif ($what eq 'delete') {
             move_to_backup($dest, $old) or $problem = 'cannot move it to the backups';

@@ -383,8 +383,14 @@ hs_take_steps() {
         # A folder that makes room: only while it is empty.
         hs_format_before='%f %i'
         hs_as_expected || continue
-        rmdir -- "$hs_dest" 2>"$hs_error" || { hs_refuse 'the folder is not empty'; continue; }
-        if hs_place; then hs_done; else hs_refuse 'cannot put it in place'; fi
+        if rmdir -- "$hs_dest" 2>"$hs_error"; then
+          if hs_place; then hs_done; else hs_refuse 'cannot put it in place'; fi
+        elif [ -n "$(ls -A -- "$hs_dest" 2>/dev/null)" ]; then
+          : >"$hs_error"
+          hs_refuse 'the folder holds what hostsync has not written; move that away'
+        else
+          hs_refuse 'cannot remove the folder'
+        fi
         ;;
       delete)
         hs_as_expected || continue

@@ -475,7 +475,7 @@ impl<'a> Lane<'a> {
         for (path, because) in &outcome.left_out {
             let mut below = self.touched.range(path.clone()..);
             let is_foreign = below.any(|touched| touched != path && touched.starts_with(path));
-            if because.starts_with("the folder is not empty")
+            if because.starts_with("the folder holds what hostsync has not written")
                 && self.exact != Exact::Mirror
                 && is_foreign
             {

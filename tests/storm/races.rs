@@ -161,7 +161,7 @@ impl Race {
 
 /// Whether a run was refused a place where the other one has put a folder with something in it.
 fn is_kept_out(end: &Output) -> bool {
-    end.code == 3 && end.stderr.contains("the folder is not empty")
+    end.code == 3 && end.stderr.contains("the folder holds what")
 }
 
 fn race(network: u8, other: Other) {
