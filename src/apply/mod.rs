@@ -159,7 +159,12 @@ pub fn apply(request: &Request<'_>, state: &mut StateStore) -> Result<Report, St
         interrupted: request.interrupted.load(Ordering::Relaxed),
         elapsed: started.elapsed(),
     };
-    if report.is_complete() && plan.is_complete() {
+    let is_complete = match &request.prepared.back {
+        // Of what stays as it is, nothing comes of another attempt.
+        Some(back) => back.others.is_empty() && plan.unseen().next().is_none(),
+        None => plan.is_complete(),
+    };
+    if is_complete && report.is_complete() {
         // What is on the hosts is recorded already: this only says that nothing is left to be retried.
         if let Err(error) = state.complete_apply(request.lock) {
             tracing::warn!("{error}");
@@ -179,7 +184,7 @@ fn intent_of(request: &Request<'_>, plan_digest: Blake3) -> Intent {
         plan: plan_digest,
         began_at: (request.now)(),
         has_changes: plan.summary().has_changes(),
-        back_to: request.prepared.back_to,
+        back_to: request.prepared.back.as_ref().map(|back| back.to),
         aim: Aim {
             config: Some(plan.header.config_digest),
             sources: sources.into_iter().collect(),
@@ -211,6 +216,7 @@ fn without_visit(plan: &HostPlan, preparation: &Preparation) -> HostReport {
         adopted: 0,
         refused: Vec::new(),
         skipped: 0,
+        spared: 0,
         sent_bytes: 0,
         keeps_part: false,
         elapsed: Duration::ZERO,

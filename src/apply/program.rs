@@ -238,10 +238,6 @@ impl<'a> Compiler<'a> {
                 self.refuse(index, "has a newline in its name");
                 continue;
             }
-            if let Some(reason) = self.lacks_bytes(change) {
-                self.refuse(index, reason);
-                continue;
-            }
             let device = self.job.devices[self.job.base_of[change.mapping]];
             let parent = change.path.parent();
             let elsewhere = parent
@@ -256,22 +252,6 @@ impl<'a> Compiler<'a> {
             } else if change.before.is_some() && self.expected(change).is_none() {
                 self.refuse(index, "was not looked at");
             }
-        }
-    }
-
-    /// Why something cannot be put back from a backup.
-    fn lacks_bytes(&self, change: &Change) -> Option<&'static str> {
-        self.job.prepared.way_back.as_ref()?;
-        match (change.action, &change.after) {
-            (Action::Create | Action::Update, Some(Node::Other { .. })) => Some(
-                "was a device or a pipe, which cannot be put back from here; the backup has it",
-            ),
-            (Action::Create | Action::Update, Some(Node::File { digest, .. }))
-                if *digest == ContentDigest::default() =>
-            {
-                Some("could not be read when it was replaced, so its backup cannot be verified")
-            }
-            _ => None,
         }
     }
 
@@ -335,7 +315,9 @@ impl<'a> Compiler<'a> {
                         is_large,
                     };
                     tree.insert(components, staged);
-                    if mode.bits() & 0o7000 != 0 || mode.bits() & 0o400 == 0 {
+                    // What comes back has them only where it has got its owner back, too.
+                    let has_special = mode.bits() & 0o7000 != 0 && way_back.is_none();
+                    if has_special || mode.bits() & 0o400 == 0 {
                         // The kernel takes the special bits from a file that is written to.
                         let mode = mode.to_string();
                         self.silent("bits", change.mapping, &mode, &change.path, b"");
@@ -547,8 +529,16 @@ impl<'a> Compiler<'a> {
         }
     }
 
+    /// Whether what is staged has got the owner that it is to have: that of its backup.
+    fn has_own_owner(&self) -> bool {
+        self.job.prepared.way_back.is_some()
+    }
+
     /// A folder with the setgid bit gives its group to what is made in it.
     fn inherited_group(&self, change: &Change) -> String {
+        if self.has_own_owner() {
+            return "=".to_owned();
+        }
         let facts = &self.job.prepared.scan.facts;
         let parent = change
             .path
@@ -566,6 +556,9 @@ impl<'a> Compiler<'a> {
 
     /// Owner and group of a file that is replaced, where they are not those of the login.
     fn owner_to_keep(&self, change: &Change) -> String {
+        if self.has_own_owner() {
+            return "=".to_owned();
+        }
         let facts = &self.job.prepared.scan.facts;
         let stat = self.stat(change.mapping, &change.path);
         match (stat, change.after.as_ref().and_then(Node::mode)) {

@@ -146,6 +146,7 @@ impl Worker<'_> {
             backup: answer.backup.clone(),
             ..apply
         }));
+        history.close(serial);
         let backups = self.run.request.config.settings.backups;
         history.keep_newest(backups as usize);
         Ok(())
@@ -181,6 +182,7 @@ impl Worker<'_> {
         Ok((!mappings.is_empty()).then_some(PastApply {
             serial: self.run.identity.serial,
             progress: Progress::InTheMiddle,
+            finished_by: None,
             backup: None,
             mappings,
         }))
@@ -224,6 +226,7 @@ impl Worker<'_> {
             }
         }
         report.changed = confirmed.len() - report.adopted;
+        report.spared = spared.len();
         report.refused = refused
             .into_iter()
             .map(|(index, why)| {
@@ -255,7 +258,9 @@ impl Worker<'_> {
         self.log_steps(program, &confirmed);
         let trees = self.recorded_in_the_end(&confirmed);
         let listing = answer.digest.clone().filter(|_| {
-            report.refused.is_empty()
+            // What a rollback brings back may be not what is recorded then.
+            self.prepared.way_back.is_none()
+                && report.refused.is_empty()
                 && self
                     .witness(program, answer, &after, &self.mtimes())
                     .stands_for(&trees)

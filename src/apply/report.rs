@@ -55,6 +55,8 @@ pub struct HostReport {
     pub refused: Vec<Refused>,
     /// Entries left as they are because `--on-conflict skip` says so.
     pub skipped: usize,
+    /// Folders that were to go, and stay since something of somebody else is in them.
+    pub spared: usize,
     /// Bytes of content that were sent, whatever became of them.
     pub sent_bytes: u64,
     /// Whether it keeps a part of large files that is not in place yet: the next apply goes on with it.

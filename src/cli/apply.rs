@@ -101,7 +101,7 @@ fn carry_out(
     };
     let prepared = plan::prepare(&context, &state, &hosts, &how)?;
     let the_plan = &prepared.plan;
-    plan::tell_cut_short(&prepared, console);
+    plan::tell_what_came_before(&prepared, &state, console);
     if let Some(saved) = &saved {
         console.say(&introduction(saved));
     } else if events.is_none() {
@@ -122,7 +122,8 @@ fn carry_out(
     let on_conflict = on_conflict(settings, saved.is_some());
     // Recording what is right already changes nothing on any host.
     let touches_hosts = the_plan.hosts.iter().any(HostPlan::touches_host);
-    if touches_hosts && asks && !is_approved(the_plan, on_conflict, console) {
+    let backups = context.config.settings.backups;
+    if touches_hosts && asks && !is_approved(the_plan, on_conflict, backups, console) {
         return Ok(context.finish(cancelled(console)));
     }
     let approved = Approved {
@@ -275,20 +276,32 @@ fn on_conflict(settings: &ApplySettings, is_saved: bool) -> OnConflict {
 }
 
 /// Asks. Only `yes` is yes.
-pub(super) fn is_approved(plan: &Plan, on_conflict: OnConflict, console: &Console) -> bool {
+pub(super) fn is_approved(
+    plan: &Plan,
+    on_conflict: OnConflict,
+    backups: u32,
+    console: &Console,
+) -> bool {
     let summary = plan.summary();
     let hosts = plan.hosts.iter().filter(|host| host.touches_host()).count();
     let mut text = format!(
         "\nDo you want to do this on {}?\n",
         count(hosts, "host", "hosts")
     );
-    if summary.delete > 0 {
-        text.push_str("  What is deleted is kept in the backups of the host for a while.\n");
+    if summary.delete + summary.update > 0 {
+        let _ = match backups {
+            0 => writeln!(text, "  Nothing of what goes is kept: `backups` is 0."),
+            1 => writeln!(text, "  What goes is kept in backups until the next apply."),
+            _ => writeln!(
+                text,
+                "  What goes is kept in backups for the last {backups} applies."
+            ),
+        };
     }
     if summary.conflicts > 0 {
         let conflicts = count(summary.conflicts, "conflict is", "conflicts are");
         let fate = match on_conflict {
-            OnConflict::Overwrite => "replaced or deleted, too; only you have seen what is there",
+            OnConflict::Overwrite => "replaced or deleted, too: look at what is there first",
             OnConflict::Skip => "left alone",
             OnConflict::Fail => "in the way: these hosts are left alone",
         };

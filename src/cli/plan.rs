@@ -31,7 +31,7 @@ pub(super) fn run(
         aim: Aim::Sources,
     };
     let prepared = prepare(&context, &state, &hosts, &how)?;
-    tell_cut_short(&prepared, console);
+    tell_what_came_before(&prepared, &state, console);
     let plan = prepared.plan;
     if let Some(path) = &settings.out {
         saved::save(&plan, path)?;
@@ -99,10 +99,19 @@ pub(super) fn prepare(
     Ok(prepared)
 }
 
-/// Says on which hosts an apply did not come to its end.
-pub(super) fn tell_cut_short(prepared: &Prepared, console: &Console) {
+/// Says on which hosts an apply did not come to its end, and that the last one was a rollback.
+pub(super) fn tell_what_came_before(prepared: &Prepared, state: &StateStore, console: &Console) {
     for line in view::plan::cut_short(prepared.cut_short()) {
         console.say(&line);
+    }
+    let mut runs = state.runs().iter().rev();
+    if let Some(to) = runs.find(|run| run.has_changes).and_then(|run| run.back_to)
+        && prepared.plan.summary().has_changes()
+    {
+        console.say(&format!(
+            "The last run was a rollback to {to}: what it took back is here again, unless the sources were \
+             mended."
+        ));
     }
 }
 

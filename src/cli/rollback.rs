@@ -1,5 +1,7 @@
 //! `hostsync rollback`
 
+use std::fmt::Write as _;
+
 use super::apply::{Approved, cancelled, exit_of, is_approved};
 use super::args::{GlobalSettings, RollbackSettings};
 use super::console::Console;
@@ -23,11 +25,6 @@ pub(super) fn run(
 ) -> Result<Exit, Stop> {
     let interrupts = Interrupts::listen();
     let mut context = Context::load(global, console)?;
-    if !settings.is_approved && !Console::can_ask() {
-        return Err(Stop::nobody_to_ask(
-            "run `hostsync rollback --auto-approve`",
-        ));
-    }
     context.start_logs("rollback")?;
     let lock = context.lock("rollback", settings.lock_timeout)?;
     // Read under the lock: nobody else can move it from here on.
@@ -49,9 +46,8 @@ pub(super) fn run(
         aim: Aim::Back(&undo),
     };
     let prepared = plan::prepare(&context, &state, &hosts, &how)?;
-    plan::tell_cut_short(&prepared, console);
     let the_plan = &prepared.plan;
-    let introduction = view::plan::what_is_undone(&undo, console.width(), console.color());
+    let introduction = view::rollback::introduction(&undo, &prepared, console.width());
     console.data(introduction.as_bytes());
     plan::show(the_plan, PlanCommand::Rollback, settings.is_full, console);
     if !the_plan.is_applyable() && !prepared.has_unsettled_hosts() {
@@ -64,7 +60,14 @@ pub(super) fn run(
         OnConflict::Overwrite
     };
     let touches_hosts = the_plan.hosts.iter().any(HostPlan::touches_host);
-    if touches_hosts && !settings.is_approved && !is_approved(the_plan, on_conflict, console) {
+    let asks = touches_hosts && !settings.is_approved;
+    if asks && !Console::can_ask() {
+        // What it would do has been shown.
+        let help = format!("run `{}`", approved_command(global, settings));
+        return Err(Stop::nobody_to_ask(&help));
+    }
+    let backups = context.config.settings.backups;
+    if asks && !is_approved(the_plan, on_conflict, backups, console) {
         return Ok(context.finish(cancelled(console)));
     }
     let approved = Approved {
@@ -78,6 +81,20 @@ pub(super) fn run(
     let report = approved.execute(&mut state)?;
     show(&report, undo.back_to(), global, settings, console);
     Ok(context.finish(exit_of(&report).and(plan::exit_of(the_plan))))
+}
+
+/// The same command without a question.
+fn approved_command(global: &GlobalSettings, settings: &RollbackSettings) -> String {
+    let mut command = view::report::command_start(global.config.as_deref());
+    command.push_str("rollback");
+    if let Some(serial) = settings.to {
+        let _ = write!(command, " --to {serial}");
+    }
+    for pattern in &settings.limit {
+        let _ = write!(command, " --limit {}", view::report::shell_word(pattern));
+    }
+    command.push_str(" --auto-approve");
+    command
 }
 
 /// Prints a report for people.

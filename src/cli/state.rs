@@ -47,7 +47,7 @@ fn list(store: &StateStore, console: &Console) -> Result<Exit, Stop> {
     }
     let mut runs = store.runs().iter().rev().filter(|run| run.has_changes);
     for run in runs.by_ref().take(RUNS_MAX) {
-        let _ = writeln!(text, "{}", run_in_words(run));
+        let _ = writeln!(text, "{}", run_in_words(run, store.runs()));
     }
     let older = runs.count();
     if older > 0 {
@@ -68,11 +68,16 @@ fn list(store: &StateStore, console: &Console) -> Result<Exit, Stop> {
 /// Applies that are listed.
 const RUNS_MAX: usize = 20;
 
-/// `apply 7: 2026-01-01T00:00:00Z, finishes apply 6`.
-fn run_in_words(run: &PastRun) -> String {
+/// `apply 7: 2026-01-01T00:00:00Z, goes on with apply 6`.
+fn run_in_words(run: &PastRun, runs: &[PastRun]) -> String {
     let back = run.back_to.map(|serial| format!(", back to {serial}"));
-    let first = (run.first != run.serial).then(|| format!(", finishes apply {}", run.first));
-    let open = (!run.is_complete).then(|| ", not complete".to_owned());
+    let first = (run.first != run.serial).then(|| format!(", goes on with apply {}", run.first));
+    let mut later = runs.iter().filter(|later| later.serial > run.serial);
+    let end = later.find(|later| later.first == run.first && later.is_complete);
+    let open = (!run.is_complete).then(|| match end {
+        Some(end) => format!(", finished by apply {}", end.serial),
+        None => ", not complete".to_owned(),
+    });
     let parts: String = [back, first, open].into_iter().flatten().collect();
     format!("apply {}: {}{parts}", run.serial, run.began_at)
 }
@@ -82,8 +87,13 @@ fn headline(record: &HostRecord) -> String {
         Progress::Finished => "",
         Progress::InTheMiddle => ", not finished",
     };
+    let back = if record.history.applies.is_empty() {
+        String::new()
+    } else {
+        format!(", can go back to {}", record.history.forgotten)
+    };
     format!(
-        "{}: serial {}, {}, {}{progress}",
+        "{}: serial {}, {}, {}{progress}{back}",
         record.host,
         record.serial,
         record.updated_at,

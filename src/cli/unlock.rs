@@ -63,7 +63,9 @@ pub(super) fn run(
 
 fn in_words(lock: &unlock::HostLock) -> String {
     let holder = &lock.holder;
-    if lock.is_removed {
+    if lock.is_removed && holder == "unknown" {
+        "removed a lock that nobody had".to_owned()
+    } else if lock.is_removed {
         format!("removed the lock of process {holder}, which is gone")
     } else {
         format!(

@@ -134,6 +134,16 @@ impl Host {
             .collect();
         (!problems.is_empty()).then(|| problems.join("; "))
     }
+
+    /// The same for work that needs no sources: one that is missing is no problem then.
+    pub fn problems_without_sources(&self) -> Option<String> {
+        // Mappings are known only where nothing but sources may be missing.
+        if self.mappings.is_empty() {
+            self.problems()
+        } else {
+            self.login_problem.clone()
+        }
+    }
 }
 
 /// How to log in.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::config::{Config, Exact, Host, Mapping};
+use crate::config::{Config, Exact, Host, Mapping, MaxDelete};
 use crate::model::{
     Awaited, Blake3, Event, HostId, HostOutcome, Node, Observer, Phase, RelPath, RemotePath, Tree,
     Work, map_parallel,
@@ -92,8 +92,17 @@ pub struct Prepared {
     pub logins: KeptLogins,
     /// Digest of the saved plan that is carried out; `None` for a plan that was just made.
     pub follows: Option<Blake3>,
-    /// Of a rollback, the serial that hosts go back to.
-    pub back_to: Option<u64>,
+    /// In a rollback, where it goes.
+    pub back: Option<GoesBack>,
+}
+
+/// Where a rollback goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GoesBack {
+    /// The serial that hosts are back at afterwards.
+    pub to: u64,
+    /// Hosts that have something to be undone, too, and are not among those that were picked; sorted.
+    pub others: Vec<HostId>,
 }
 
 /// What a look at a host has come to.
@@ -155,7 +164,7 @@ pub struct PreparedHost {
 impl Prepared {
     /// Bytes of content to be sent to some of the hosts; none in a rollback.
     pub fn bytes_to_send<'p>(&self, hosts: impl IntoIterator<Item = &'p HostPlan>) -> u64 {
-        if self.back_to.is_some() {
+        if self.back.is_some() {
             return 0;
         }
         let changes = hosts.into_iter().flat_map(HostPlan::changes);
@@ -302,8 +311,11 @@ fn prepare_with_patience(
         listings,
         logins,
         follows: follow.map(|follow| follow.digest),
-        back_to: match request.aim {
-            Aim::Back(undo) => Some(undo.back_to()),
+        back: match request.aim {
+            Aim::Back(undo) => Some(GoesBack {
+                to: undo.back_to(),
+                others: undo.others(request.state, request.hosts)?,
+            }),
             Aim::Sources | Aim::Saved(_) => None,
         },
     })
@@ -523,7 +535,10 @@ impl Run<'_> {
         plan.unchanged = changes.unchanged;
         let (sources, actual) = (&prepared.sources, &prepared.actual);
         plan.change_set = self.change_set(host, sources, actual, changes.changes, Some(&mut login));
-        plan.problems = problems_of(host, &prepared.sources);
+        plan.problems = match &prepared.way_back {
+            Some(way) => way.left_out().to_vec(),
+            None => problems_of(host, &prepared.sources),
+        };
         let listing = prepared.scan.listing;
         // What apply would need is kept only for hosts that it would work on: there may be many.
         let is_needed =
@@ -557,7 +572,7 @@ impl Run<'_> {
     /// Waits for the sources, and logs in meanwhile; `None` when that has to be done yet. A host that
     /// cannot be worked on is not logged in to.
     fn log_in_early(&self, host: &Host) -> (Option<Result<Login, TransportError>>, &Sources<'_>) {
-        let login = host.problems().is_none().then(|| self.log_in(host));
+        let login = self.problems(host).is_none().then(|| self.log_in(host));
         if let Some(sources) = self.sources.wait_for(self.patience) {
             return (login, sources);
         }
@@ -569,6 +584,14 @@ impl Run<'_> {
             other => other,
         };
         (login, self.sources.wait())
+    }
+
+    /// Why a host can be neither logged in to nor worked on.
+    fn problems(&self, host: &Host) -> Option<String> {
+        match self.request.aim {
+            Aim::Sources | Aim::Saved(_) => host.problems(),
+            Aim::Back(_) => host.problems_without_sources(),
+        }
     }
 
     fn log_in(&self, host: &Host) -> Result<Login, TransportError> {
@@ -640,7 +663,7 @@ impl Run<'_> {
     ) -> Result<(HostChanges, PreparedHost, Login), Obstacle> {
         let request = self.request;
         let (login, sources) = self.log_in_early(host);
-        if let Some(problem) = host.problems() {
+        if let Some(problem) = self.problems(host) {
             return Err(Obstacle::Failed(problem));
         }
         if self.follow.is_some_and(Follow::is_stale) {
@@ -762,7 +785,12 @@ impl Run<'_> {
         let settings = &self.request.config.settings;
         let policy = Policy {
             modes: settings.modes,
-            max_delete: settings.max_delete,
+            // Whoever only wants to know what has drifted is kept from nothing.
+            max_delete: if self.request.keeps_all {
+                MaxDelete { percent: 100 }
+            } else {
+                settings.max_delete
+            },
         };
         build::build(&inputs, policy).map_err(|error| too_many(host, error))
     }
@@ -845,9 +873,11 @@ fn recorded_of(comparisons: &[Arc<Comparison>]) -> Vec<Arc<Tree>> {
 }
 
 fn too_many(host: &Host, error: TooManyDeletes) -> Obstacle {
-    let dest = &host.mappings[error.mapping].dest_as_written;
+    let mapping = &host.mappings[error.mapping];
+    let (src, dest) = (&mapping.src_as_written, &mapping.dest_as_written);
     Obstacle::Failed(format!(
-        "{dest}: {error}; raise `max_delete` if this is what you want"
+        "{dest}: {error}; look whether {src} is empty or is something else by mistake, and raise \
+         `max_delete` if this is what you want"
     ))
 }
 

@@ -14,9 +14,9 @@ use super::Actual;
 use super::build::{self, HostChanges, MappingInput, Policy, TooManyDeletes};
 use super::comparison::Comparison;
 use crate::config::{Exact, Excludes, Host, MaxDelete, Modes};
-use crate::model::{Entry, Kind, LocalPath, Node, RelPath, Tree};
+use crate::model::{ContentDigest, Entry, HostId, Kind, LocalPath, Node, RelPath, Tree};
 use crate::scan::local::SourceTree;
-use crate::state::{HostRecord, PastApply, PastRun, Progress, StateError, StateStore};
+use crate::state::{HostRecord, PastApply, PastRun, StateError, StateStore};
 
 /// Backups of an apply lie in a folder named after its serial. Where an older state was brought back, a
 /// serial comes again, and the name has a number behind it: up to this one.
@@ -102,6 +102,25 @@ impl Undo {
         }
     }
 
+    /// The hosts that have something to be undone, but for these; sorted.
+    pub(super) fn others(
+        &self,
+        state: &StateStore,
+        hosts: &[&Host],
+    ) -> Result<Vec<HostId>, StateError> {
+        let mut others = state.hosts()?;
+        others.retain(|other| hosts.iter().all(|host| host.id != *other));
+        let mut with_applies = Vec::new();
+        for other in others {
+            let record = state.host(&other)?;
+            let applies = record.as_ref().map(|record| self.applies(record));
+            if applies.is_some_and(|applies| !matches!(applies, Ok([]))) {
+                with_applies.push(other);
+            }
+        }
+        Ok(with_applies)
+    }
+
     /// The applies of a host that are to be undone, the oldest first.
     fn applies<'r>(&self, record: &'r HostRecord) -> Result<&'r [PastApply], String> {
         let applies = &record.history.applies[..];
@@ -109,9 +128,12 @@ impl Undo {
         let (first, reaches) = match self {
             Self::Last(runs) => {
                 let is_of_plan = |serial: u64| runs.iter().any(|run| run.serial == serial);
-                // One that was cut short on this host has no state of its own to go back to.
+                // One that was cut short on this host has no state of its own to go back to: it goes with the
+                // one that finished its work.
                 let goes = |apply: &PastApply| {
-                    is_of_plan(apply.serial) || apply.progress == Progress::InTheMiddle
+                    is_of_plan(apply.serial)
+                        || apply.finished_by.is_some_and(is_of_plan)
+                        || apply.is_open()
                 };
                 let is_last = applies.last().is_some_and(|last| is_of_plan(last.serial));
                 let kept = applies.iter().rposition(|apply| !is_last || !goes(apply));
@@ -127,15 +149,17 @@ impl Undo {
         if reaches {
             return Ok(&applies[first..]);
         }
-        let kept = match applies.first() {
-            Some(oldest) => format!(
-                "the backups that this host keeps go back to apply {}",
-                oldest.serial
+        let kept = match applies.len() {
+            0 => "this host keeps no backups".to_owned(),
+            1 => format!(
+                "this host keeps backups of the apply after it, so `--to {forgotten}` is as far as it goes back"
             ),
-            None => "this host keeps no backups".to_owned(),
+            kept => format!(
+                "this host keeps backups of the {kept} applies after it, so `--to {forgotten}` is as far as it goes back"
+            ),
         };
         Err(format!(
-            "apply {forgotten} cannot be undone any more: {kept} (`backups` says how many)"
+            "apply {forgotten} cannot be undone any more: {kept} (the setting `backups`)"
         ))
     }
 }
@@ -145,6 +169,8 @@ impl Undo {
 pub struct WayBack {
     /// By mapping of the configuration.
     mappings: Vec<MappingBack>,
+    /// Entries that stay as they are, with the reason, for people.
+    left_out: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -197,18 +223,35 @@ impl WayBack {
                     )));
                 };
                 let (before, after) = (state.tree(&past.before)?, state.tree(&past.after)?);
-                let excluded = &host.mappings[index].exclude;
                 for (path, before, _) in before.beside(&after) {
-                    if excluded.excludes(path) {
-                        continue;
-                    }
                     let entry = mappings[index].entries.entry(path.clone()).or_default();
                     entry.found(before, || backups_of(apply, past.number, path));
                 }
                 mappings[index].recorded = state.tree(&past.recorded)?;
             }
         }
-        Ok(Ok(Some(Self { mappings })))
+        let mut left_out = Vec::new();
+        for (mapping, back) in host.mappings.iter().zip(&mut mappings) {
+            back.entries.retain(|path, entry| {
+                let reason = if mapping.exclude.excludes(path) {
+                    "is excluded now, and stays as it is"
+                } else if let Some(reason) = entry.lacks_bytes() {
+                    reason
+                } else {
+                    return true;
+                };
+                let dest = mapping.dest_as_written.trim_end_matches('/');
+                let below = if path.is_root() { "" } else { "/" };
+                left_out.push(format!("{dest}{below}{path} {reason}"));
+                false
+            });
+        }
+        Ok(Ok(Some(Self { mappings, left_out })))
+    }
+
+    /// Entries that stay as they are, with the reason, for people.
+    pub(super) fn left_out(&self) -> &[String] {
+        &self.left_out
     }
 
     /// By mapping, what is to be there, given all that is recorded.
@@ -340,6 +383,19 @@ impl MappingBack {
 }
 
 impl EntryBack {
+    /// Why what was there cannot be put back.
+    fn lacks_bytes(&self) -> Option<&'static str> {
+        match &self.node {
+            Some(Node::Other { .. }) => {
+                Some("was a device or a pipe, which only the backup on the host has")
+            }
+            Some(Node::File { digest, .. }) if *digest == ContentDigest::default() => {
+                Some("could not be read then, so its backup on the host cannot be verified")
+            }
+            _ => None,
+        }
+    }
+
     /// An apply has found `before`, and keeps it in one of `backups`. The applies come from the newest to
     /// the oldest.
     fn found(&mut self, before: Option<&Node>, backups: impl FnOnce() -> Vec<Vec<u8>>) {

@@ -64,9 +64,14 @@ sub stage_copy {
             elsif (!$!{EINTR}) { return 0 }
         }
     }
-    my $time = (stat $in)[9];
+    my ($uid, $gid, $time) = (stat $in)[4, 5, 9];
     utime $time, $time, $out;
-    # Its owner has to be able to verify it.
-    chmod oct($mode), $out or return 0;
+    # As far as the login user may. What runs as its owner must not run as another one instead.
+    my $bits = oct $mode;
+    chown $uid, $gid, $out or chown -1, $gid, $out;
+    my @is = stat $out;
+    $bits &= ~04000 if $is[4] != $uid;
+    $bits &= ~02000 if $is[5] != $gid;
+    chmod $bits, $out or return 0;
     return close $out;
 }

@@ -46,6 +46,15 @@ else
   while read -r hs_mode && IFS= read -r hs_path && IFS= read -r hs_found; do
     hs_said=$(cp -p -- "$hs_found" "$hs_work/up/$hs_path" 2>&1) ||
       hs_fail "cannot copy $hs_found to the staging folder (${hs_said##*: })"
+    # The owner as far as the login user may set it. What runs as its owner must not run as another one
+    # instead: cp has taken these bits away then.
+    case $hs_mode in
+      [1-7]???)
+        if [ "$(stat -c %u:%g -- "$hs_found")" != "$(stat -c %u:%g -- "$hs_work/up/$hs_path")" ]; then
+          hs_mode=0${hs_mode#?}
+        fi
+        ;;
+    esac
     chmod "$hs_mode" "$hs_work/up/$hs_path" || hs_fail "cannot set the permission bits of $hs_path"
   done <"$hs_work/found"
 fi

@@ -18,6 +18,13 @@ pub struct History {
 }
 
 impl History {
+    /// Takes note that this apply has come to its end on the host, and so has all that was left open there.
+    pub fn close(&mut self, serial: u64) {
+        for apply in self.applies.iter_mut().filter(|apply| apply.is_open()) {
+            apply.finished_by = Some(serial);
+        }
+    }
+
     /// Forgets all but the newest `count` applies.
     pub fn keep_newest(&mut self, count: usize) {
         let surplus = self.applies.len().saturating_sub(count);
@@ -34,10 +41,20 @@ pub struct PastApply {
     pub serial: u64,
     /// Whether it came to its end there. Of one that did not, this is what it was about to do.
     pub progress: Progress,
+    /// Of one that did not, the apply that has finished its work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_by: Option<u64>,
     /// Name of the folder on the host that has its backups; `None` where the host did not say.
     pub backup: Option<String>,
     /// The mappings in which it changed anything.
     pub mappings: Vec<PastMapping>,
+}
+
+impl PastApply {
+    /// Whether it did not come to its end, and nothing has come to its end after it.
+    pub fn is_open(&self) -> bool {
+        self.progress == Progress::InTheMiddle && self.finished_by.is_none()
+    }
 }
 
 /// What one apply changed in a mapping.
@@ -229,6 +246,7 @@ mod tests {
         let apply = |serial| PastApply {
             serial,
             progress: Progress::Finished,
+            finished_by: None,
             backup: None,
             mappings: Vec::new(),
         };

@@ -506,6 +506,7 @@ mod tests {
                 applies: vec![PastApply {
                     serial: 2,
                     progress: Progress::Finished,
+                    finished_by: None,
                     backup: Some("2".to_owned()),
                     mappings: vec![PastMapping {
                         dest: "~/www".to_owned(),

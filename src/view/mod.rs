@@ -15,6 +15,7 @@ mod page;
 pub mod plan;
 pub mod progress;
 pub mod report;
+pub mod rollback;
 pub mod status;
 pub mod style;
 mod table;

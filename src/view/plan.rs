@@ -15,7 +15,6 @@ use super::table::{self, Row};
 use super::text::{count, escape, escape_text, size, width_of, wrap_path};
 use crate::apply::LargeFiles;
 use crate::model::{HostId, Kind, Node, RelPath};
-use crate::plan::rollback::Undo;
 use crate::plan::{
     Action, Change, ChangeSet, Diff, HostPlan, HostStatus, MappingNames, Plan, Refresh,
 };
@@ -122,47 +121,6 @@ pub fn render(plan: &Plan, options: &PlanView) -> String {
     text
 }
 
-/// What a rollback undoes, above its plan.
-pub fn what_is_undone(undo: &Undo, width: usize, color: bool) -> String {
-    let text = match undo {
-        Undo::Last(runs) => {
-            let serials: Vec<String> = runs
-                .iter()
-                .rev()
-                .map(|run| run.serial.to_string())
-                .collect();
-            let first = runs.last();
-            let began = first.map_or("", |run| &run.began_at);
-            let back = first.and_then(|run| run.back_to);
-            let is_rollback = back.map_or(String::new(), |to| format!(", a rollback to {to},"));
-            match serials.as_slice() {
-                [one] => format!("Undoes apply {one}{is_rollback} of {began}."),
-                [first, retries @ ..] => format!(
-                    "Undoes apply {first}{is_rollback} of {began}, with {} that finished it: {}.",
-                    count(retries.len(), "run", "runs"),
-                    retries.join(", ")
-                ),
-                [] => "Undoes nothing.".to_owned(),
-            }
-        }
-        Undo::Since { serial, begun } => {
-            let begun = begun.as_ref().map_or(String::new(), |run| {
-                format!(
-                    " This goes on with the rollback that was begun as apply {}.",
-                    run.serial
-                )
-            });
-            match serial {
-                0 => format!("Goes back to before the first apply.{begun}"),
-                serial => format!("Goes back to what was there after apply {serial}.{begun}"),
-            }
-        }
-    };
-    let mut lines = table::paragraph(&text, 0, width, PLAIN, color).join("\n");
-    lines.push_str("\n\n");
-    lines
-}
-
 /// A line for each apply that did not come to its end on some hosts: these, with its serial.
 pub fn cut_short<'a>(hosts: impl Iterator<Item = (&'a HostId, u64)>) -> Vec<String> {
     let mut names: BTreeMap<u64, Vec<String>> = BTreeMap::new();
@@ -172,9 +130,7 @@ pub fn cut_short<'a>(hosts: impl Iterator<Item = (&'a HostId, u64)>) -> Vec<Stri
     }
     let in_words = |(serial, names): (&u64, &Vec<String>)| {
         let names = fold_hosts(names.iter().map(String::as_str)).join(", ");
-        format!(
-            "Apply {serial} was cut short on {names}: what it did there is known, and here is the rest."
-        )
+        format!("Apply {serial} was cut short on {names}: what it did there is known.")
     };
     names.iter().map(in_words).collect()
 }
@@ -212,6 +168,8 @@ fn summary_of(plan: &Plan, goes_back: bool) -> String {
         )
     } else if summary.hosts == 0 {
         "No changes: there are no hosts".to_owned()
+    } else if summary.unreachable == summary.hosts && goes_back {
+        format!("Nothing to roll back: 0 of {hosts} can be brought back")
     } else if summary.unreachable == summary.hosts {
         format!("Nothing known: 0 of {hosts} could be planned for")
     } else if goes_back {
@@ -225,10 +183,15 @@ fn summary_of(plan: &Plan, goes_back: bool) -> String {
             format!("No changes: {agree} of {hosts} {verb} with the sources")
         }
     };
+    let stays = if goes_back {
+        ("entry stays as it is", "entries stay as they are")
+    } else {
+        ("entry cannot be sent", "entries cannot be sent")
+    };
     for (number, singular, plural) in [
         (summary.conflicts, "conflict", "conflicts"),
         (summary.adopt, "entry to record", "entries to record"),
-        (problems, "entry cannot be sent", "entries cannot be sent"),
+        (problems, stays.0, stays.1),
         (unreachable, "host unreachable", "hosts unreachable"),
         (failed, "host failed", "hosts failed"),
     ] {
@@ -510,7 +473,12 @@ impl PlanPage<'_> {
         if problems.is_empty() {
             return;
         }
-        self.page.heading(PROBLEMS);
+        let heading = if self.goes_back() {
+            "Entries that stay as they are"
+        } else {
+            PROBLEMS
+        };
+        self.page.heading(heading);
         for (problems, hosts) in problems {
             self.page.paragraph(&with_count(&hosts), 2, PLAIN);
             for problem in problems {

@@ -4,6 +4,7 @@
 //! with the commands that pick them again.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use anstyle::Style;
 
@@ -145,6 +146,11 @@ pub fn summary_line(report: &Report, back_to: Option<u64>) -> String {
             "conflicts skipped",
         ),
         (
+            sum(|host| host.spared),
+            "folder with something else in it kept",
+            "folders with something else in them kept",
+        ),
+        (
             sum(|host| host.refused.len()),
             "entry refused",
             "entries refused",
@@ -200,6 +206,7 @@ struct Outcome<'a> {
     changed: usize,
     adopted: usize,
     skipped: usize,
+    spared: usize,
     refused: &'a [Refused],
 }
 
@@ -210,6 +217,7 @@ impl<'a> Outcome<'a> {
             changed: host.changed,
             adopted: host.adopted,
             skipped: host.skipped,
+            spared: host.spared,
             refused: &host.refused,
         }
     }
@@ -252,6 +260,11 @@ impl<'a> Outcome<'a> {
         add(self.changed, "change", "changes");
         add(self.adopted, "entry recorded", "entries recorded");
         add(self.skipped, "conflict skipped", "conflicts skipped");
+        add(
+            self.spared,
+            "folder with something else in it kept",
+            "folders with something else in them kept",
+        );
         add(self.refused.len(), "entry refused", "entries refused");
         let done = counts.join(", ");
         let ended = match self.result {
@@ -427,6 +440,12 @@ fn again(path: &str, config: Option<&str>) -> String {
     )
 }
 
+/// `hostsync `, with the option that names the configuration where there has to be one.
+pub fn command_start(config: Option<&Path>) -> String {
+    let config = config.map(|path| path.display().to_string());
+    format!("hostsync {}", config_option(config.as_deref()))
+}
+
 fn config_option(config: Option<&str>) -> String {
     config.map_or(String::new(), |path| {
         format!("--config {} ", shell_word(path))
@@ -451,8 +470,8 @@ fn command(verb: &str, names: &[&str], config: Option<&str>) -> String {
     format!("hostsync {config}{verb} --limit {limit}")
 }
 
-/// A path as one word of a shell; `PATH` for one that could not be shown on a line.
-fn shell_word(path: &str) -> String {
+/// A path or pattern as one word of a shell; `PATH` for one that could not be shown on a line.
+pub fn shell_word(path: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+=:,@%".contains(&byte);
     if escape_text(path) != path {
         "PATH".to_owned()
@@ -484,6 +503,7 @@ mod tests {
             adopted: 0,
             refused: Vec::new(),
             skipped: 0,
+            spared: 0,
             sent_bytes: changed as u64 * 1024,
             keeps_part: false,
             elapsed: Duration::from_secs(1),

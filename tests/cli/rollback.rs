@@ -7,8 +7,8 @@
 )]
 
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::process::Stdio;
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::copied::Contents;
 use crate::prompt::{answer, run_in_terminal};
 use crate::scenario::{Scenario, chmod, read_on, remove, write_on};
-use crate::support::{Dropbear, Host, Sshd};
+use crate::support::{Dropbear, Host, Sshd, run};
 
 const BACK: [&str; 2] = ["rollback", "--auto-approve"];
 
@@ -154,10 +154,18 @@ fn rollback_is_shown_and_asked_about_before_anything_happens() {
     assert_eq!(code, Some(0), "{shown}");
     assert_eq!(read_on(&host, "dest/a").unwrap(), "first\n");
 
+    // Where nobody can be asked, it is shown all the same, with what says yes.
+    let end = scenario.run(&["rollback", "--to", "1", "--limit", "127*"]);
+    let end = end.expect(0);
+    end.expect_stdout(&["Nothing to roll back on 1 host."]);
     scenario
-        .run(&["rollback"])
+        .run(&["rollback", "--to", "2", "--limit", "127*"])
         .expect(1)
-        .expect_stderr(&["there is nobody to ask", "--auto-approve"]);
+        .expect_stdout(&["Rollback: 0 to create, 1 to update"])
+        .expect_stderr(&[
+            "there is nobody to ask",
+            "run `hostsync rollback --to 2 --limit '127*' --auto-approve`",
+        ]);
 }
 
 #[test]
@@ -221,7 +229,8 @@ fn folder_that_the_plan_created_stays_when_somebody_keeps_something_in_it() {
     scenario.write("src/folder/ours", "ours\n");
     scenario.apply();
     write_on(&host, "dest/folder/theirs", "theirs\n");
-    scenario.run(&BACK).expect(0);
+    let end = scenario.run(&BACK).expect(0);
+    end.expect_stdout(&["1 folder with something else in it kept"]);
     assert_eq!(read_on(&host, "dest/folder/theirs").unwrap(), "theirs\n");
     assert_eq!(read_on(&host, "dest/folder/ours"), None);
 }
@@ -259,12 +268,12 @@ fn retries_of_a_plan_are_undone_with_it_and_a_rollback_that_is_not_complete_goes
     scenario
         .run(&BACK)
         .expect(3)
-        .expect_stdout(&["Undoes apply 2 of ", "with 1 run that finished it: 3."]);
+        .expect_stdout(&["Undoes apply 2 of ", "and apply 3, which went on with it."]);
     assert_eq!(hosts.each_ref().map(text_on), ["first\n", "second\n"]);
     hosts[1].restart();
     scenario.run(&BACK).expect(0).expect_stdout(&[
         "Goes back to what was there after apply 1.",
-        "goes on with the rollback that was begun as apply 4.",
+        "This goes on with apply 4, which is not complete.",
     ]);
     assert_eq!(hosts.each_ref().map(text_on), ["first\n", "first\n"]);
 }
@@ -307,6 +316,95 @@ fn limit_takes_back_one_host_alone() {
 }
 
 #[test]
+fn hosts_that_were_not_picked_are_named_and_gone_on_with() {
+    let hosts = ["127.2.20.20", "127.2.20.21"].map(Sshd::start);
+    let mut scenario = of(&hosts[0]);
+    scenario.add(&hosts[1], &json!([{ "src": "src", "dest": "~/dest" }]));
+    scenario.write("src/a", "first\n");
+    scenario.apply();
+    scenario.write("src/a", "second\n");
+    scenario.apply();
+    scenario
+        .run(&["rollback", "--auto-approve", "--limit", "127.2.20.20"])
+        .expect(0)
+        .expect_stdout(&["Not picked, and to be undone as well: 127.2.20.21 (1 host)."]);
+    scenario.run(&BACK).expect(0);
+    let text_on = |host: &Sshd| read_on(host, "dest/a").unwrap();
+    assert_eq!(hosts.each_ref().map(text_on), ["first\n", "first\n"]);
+    // Now that it is complete, it is what the next one undoes.
+    scenario.run(&BACK).expect(0);
+    assert_eq!(hosts.each_ref().map(text_on), ["second\n", "second\n"]);
+}
+
+#[test]
+fn sources_need_not_be_there() {
+    let (host, scenario) = site("127.2.20.22");
+    scenario.write("src/a", "first\n");
+    scenario.apply();
+    scenario.write("src/a", "second\n");
+    scenario.apply();
+    scenario.remove("src");
+    scenario.run(&BACK).expect(0);
+    assert_eq!(read_on(&host, "dest/a").unwrap(), "first\n");
+}
+
+#[test]
+fn what_ran_as_somebody_else_does_not_run_as_the_login_user() {
+    let (host, scenario) = site("127.2.20.23");
+    scenario.map(
+        "127.2.20.23",
+        &json!([{ "src": "src", "dest": "~/dest", "exact": "mirror" }]),
+    );
+    scenario.write("src/a", "a\n");
+    scenario.apply();
+    // It stays root's.
+    let theirs = host.dir().join("dest/runs as root");
+    fs::write(&theirs, "theirs\n").unwrap();
+    chmod(&theirs, 0o6755);
+    let fifo = host.dir().join("dest/fifo");
+    run(Command::new("mkfifo").arg(&fifo));
+    scenario
+        .run(&["apply", "--auto-approve", "--on-conflict", "overwrite"])
+        .expect(0);
+    scenario.run(&BACK).expect(3).expect_stdout(&[
+        "~/dest/fifo was a device or a pipe, which only the backup on the host has",
+        "runs as root",
+        "the host did not set its permission bits",
+    ]);
+    let back = theirs.metadata().unwrap();
+    assert_eq!((back.mode() & 0o7777, back.uid() == 0), (0o755, false));
+}
+
+#[test]
+fn apply_that_was_cut_short_goes_with_the_one_that_finished_it_and_with_no_other() {
+    let (host, scenario) = site("127.2.20.24");
+    scenario.write("src/a", "first\n");
+    scenario.apply();
+    scenario.write("src/a", "second\n");
+    scenario.apply();
+    // As if it had been killed after its last step.
+    let path = "state/hosts/127.2.20.24.json";
+    let text = fs::read_to_string(scenario.path(path)).unwrap();
+    let mut record: Value = serde_json::from_str(&text).unwrap();
+    record["progress"] = json!("in_the_middle");
+    record["mappings"][0]["intended"] = record["mappings"][0]["tree"].clone();
+    let killed = &mut record["history"]["applies"][1];
+    killed["progress"] = json!("in_the_middle");
+    killed["backup"] = Value::Null;
+    scenario.write(path, record.to_string());
+
+    scenario.apply();
+    scenario.write("src/b", "new\n");
+    scenario.apply();
+    scenario.run(&BACK).expect(0);
+    assert_eq!(read_on(&host, "dest/b"), None);
+    assert_eq!(read_on(&host, "dest/a").unwrap(), "second\n");
+    let end = scenario.run(&["rollback", "--auto-approve", "--to", "1"]);
+    end.expect(0);
+    assert_eq!(read_on(&host, "dest/a").unwrap(), "first\n");
+}
+
+#[test]
 fn what_the_backups_do_not_reach_is_refused_and_nothing_is_changed() {
     let (host, scenario) = site("127.2.20.14");
     scenario.settings(&["backups = 2"]);
@@ -318,7 +416,7 @@ fn what_the_backups_do_not_reach_is_refused_and_nothing_is_changed() {
     let to = |serial: &'static str| ["rollback", "--auto-approve", "--to", serial];
     scenario.run(&to("1")).expect(3).expect_stdout(&[
         "apply 2 cannot be undone any more",
-        "this host keeps go back to apply 3",
+        "keeps backups of the 2 applies after it, so `--to 2` is as far as it goes back",
     ]);
     scenario.run(&to("5")).expect(1).expect_stderr(&[
         "apply 5 has not been: the state is at serial 4",
@@ -367,7 +465,11 @@ fn excluded_path_is_left_alone_and_a_mapping_that_went_is_named() {
     scenario.apply();
     let mapping = json!([{ "src": "src", "dest": "~/dest", "exact": true, "exclude": ["log"] }]);
     scenario.map("127.2.20.16", &mapping);
-    scenario.run(&BACK).expect(0);
+    scenario.run(&BACK).expect(3).expect_stdout(&[
+        "Entries that stay as they are",
+        "~/dest/log is excluded now, and stays as it is",
+        "; 1 entry stays as it is.",
+    ]);
     assert_eq!(read_on(&host, "dest/a").unwrap(), "first\n");
     assert_eq!(read_on(&host, "dest/log").unwrap(), "second\n");
     scenario.map(
@@ -410,7 +512,7 @@ fn apply_that_was_killed_can_be_undone_instead_of_finished() {
         let end = scenario.run(&["rollback", "--auto-approve", "--to", "1"]);
         let end = end.expect(0);
         assert_eq!(
-            end.stderr.contains(" was cut short on 127.2.20.19: "),
+            end.stdout.contains(" was cut short on 127.2.20.19: "),
             is_cut_short,
             "{end}"
         );

@@ -1,0 +1,73 @@
+//! What a rollback undoes, for people.
+
+use super::host_ranges::fold_hosts;
+use super::plan::cut_short;
+use super::style::PLAIN;
+use super::table;
+use super::text::{count, escape};
+use crate::plan::prepare::Prepared;
+use crate::plan::rollback::Undo;
+
+/// What stands above the plan of a rollback: what is undone, and which hosts are not among those that were
+/// picked. Ends in an empty line.
+pub fn introduction(undo: &Undo, prepared: &Prepared, width: usize) -> String {
+    let mut paragraphs = vec![what(undo)];
+    paragraphs.extend(cut_short(prepared.cut_short()));
+    let others = prepared.back.iter().flat_map(|back| &back.others);
+    let others: Vec<String> = others
+        .map(|host| escape(host.as_str().as_bytes()))
+        .collect();
+    if !others.is_empty() {
+        let hosts = fold_hosts(others.iter().map(String::as_str)).join(", ");
+        let number = count(others.len(), "host", "hosts");
+        paragraphs.push(format!(
+            "Not picked, and to be undone as well: {hosts} ({number})."
+        ));
+    }
+    let mut text = String::new();
+    for paragraph in paragraphs {
+        for line in table::paragraph(&paragraph, 0, width, PLAIN, false) {
+            text.push_str(&line);
+            text.push('\n');
+        }
+    }
+    text.push('\n');
+    text
+}
+
+fn what(undo: &Undo) -> String {
+    match undo {
+        Undo::Last(runs) => {
+            let mut serials = runs.iter().rev().map(|run| run.serial.to_string());
+            let (Some(first), Some(number)) = (runs.last(), serials.next()) else {
+                return "Undoes nothing.".to_owned();
+            };
+            let rollback = first
+                .back_to
+                .map_or(String::new(), |to| format!(", a rollback to {to},"));
+            let later: Vec<String> = serials.collect();
+            let later = match later.as_slice() {
+                [] => String::new(),
+                [one] => format!(", and apply {one}, which went on with it"),
+                more => format!(", and what went on with it: applies {}", more.join(", ")),
+            };
+            format!(
+                "Undoes apply {number}{rollback} of {}{later}.",
+                first.began_at
+            )
+        }
+        Undo::Since { serial, begun } => {
+            let place = match serial {
+                0 => "before the first apply".to_owned(),
+                serial => format!("what was there after apply {serial}"),
+            };
+            let begun = begun.as_ref().map_or(String::new(), |run| {
+                format!(
+                    " This goes on with apply {}, which is not complete.",
+                    run.serial
+                )
+            });
+            format!("Goes back to {place}.{begun}")
+        }
+    }
+}
