@@ -275,8 +275,7 @@ impl Run<'_> {
             prepared,
             changes,
             tally,
-            // What a rollback brings back may be not what is recorded then.
-            leaves_some: report.skipped > 0 || prepared.leaves_drift || prepared.way_back.is_some(),
+            leaves_some: report.skipped > 0 || prepared.leaves_drift,
         };
         report.result = match worker.work(login, report) {
             Ok(()) if plan.change_set.is_none() => HostResult::Unchanged,

@@ -519,7 +519,8 @@ Examples:
     /// entry that somebody changed since is a conflict: listed at the prompt; with --auto-approve its host
     /// is left alone (exit 4). The sources stay as they are, so the next plan has the changes again.
     ///
-    /// A rollback is an apply, too: one more brings back what it undid.
+    /// A rollback is an apply, too: one more takes it back. One that has not reached all hosts is gone on
+    /// with first. Without a terminal it shows what it would do, and stops.
     #[command(after_help = "\
 Examples:
   hostsync rollback

@@ -495,16 +495,19 @@ fn apply_that_was_killed_can_be_undone_instead_of_finished() {
     scenario.settings(&["max_delete = 100%", "backups = 1000"]);
     change_everything(&scenario);
     let before = there(&host);
-    let (mut delay, mut cut_short) = (Duration::from_millis(40), 0);
-    loop {
+    let (mut tried, mut cut_short) = (0, 0);
+    while tried < 60 && cut_short < 5 {
+        tried += 1;
         let mut program = scenario
             .command(&["apply", "--auto-approve"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        thread::sleep(delay);
-        let is_over = program.try_wait().unwrap().is_some();
+        while !is_in_the_middle(&scenario, &host) && program.try_wait().unwrap().is_none() {
+            thread::sleep(Duration::from_micros(200));
+        }
+        thread::sleep(Duration::from_millis(tried % 4));
         program.kill().unwrap();
         host.cut_connections();
         program.wait().unwrap();
@@ -519,10 +522,6 @@ fn apply_that_was_killed_can_be_undone_instead_of_finished() {
         cut_short += usize::from(is_cut_short);
         assert_back(&before, &host);
         assert!(!is_in_the_middle(&scenario, &host));
-        if is_over {
-            break;
-        }
-        delay += Duration::from_millis(5);
     }
     println!("undid {cut_short} applies that were cut short");
     assert!(cut_short > 0);
