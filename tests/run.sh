@@ -94,14 +94,73 @@ cargo clippy --locked --package hostsync-fuzz -- -D warnings
 heading 'documentation'
 RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 
+# Tests write and flush much, which takes half the time in memory. `TMPDIR=/tmp tests/run.sh` has them on a
+# disk.
+prefer_memory() {
+  local probe room
+  [[ -z ${TMPDIR:-} ]] || return 0
+  room=$(df --output=avail -k /dev/shm 2>/dev/null | tail -n 1) || return 0
+  [[ ${room:-0} -gt 2000000 ]] || return 0
+  probe=$(mktemp -d /dev/shm/hostsync-XXXXXX) || return 0
+  # Programs are put there, too.
+  if printf '#!/bin/sh\n' >"$probe/program" && chmod +x "$probe/program" && "$probe/program" 2>/dev/null; then
+    chmod 1777 "$probe"
+    ours+=("$probe")
+    export TMPDIR=$probe
+  else
+    rm -rf -- "$probe"
+  fi
+}
+
+# One test program; what it says is shown when it has ended, so that those at work at the same time do not
+# talk at once.
+run_test() {
+  local name=$1 log=$logs/$1.log status=0
+  shift
+  cargo test --locked --quiet "$@" >"$log" 2>&1 || status=$?
+  printf '%s: ' "$name"
+  if [[ $status -eq 0 ]]; then
+    sed -n 's/^test result: //p' "$log" | tail -n 1
+  else
+    printf 'failed\n'
+    cat "$log"
+    touch "$logs/failed"
+  fi
+}
+
 heading 'tests'
-if [[ $EUID -eq 0 ]]; then
-  cargo test --locked
-else
+filter=()
+if [[ $EUID -ne 0 ]]; then
   # Dropbear reads ~/.ssh/authorized_keys alone, and that of whoever runs this is not to be touched.
   echo 'not root: the tests that need dropbear are left out'
-  cargo test --locked -- --skip dropbear
+  filter=(-- --skip dropbear)
 fi
+cargo test --locked --no-run
+logs=$(mktemp -d)
+ours=("$logs")
+trap 'rm -rf -- "${ours[@]}"' EXIT
+prefer_memory
+cores=$(nproc)
+# Most of the time they wait.
+export RUST_TEST_THREADS=$((cores + 1))
+# Those that take longest come first.
+mapfile -t programs < <(
+  cargo metadata --locked --no-deps --format-version 1 |
+    jq -r '.packages[] | select(.name == "hostsync") | .targets[] | select(.kind[0] == "test") | .name' |
+    awk '{ print (index(" cli scripts faults attacks kills storm ", " " $0 " ") ? 0 : 1), $0 }' |
+    sort -k1,1n -k2 | cut -d' ' -f2
+)
+for program in "${programs[@]}"; do
+  while [[ $(jobs -rp | wc -l) -gt $cores ]]; do
+    wait -n
+  done
+  run_test "$program" --test "$program" "${filter[@]}" &
+done
+run_test library --lib "${filter[@]}"
+run_test 'examples in the documentation' --doc
+wait
+[[ ! -e $logs/failed ]] || fail 'some tests failed'
+unset TMPDIR RUST_TEST_THREADS
 
 heading 'fuzzing'
 tests/fuzz.sh
