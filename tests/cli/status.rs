@@ -229,3 +229,26 @@ fn status_without_a_configuration_or_with_a_wrong_option_fails_as_everywhere() {
     scenario.remove("config.ini");
     scenario.run(&["status"]).expect(1);
 }
+
+#[test]
+fn source_that_turned_up_empty_does_not_hide_what_has_drifted() {
+    let host = Sshd::start("127.2.15.20");
+    let scenario = Scenario::with(
+        &[&host],
+        &json!([{ "src": "src", "dest": "~/dest", "exact": true }]),
+    );
+    for name in ["a", "b", "c"] {
+        scenario.write(&format!("src/{name}"), "first\n");
+    }
+    scenario.apply();
+    for name in ["a", "b", "c"] {
+        scenario.remove(&format!("src/{name}"));
+    }
+    write_on(&host, "dest/b", "by hand\n");
+    let (state, drift, to_apply) = standing(&scenario);
+    assert_eq!((state.as_str(), to_apply), ("both", 2));
+    assert_eq!(drift, ["b changed"]);
+    // A plan still asks whether that is meant.
+    let end = scenario.run(&["plan"]).expect(3);
+    end.expect_stdout(&["look whether src is empty or is something else by mistake"]);
+}
