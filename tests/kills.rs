@@ -185,6 +185,29 @@ fn theirs(changes: &[Change]) -> Vec<&Change> {
     changes.iter().filter(is_flagged).collect()
 }
 
+/// Fails unless the host knows, in the middle of a commit, what was to happen to every entry.
+fn check_journal(site: &Site, changes: &[Change], told: &str) {
+    let run = entries_of(&site.base("a"), "run-").remove(0);
+    let text = |name: &str| {
+        let bytes = fs::read(run.join(name));
+        let bytes = bytes.unwrap_or_else(|error| panic!("{told}: {name}: {error}"));
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let (intent, staged) = (text("intent"), text("staged"));
+    for change in changes {
+        let path = change.path.to_string();
+        let is_step = intent.lines().any(|line| line == path);
+        // What comes with a new folder comes in one step.
+        let comes_along = staged.contains(&path) || intent.contains(&path);
+        assert!(is_step || comes_along, "{told}: nothing of {path}");
+    }
+    assert_eq!(
+        text("sums").lines().count(),
+        staged.lines().count(),
+        "{told}"
+    );
+}
+
 /// Kills at every step, and tells how many there were.
 fn kill_everywhere(shell: Shell, stride: usize, is_saved: bool) -> usize {
     let mut killed = 0;
@@ -214,6 +237,9 @@ fn kill_everywhere(shell: Shell, stride: usize, is_saved: bool) -> usize {
                 whole.contains(&Some(&entry.1)),
                 "{told}: {path} is {entry:?}"
             );
+        }
+        if now != old && now != new {
+            check_journal(&site, plan.plan.hosts[0].changes(), &told);
         }
         // What was old is in place, or in the backups.
         let kept = contents(&home.join(".hostsync"));

@@ -631,6 +631,7 @@ fn what_is_replaced_is_in_the_backups() {
         fs::remove_file(site.source("sub/b")).unwrap();
         apply_all(&site);
         let backup = site.base("a").join("backup");
+        assert_eq!(mode_of(&backup), 0o700);
         assert_eq!(fs::read_to_string(backup.join("2/0/a")).unwrap(), "a");
         assert_eq!(
             fs::read_to_string(backup.join("2/0/sub/b")).unwrap(),
