@@ -17,7 +17,7 @@ use super::half_done::is_opened;
 use super::prepare::{Preparation, PrepareError};
 use super::sources::Sources;
 use super::{Action, Actual, Change, HostPlan, HostStatus, Plan, Reason, saved};
-use crate::config::{Host, Modes};
+use crate::config::{Exact, Host, Mapping, Modes};
 use crate::model::{Blake3, HostId, Kind, Node, RelPath};
 use crate::state::{HostRecord, Progress, StateStore};
 
@@ -436,8 +436,10 @@ fn rest_of<'a>(
     rest.map(Some).ok_or(Obstacle::Moved(now))
 }
 
-/// Whether something on a host is not as recorded, and none of the changes is about it.
+/// Whether something on a host is not as recorded, and none of the changes is about it. In a mirror, that
+/// is also what was never recorded.
 pub(super) fn leaves_drift(
+    host: &Host,
     comparisons: &[Arc<Comparison>],
     actual: &[Actual],
     changes: &[Change],
@@ -457,11 +459,14 @@ pub(super) fn leaves_drift(
                 return false;
             }
             let is_left = |path| !planned.contains(&(mapping, path));
+            let Mapping { exact, exclude, .. } = &host.mappings[mapping];
+            let is_foreign = |path| *exact == Exact::Mirror && !exclude.excludes(path);
             let has_moved = |(path, node)| {
-                let is_as_recorded = recorded
-                    .get(path)
-                    .is_none_or(|recorded| build::is_same(modes, recorded, node));
-                !is_as_recorded && is_left(path)
+                let has_moved = match recorded.get(path) {
+                    Some(recorded) => !build::is_same(modes, recorded, node),
+                    None => is_foreign(path),
+                };
+                has_moved && is_left(path)
             };
             let mut recorded_entries = recorded.entries().iter();
             actual.iter().any(has_moved)

@@ -725,7 +725,7 @@ impl Run<'_> {
         });
         let modes = request.config.settings.modes;
         let leaves_drift = self.follow.is_some()
-            && follow::leaves_drift(&comparisons, &actual, &changes.changes, modes);
+            && follow::leaves_drift(host, &comparisons, &actual, &changes.changes, modes);
         let prepared = PreparedHost {
             is_unsettled,
             leaves_drift,

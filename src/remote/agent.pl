@@ -387,7 +387,8 @@ sub remove_tree {
     my ($path) = @_;
     if (-l $path || !-d _) { unlink $path; return }
     chmod 0700, $path;
-    remove_tree("$path/$_") for names_in($path);
+    # Whose a run was is known to the end.
+    remove_tree("$path/$_") for sort { ($a eq 'owner') <=> ($b eq 'owner') } names_in($path);
     rmdir $path;
 }
 

@@ -62,6 +62,10 @@ done
 # Removes a folder of ours. Only folders are made writable: a file in it may have another name outside.
 hs_remove_tree() {
   find "$1" -type d ! -perm -700 -exec chmod u+rwx {} + 2>/dev/null
+  # Whose a run was is known to the end.
+  for hs_inner in "$1"/*; do
+    if [ "$hs_inner" != "$1/owner" ]; then rm -rf -- "$hs_inner"; fi
+  done
   rm -rf -- "$1"
 }
 

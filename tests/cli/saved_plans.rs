@@ -580,3 +580,20 @@ fn host_on_which_the_folder_of_an_entry_moved_is_left_alone() {
     }
     assert_eq!(read_on(&review.b, "elsewhere/new"), None);
 }
+
+#[test]
+fn what_appears_in_a_mirror_after_the_plan_is_found_by_the_next_one() {
+    let host = Sshd::start("127.2.11.90");
+    let mapping = json!([{ "src": "src", "dest": "~/dest", "exact": "mirror" }]);
+    let scenario = Scenario::with(&[&host], &mapping);
+    scenario.write("src/a", "first\n");
+    scenario.apply();
+    scenario.write("src/a", "second\n");
+    scenario.run(&["plan", "--out", "plan.json"]).expect(0);
+    write_on(&host, "dest/late", "theirs\n");
+    scenario.run(&["apply", "plan.json"]).expect(0);
+    assert_eq!(
+        scenario.changes(&host),
+        ["delete extraneous late unmanaged conflict"]
+    );
+}
