@@ -72,6 +72,7 @@ hs_unlock() {
   rmdir -- "$hs_lock" 2>/dev/null
 }
 hs_waited=0
+hs_odd=0
 # Signed before it is in place: a lock without an owner would never be given up. A folder is moved
 # onto another one only while that is empty.
 mkdir -- "$hs_work/lock" || hs_fail "cannot make a folder in $hs_work"
@@ -80,7 +81,12 @@ until mv -T -- "$hs_work/lock" "$hs_lock" 2>"$hs_work/error"; do
   case $(cat "$hs_work/error") in
     # One of another login may not be replaced at all.
     *'not empty'* | *'File exists'* | *'not permitted'*) ;;
-    *) hs_fail "cannot make the lock $hs_lock ($(cat "$hs_work/error"))" ;;
+    *)
+      # One that goes while mv looks at it makes mv say anything.
+      hs_odd=$((hs_odd + 1))
+      [ "$hs_odd" -lt 20 ] || hs_fail "cannot make the lock $hs_lock ($(cat "$hs_work/error"))"
+      continue
+      ;;
   esac
   hs_pid=unknown
   hs_find_owner "$hs_lock"

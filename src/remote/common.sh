@@ -133,7 +133,7 @@ hs_why_not() { { echo x | cat >"$1"; } 2>&1 | sed 's/.*: //'; }
 
 # Whether the process that signed is gone. When in doubt, it is not.
 hs_is_gone() {
-  read -r hs_pid hs_start hs_where <"$1" 2>/dev/null || return 1
+  read -r hs_pid hs_start hs_where 2>/dev/null <"$1" || return 1
   [ "$hs_where" = "$hs_boot" ] || return 0
   if [ -r /proc/self/stat ] && [ "$hs_start" != 0 ]; then
     [ "$(hs_started "$hs_pid")" != "$hs_start" ]

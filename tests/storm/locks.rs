@@ -28,7 +28,7 @@ my $base = "$folder/.hostsync/lineage/host";
 make_folders($base);
 if ($helps) { $in{base} = $base; unlock(); exit }
 $in{wait} = 5000;
-mkdir(my $work = "$base/run-$$");
+mkdir(my $work = "$base/run-$$-" . Time::HiRes::time());
 my $lock = lock_of($base);
 defined lock_out($lock, $work) and die "nobody gave it up\n";
 mkdir "$folder/held" or print "two have it\n";
@@ -45,7 +45,7 @@ const SHELL: &str = r#"
 hs_nonce=lock hs_pulse=5 hs_heart=
 . "$1/common.sh"
 sleep() { command sleep 0.005; }
-hs_home=$HOME/.hostsync/lineage/host hs_run=run-$$ hs_wait=5000
+hs_home=$HOME/.hostsync/lineage/host hs_run=run-$$-$(date +%s%N) hs_wait=5000
 hs_work=$hs_home/$hs_run
 mkdir -p "$hs_work"
 . "$HOME/take"
