@@ -180,11 +180,13 @@ fn intent_of(request: &Request<'_>, plan_digest: Blake3) -> Intent {
     let sources: BTreeSet<(String, Blake3)> = mappings
         .filter_map(|mapping| Some((mapping.src.clone(), mapping.source?)))
         .collect();
+    let back = request.prepared.back.as_ref();
     Intent {
         plan: plan_digest,
         began_at: (request.now)(),
         has_changes: plan.summary().has_changes(),
-        back_to: request.prepared.back.as_ref().map(|back| back.to),
+        back_to: back.map(|back| back.to),
+        undoes: back.map_or_else(Vec::new, |back| back.undoes.clone()),
         aim: Aim {
             config: Some(plan.header.config_digest),
             sources: sources.into_iter().collect(),

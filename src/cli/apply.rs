@@ -236,7 +236,7 @@ fn show(
             path: path.display().to_string(),
             unseen: saved.into_iter().flat_map(Plan::unseen).cloned().collect(),
         }),
-        back_to: None,
+        rollback: None,
     };
     if saved.is_none() {
         // Below the plan.

@@ -16,6 +16,7 @@ use crate::plan::{HostPlan, Refresh};
 use crate::state::StateStore;
 use crate::view;
 use crate::view::plan::PlanCommand;
+use crate::view::report::RollbackView;
 
 /// Plans the way back, shows it, asks, carries it out, reports.
 pub(super) fn run(
@@ -83,13 +84,18 @@ pub(super) fn run(
     Ok(context.finish(exit_of(&report).and(plan::exit_of(the_plan))))
 }
 
+/// The subcommand, with what says how far to go back.
+fn subcommand(settings: &RollbackSettings) -> String {
+    settings.to.map_or_else(
+        || "rollback".to_owned(),
+        |serial| format!("rollback --to {serial}"),
+    )
+}
+
 /// The same command without a question.
 fn approved_command(global: &GlobalSettings, settings: &RollbackSettings) -> String {
     let mut command = view::report::command_start(global.config.as_deref());
-    command.push_str("rollback");
-    if let Some(serial) = settings.to {
-        let _ = write!(command, " --to {serial}");
-    }
+    command.push_str(&subcommand(settings));
     for pattern in &settings.limit {
         let _ = write!(command, " --limit {}", view::report::shell_word(pattern));
     }
@@ -113,7 +119,10 @@ fn show(
         automation: console.is_automation(),
         config: config.map(|path| path.display().to_string()),
         plan_file: None,
-        back_to: Some(back_to),
+        rollback: Some(RollbackView {
+            to: back_to,
+            command: subcommand(settings),
+        }),
     };
     // Below the plan.
     console.data(b"\n");

@@ -101,6 +101,8 @@ pub struct Prepared {
 pub struct GoesBack {
     /// The serial that hosts are back at afterwards.
     pub to: u64,
+    /// The runs that are undone; empty for all that came after that serial.
+    pub undoes: Vec<u64>,
     /// Hosts that have something to be undone, too, and are not among those that were picked; sorted.
     pub others: Vec<HostId>,
 }
@@ -311,14 +313,20 @@ fn prepare_with_patience(
         listings,
         logins,
         follows: follow.map(|follow| follow.digest),
-        back: match request.aim {
-            Aim::Back(undo) => Some(GoesBack {
-                to: undo.back_to(),
-                others: undo.others(request.state, request.hosts)?,
-            }),
-            Aim::Sources | Aim::Saved(_) => None,
-        },
+        back: goes_back(request)?,
     })
+}
+
+/// Where a rollback goes; `None` for what is none.
+fn goes_back(request: &Request<'_>) -> Result<Option<GoesBack>, StateError> {
+    let Aim::Back(undo) = request.aim else {
+        return Ok(None);
+    };
+    Ok(Some(GoesBack {
+        to: undo.back_to(),
+        undoes: undo.serials(),
+        others: undo.others(request.state, request.hosts)?,
+    }))
 }
 
 /// What the state has of a host.

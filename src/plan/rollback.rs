@@ -41,16 +41,22 @@ pub enum NoWayBack {
 
 /// What is to be undone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Undo {
-    /// The last plan, with its retries; newest first.
-    Last(Vec<PastRun>),
-    /// All that was applied after this serial.
-    Since {
-        /// The serial.
-        serial: u64,
-        /// The rollback to it that was begun and is not complete.
-        begun: Option<PastRun>,
-    },
+pub struct Undo {
+    /// Which applies.
+    pub what: Undone,
+    /// The rollback of them that was begun and is not complete; the newest run of it.
+    pub begun: Option<PastRun>,
+    /// Serials of the runs of that rollback.
+    begun_serials: Vec<u64>,
+}
+
+/// Which applies are undone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Undone {
+    /// One plan, with its retries; newest first.
+    Plan(Vec<PastRun>),
+    /// All that came after this serial.
+    Since(u64),
 }
 
 impl Undo {
@@ -60,45 +66,57 @@ impl Undo {
     /// # Errors
     /// When there was no apply with this serial yet.
     pub fn choose(state: &StateStore, to: Option<u64>) -> Result<Option<Self>, NoWayBack> {
-        let Some(now) = state.identity().map(|identity| identity.serial) else {
-            return match to {
-                None => Ok(None),
-                Some(to) => Err(NoWayBack::NotYet { to, now: 0 }),
-            };
+        let now = state.identity().map_or(0, |identity| identity.serial);
+        if let Some(to) = to.filter(|to| *to > now) {
+            return Err(NoWayBack::NotYet { to, now });
+        }
+        let runs = || state.runs().iter().rev();
+        let Some(newest) = runs().find(|run| run.has_changes) else {
+            return Ok(to.map(|to| Self::new(Undone::Since(to))));
         };
-        let mut runs = state.runs().iter().rev().filter(|run| run.has_changes);
-        let newest = runs.next();
-        let begun = newest.filter(|run| run.back_to.is_some() && !run.is_complete);
-        if let Some(to) = to {
-            if to > now {
-                return Err(NoWayBack::NotYet { to, now });
+        let of_same_plan = |run: &&PastRun| run.first == newest.first;
+        let is_open = newest.back_to.is_some() && !newest.is_complete;
+        let what = match (to, newest.back_to.filter(|_| is_open)) {
+            (Some(to), _) => Undone::Since(to),
+            (None, None) => Undone::Plan(runs().filter(of_same_plan).cloned().collect()),
+            (None, Some(back_to)) if newest.undoes.is_empty() => Undone::Since(back_to),
+            (None, Some(_)) => {
+                let is_undone = |run: &&PastRun| newest.undoes.contains(&run.serial);
+                Undone::Plan(runs().filter(is_undone).cloned().collect())
             }
-            return Ok(Some(Self::Since {
-                serial: to,
-                begun: begun.filter(|run| run.back_to == Some(to)).cloned(),
-            }));
+        };
+        let mut undo = Self::new(what);
+        if is_open && newest.back_to == Some(undo.back_to()) && newest.undoes == undo.serials() {
+            undo.begun = Some(newest.clone());
+            undo.begun_serials = runs().filter(of_same_plan).map(|run| run.serial).collect();
         }
-        if let Some(run) = begun
-            && let Some(serial) = run.back_to
-        {
-            let begun = Some(run.clone());
-            return Ok(Some(Self::Since { serial, begun }));
+        Ok(Some(undo))
+    }
+
+    fn new(what: Undone) -> Self {
+        Self {
+            what,
+            begun: None,
+            begun_serials: Vec::new(),
         }
-        Ok(newest.map(|newest| {
-            let of_plan = state.runs().iter().rev();
-            let of_plan = of_plan.filter(|run| run.first == newest.first);
-            Self::Last(of_plan.cloned().collect())
-        }))
     }
 
     /// The serial that hosts are back at afterwards.
     pub fn back_to(&self) -> u64 {
-        match self {
-            Self::Last(runs) => {
+        match &self.what {
+            Undone::Plan(runs) => {
                 let serials = runs.iter().map(|run| run.serial);
                 serials.min().unwrap_or_default().saturating_sub(1)
             }
-            Self::Since { serial, .. } => *serial,
+            Undone::Since(serial) => *serial,
+        }
+    }
+
+    /// The runs of the plan that is undone; empty for all that came after a serial.
+    pub(super) fn serials(&self) -> Vec<u64> {
+        match &self.what {
+            Undone::Plan(runs) => runs.iter().map(|run| run.serial).collect(),
+            Undone::Since(_) => Vec::new(),
         }
     }
 
@@ -125,23 +143,25 @@ impl Undo {
     fn applies<'r>(&self, record: &'r HostRecord) -> Result<&'r [PastApply], String> {
         let applies = &record.history.applies[..];
         let forgotten = record.history.forgotten;
-        let (first, reaches) = match self {
-            Self::Last(runs) => {
+        let (first, reaches) = match &self.what {
+            Undone::Plan(runs) => {
                 let is_of_plan = |serial: u64| runs.iter().any(|run| run.serial == serial);
+                // What the rollback has done already, or was about to do, is on the way, too.
+                let is_on_way = |serial| is_of_plan(serial) || self.begun_serials.contains(&serial);
                 // One that was cut short on this host has no state of its own to go back to: it goes with the
                 // one that finished its work.
                 let goes = |apply: &PastApply| {
-                    is_of_plan(apply.serial)
-                        || apply.finished_by.is_some_and(is_of_plan)
+                    is_on_way(apply.serial)
+                        || apply.finished_by.is_some_and(is_on_way)
                         || apply.is_open()
                 };
-                let is_last = applies.last().is_some_and(|last| is_of_plan(last.serial));
+                let is_last = applies.last().is_some_and(|last| is_on_way(last.serial));
                 let kept = applies.iter().rposition(|apply| !is_last || !goes(apply));
                 let first = kept.map_or(0, |kept| kept + 1);
                 let reaches = !is_of_plan(forgotten) || first > 0;
                 (first, reaches)
             }
-            Self::Since { serial, .. } => {
+            Undone::Since(serial) => {
                 let first = applies.partition_point(|apply| apply.serial <= *serial);
                 (first, forgotten <= *serial)
             }

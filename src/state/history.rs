@@ -88,6 +88,9 @@ pub struct PastRun {
     /// Of a rollback, the serial that it went back to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub back_to: Option<u64>,
+    /// Of a rollback, the runs that it undid; empty for all that came after that serial.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undoes: Vec<u64>,
     /// Whether all of it was done, on every host.
     pub is_complete: bool,
 }
@@ -103,6 +106,8 @@ pub struct Intent {
     pub has_changes: bool,
     /// Of a rollback, the serial that it goes back to.
     pub back_to: Option<u64>,
+    /// Of a rollback, the runs that it undoes; empty for all that came after that serial.
+    pub undoes: Vec<u64>,
     /// What hosts are to be made equal to.
     pub aim: Aim,
 }
@@ -147,6 +152,7 @@ impl Runs {
             began_at: intent.began_at.clone(),
             has_changes: intent.has_changes,
             back_to: intent.back_to,
+            undoes: intent.undoes.clone(),
             is_complete: false,
         });
         self.aim = intent.aim.clone();
@@ -160,7 +166,7 @@ impl Runs {
         let same_plan = self.runs.iter().rev().find(|run| run.plan == intent.plan);
         let goes_on = |run: &&PastRun| {
             !run.is_complete
-                && run.back_to == intent.back_to
+                && (run.back_to, &run.undoes) == (intent.back_to, &intent.undoes)
                 && (run.back_to.is_some() || intent.aim.is_part_of(&self.aim))
         };
         let earlier = same_plan.or_else(|| self.runs.last().filter(goes_on));
@@ -179,6 +185,7 @@ mod tests {
             began_at: String::new(),
             has_changes: true,
             back_to: None,
+            undoes: Vec::new(),
             aim: Aim {
                 config: Some(Blake3::of(b"config")),
                 sources: sources

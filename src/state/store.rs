@@ -481,6 +481,7 @@ mod tests {
             began_at: "2026-01-01T00:00:00Z".to_owned(),
             has_changes: true,
             back_to: None,
+            undoes: Vec::new(),
             aim: Aim::default(),
         }
     }

@@ -38,8 +38,17 @@ pub struct ReportView {
     pub config: Option<String>,
     /// The saved plan that was carried out.
     pub plan_file: Option<PlanFile>,
-    /// Of a rollback, the serial that hosts go back to.
-    pub back_to: Option<u64>,
+    /// What is to be known of a rollback.
+    pub rollback: Option<RollbackView>,
+}
+
+/// A rollback, as far as people want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RollbackView {
+    /// The serial that hosts go back to.
+    pub to: u64,
+    /// The subcommand, with the options that say what is undone.
+    pub command: String,
 }
 
 /// A saved plan, as far as people want to know what to do next.
@@ -81,8 +90,9 @@ pub fn render(report: &Report, options: &ReportView) -> String {
     if !lines.is_empty() {
         lines.push(String::new());
     }
+    let back_to = options.rollback.as_ref().map(|rollback| rollback.to);
     lines.push(paint(
-        &summary_line(report, options.back_to),
+        &summary_line(report, back_to),
         HEADING,
         options.color,
     ));
@@ -410,7 +420,7 @@ impl Next {
         }
         lines.push(String::new());
         let (width, color) = (options.width, options.color);
-        let text = match (self, options.back_to) {
+        let text = match (self, &options.rollback) {
             (Self::Decide, Some(_)) => "To decide about conflicts, on a terminal (it asks):",
             _ => self.in_words(),
         };
@@ -421,10 +431,9 @@ impl Next {
             // Hosts that are done are left out by themselves.
             Some(file) if self != Self::Plan => again(&file.path, config),
             _ => {
-                let back = options
-                    .back_to
-                    .map(|serial| format!("rollback --to {serial}"));
-                command(back.as_deref().unwrap_or(self.verb()), &names, config)
+                let back = options.rollback.as_ref();
+                let verb = back.map_or(self.verb(), |back| &back.command);
+                command(verb, &names, config)
             }
         };
         lines.push(format!("  {command}"));
@@ -537,7 +546,7 @@ mod tests {
             automation: false,
             config: None,
             plan_file: None,
-            back_to: None,
+            rollback: None,
         };
         render(report, &options)
     }
@@ -663,7 +672,7 @@ Nothing applied: 0 changes on 0 hosts in 2.1 s (5.0 KiB sent); 1 host not begun;
                 automation: false,
                 config: Some(config.to_owned()),
                 plan_file: None,
-                back_to: None,
+                rollback: None,
             };
             let failed = host("a", HostResult::Failed("x".to_owned()), 0);
             let text = render(&report(vec![failed]), &options);

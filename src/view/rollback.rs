@@ -6,7 +6,8 @@ use super::style::PLAIN;
 use super::table;
 use super::text::{count, escape};
 use crate::plan::prepare::Prepared;
-use crate::plan::rollback::Undo;
+use crate::plan::rollback::{Undo, Undone};
+use crate::state::PastRun;
 
 /// What stands above the plan of a rollback: what is undone, and which hosts are not among those that were
 /// picked. Ends in an empty line.
@@ -36,38 +37,36 @@ pub fn introduction(undo: &Undo, prepared: &Prepared, width: usize) -> String {
 }
 
 fn what(undo: &Undo) -> String {
-    match undo {
-        Undo::Last(runs) => {
-            let mut serials = runs.iter().rev().map(|run| run.serial.to_string());
-            let (Some(first), Some(number)) = (runs.last(), serials.next()) else {
-                return "Undoes nothing.".to_owned();
-            };
-            let rollback = first
-                .back_to
-                .map_or(String::new(), |to| format!(", a rollback to {to},"));
-            let later: Vec<String> = serials.collect();
-            let later = match later.as_slice() {
-                [] => String::new(),
-                [one] => format!(", and apply {one}, which went on with it"),
-                more => format!(", and what went on with it: applies {}", more.join(", ")),
-            };
-            format!(
-                "Undoes apply {number}{rollback} of {}{later}.",
-                first.began_at
-            )
-        }
-        Undo::Since { serial, begun } => {
-            let place = match serial {
-                0 => "before the first apply".to_owned(),
-                serial => format!("what was there after apply {serial}"),
-            };
-            let begun = begun.as_ref().map_or(String::new(), |run| {
-                format!(
-                    " This goes on with apply {}, which is not complete.",
-                    run.serial
-                )
-            });
-            format!("Goes back to {place}.{begun}")
-        }
+    let what = match &undo.what {
+        Undone::Plan(runs) => plan(runs),
+        Undone::Since(0) => "Goes back to before the first apply.".to_owned(),
+        Undone::Since(serial) => format!("Goes back to what was there after apply {serial}."),
+    };
+    match &undo.begun {
+        Some(run) => format!(
+            "{what} This goes on with apply {}, which is not complete.",
+            run.serial
+        ),
+        None => what,
     }
+}
+
+/// A plan and its retries, the newest first.
+fn plan(runs: &[PastRun]) -> String {
+    let mut serials = runs.iter().rev().map(|run| run.serial.to_string());
+    let (Some(first), Some(number)) = (runs.last(), serials.next()) else {
+        return "Undoes nothing.".to_owned();
+    };
+    let rollback = first.back_to;
+    let rollback = rollback.map_or(String::new(), |to| format!(", a rollback to {to},"));
+    let later: Vec<String> = serials.collect();
+    let later = match later.as_slice() {
+        [] => String::new(),
+        [one] => format!(", and apply {one}, which went on with it"),
+        more => format!(", and what went on with it: applies {}", more.join(", ")),
+    };
+    format!(
+        "Undoes apply {number}{rollback} of {}{later}.",
+        first.began_at
+    )
 }

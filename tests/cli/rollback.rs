@@ -185,7 +185,7 @@ fn file_that_somebody_changed_since_is_a_conflict() {
         "! new",
         "deletes what changed there",
         "left alone: 2 conflicts",
-        "hostsync rollback --to 1 --limit 127.2.20.4",
+        "hostsync rollback --limit 127.2.20.4",
     ]);
     assert_back(&before, &host);
 
@@ -272,7 +272,7 @@ fn retries_of_a_plan_are_undone_with_it_and_a_rollback_that_is_not_complete_goes
     assert_eq!(hosts.each_ref().map(text_on), ["first\n", "second\n"]);
     hosts[1].restart();
     scenario.run(&BACK).expect(0).expect_stdout(&[
-        "Goes back to what was there after apply 1.",
+        "Undoes apply 2 of ",
         "This goes on with apply 4, which is not complete.",
     ]);
     assert_eq!(hosts.each_ref().map(text_on), ["first\n", "first\n"]);
@@ -641,4 +641,40 @@ fn every_earlier_apply_can_be_gone_back_to_whatever_the_plans_were() {
     }
     println!("went back {went_back} times");
     assert!(went_back > 6);
+}
+
+#[test]
+fn rollback_that_goes_on_undoes_nothing_but_its_plan() {
+    let mut hosts = ["127.2.20.25", "127.2.20.26"].map(Sshd::start);
+    let mut scenario = of(&hosts[0]);
+    let mapping = json!([{ "src": "src", "dest": "~/dest", "exact": true }]);
+    scenario.add(&hosts[1], &mapping);
+    scenario.write("src/a", "first\n");
+    scenario.apply();
+    // A saved plan in two portions, and another plan on the first host in between.
+    scenario.write("src/a", "second\n");
+    scenario.run(&["plan", "--out", "plan.json"]).expect(0);
+    let portion = |host: &str| scenario.run(&["apply", "plan.json", "--limit", host]);
+    portion("127.2.20.25").expect(0);
+    scenario.map(
+        "127.2.20.25",
+        &json!([{ "src": "other", "dest": "~/other" }]),
+    );
+    scenario.write("other", "another plan\n");
+    let other = ["apply", "--auto-approve", "--limit", "127.2.20.25"];
+    scenario.run(&other).expect(0);
+    scenario.remove("other");
+    scenario.map("127.2.20.25", &mapping);
+    portion("127.2.20.26").expect(0);
+    let text_on = |host: &Sshd| read_on(host, "dest/a").unwrap();
+    assert_eq!(hosts.each_ref().map(text_on), ["second\n", "second\n"]);
+
+    hosts[1].stop();
+    scenario.run(&BACK).expect(3);
+    hosts[1].restart();
+    scenario.run(&BACK).expect(0);
+    assert_eq!(text_on(&hosts[1]), "first\n");
+    // What came after the plan on that host was none of it.
+    assert_eq!(text_on(&hosts[0]), "second\n");
+    assert_eq!(read_on(&hosts[0], "other").unwrap(), "another plan\n");
 }
