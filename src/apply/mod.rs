@@ -159,14 +159,9 @@ pub fn apply(request: &Request<'_>, state: &mut StateStore) -> Result<Report, St
         interrupted: request.interrupted.load(Ordering::Relaxed),
         elapsed: started.elapsed(),
     };
-    let is_complete = match &request.prepared.back {
-        // Of what stays as it is, nothing comes of another attempt.
-        Some(back) => back.others.is_empty() && plan.unseen().next().is_none(),
-        None => plan.is_complete(),
-    };
-    if is_complete && report.is_complete() {
+    if request.prepared.is_all() && report.is_complete() {
         // What is on the hosts is recorded already: this only says that nothing is left to be retried.
-        if let Err(error) = state.complete_apply(request.lock) {
+        if let Err(error) = state.complete_apply(request.lock, serial) {
             tracing::warn!("{error}");
         }
     }

@@ -319,7 +319,8 @@ impl<'a> Compiler<'a> {
                     let has_special = mode.bits() & 0o7000 != 0 && way_back.is_none();
                     if has_special || mode.bits() & 0o400 == 0 {
                         // The kernel takes the special bits from a file that is written to.
-                        let mode = mode.to_string();
+                        let kept = if way_back.is_some() { 0o1777 } else { 0o7777 };
+                        let mode = Mode::new(mode.bits() & kept).to_string();
                         self.silent("bits", change.mapping, &mode, &change.path, b"");
                     }
                 }

@@ -1,9 +1,11 @@
 //! What the state learns of a host: before the commit that it has begun, after it what was confirmed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::config::Exact;
 use crate::model::{ChangeEnd, EndedChange, Entry, Event, Kind, Node, RelPath, Tree};
+use crate::plan::half_done::is_opened;
 use crate::plan::{Action, Actual, Change};
 use crate::scan::remote::StatTuple;
 use crate::state::{History, HostRecord, MappingRecord, PastApply, PastMapping, Progress};
@@ -24,6 +26,11 @@ impl Worker<'_> {
             // Some entries are left as they are: the next plan has to look at everything.
             return (Keep::Nothing, Vec::new());
         }
+        let recorded_after = self.recorded_after();
+        if self.forgets_some(&recorded_after) {
+            // They are ours no more, and the listing would say that they are known.
+            return (Keep::Nothing, Vec::new());
+        }
         let keep = if self.trusted_listing().is_some() {
             Keep::Part
         } else {
@@ -31,7 +38,7 @@ impl Worker<'_> {
         };
         let mut paths = BTreeSet::new();
         if keep == Keep::All {
-            for (mapping, after) in self.host.mappings.iter().zip(self.recorded_after()) {
+            for (mapping, after) in self.host.mappings.iter().zip(&recorded_after) {
                 paths.extend(
                     after
                         .entries()
@@ -64,6 +71,22 @@ impl Worker<'_> {
             bytes.push(b'\n');
         }
         (keep, bytes)
+    }
+
+    /// Whether something that is recorded, and stays on the host, is not recorded any more afterwards.
+    fn forgets_some(&self, recorded_after: &[Tree]) -> bool {
+        let goes = |change: &&&Change| change.after.is_none();
+        let gone = self.changes.iter().filter(goes);
+        let gone: HashSet<_> = gone.map(|it| (it.mapping, &it.path)).collect();
+        let sides = self.prepared.recorded.iter().zip(recorded_after);
+        sides.enumerate().any(|(mapping, (before, after))| {
+            before.beside(after).any(|(path, before, after)| {
+                before.is_some()
+                    && after.is_none()
+                    && !gone.contains(&(mapping, path))
+                    && self.prepared.actual[mapping].get(path).is_some()
+            })
+        })
     }
 
     /// By mapping, what will be recorded if all of `self.changes` is confirmed.
@@ -152,6 +175,17 @@ impl Worker<'_> {
         Ok(())
     }
 
+    /// What was recorded of a mapping before an apply that did not come to its end; `None` where all did.
+    fn recorded_at_first(&self, dest: &str) -> Result<Option<Arc<Tree>>, Failure> {
+        let record = self.prepared.record.as_ref();
+        let open = record.filter(|record| record.progress == Progress::InTheMiddle);
+        let mut mappings = open.into_iter().flat_map(|record| &record.mappings);
+        let mapping = mappings.find(|mapping| mapping.dest == dest);
+        Ok(mapping
+            .map(|mapping| self.run.state.tree(&mapping.tree))
+            .transpose()?)
+    }
+
     /// What is remembered of this apply, of which these changes were made. `None` when it has changed
     /// nothing on the host.
     fn past_apply(&self, made: &HashSet<usize>) -> Result<Option<PastApply>, Failure> {
@@ -160,12 +194,21 @@ impl Worker<'_> {
             let changes = self.changes.iter().enumerate().filter(|(index, change)| {
                 change.mapping == number && change.action != Action::Adopt && made.contains(index)
             });
+            let recorded = self.recorded_at_first(&mapping.dest_as_written)?;
             let side = |node: &Option<Node>, change: &Change| {
                 let (path, node) = (change.path.clone(), node.clone()?);
                 Some(Entry { path, node })
             };
+            let found = |change: &Change| {
+                let found = side(&change.before, change)?;
+                // A folder that a killed commit had opened was a closed one.
+                let closed = recorded.as_ref().and_then(|tree| tree.get(&found.path));
+                let closed = closed.filter(|closed| is_opened(Some(closed), &found.node));
+                let node = closed.cloned().unwrap_or(found.node);
+                Some(Entry { node, ..found })
+            };
             let (before, after): (Vec<_>, Vec<_>) = changes
-                .map(|(_, change)| (side(&change.before, change), side(&change.after, change)))
+                .map(|(_, change)| (found(change), side(&change.after, change)))
                 .unzip();
             if before.is_empty() {
                 continue;

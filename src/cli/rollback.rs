@@ -52,6 +52,10 @@ pub(super) fn run(
     console.data(introduction.as_bytes());
     plan::show(the_plan, PlanCommand::Rollback, settings.is_full, console);
     if !the_plan.is_applyable() && !prepared.has_unsettled_hosts() {
+        if let Some(begun) = undo.begun.as_ref().filter(|_| prepared.is_all()) {
+            // It was only kept from saying so.
+            state.complete_apply(&lock, begun.serial)?;
+        }
         return Ok(context.finish(plan::exit_of(the_plan)));
     }
     // Whoever was asked has seen the conflicts.

@@ -40,7 +40,7 @@ pub(crate) fn settled(recorded: &Tree, intended: &Tree, actual: &Actual) -> Tree
 }
 
 /// Whether this is a folder that its owner may not write, opened for the time of a commit.
-pub(super) fn is_opened(folder: Option<&Node>, actual: &Node) -> bool {
+pub(crate) fn is_opened(folder: Option<&Node>, actual: &Node) -> bool {
     match (folder, actual) {
         (Some(Node::Dir { mode }), Node::Dir { mode: now }) => now.bits() == mode.bits() | 0o700,
         _ => false,

@@ -173,6 +173,15 @@ impl Prepared {
         changes.map(Change::bytes_to_send).sum()
     }
 
+    /// Whether nothing is left to be done when this plan is done.
+    pub fn is_all(&self) -> bool {
+        match &self.back {
+            // Of what stays as it is, nothing comes of another attempt.
+            Some(back) => back.others.is_empty() && self.plan.unseen().next().is_none(),
+            None => self.plan.is_complete(),
+        }
+    }
+
     /// The hosts on which an apply did not come to its end, with its serial.
     pub fn cut_short(&self) -> impl Iterator<Item = (&HostId, u64)> {
         let hosts = self.hosts.iter().filter_map(Preparation::ready);

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use miette::Diagnostic;
 use thiserror::Error;
 
-use super::Actual;
 use super::build::{self, HostChanges, MappingInput, Policy, TooManyDeletes};
 use super::comparison::Comparison;
+use super::half_done::is_opened;
+use super::{Action, Actual, Change};
 use crate::config::{Exact, Excludes, Host, MaxDelete, Modes};
 use crate::model::{ContentDigest, Entry, HostId, Kind, LocalPath, Node, RelPath, Tree};
 use crate::scan::local::SourceTree;
@@ -280,7 +281,12 @@ impl WayBack {
         let trees = sides.map(|(mapping, recorded)| {
             let stays = |entry: &&Entry| !mapping.entries.contains_key(&entry.path);
             let staying = recorded.entries().iter().filter(stays).cloned();
-            let tree: Tree = staying.chain(mapping.entries()).collect();
+            // What was a folder of ours may be one that is not recorded any more.
+            let above = mapping.folders().into_iter().filter_map(|path| {
+                let node = mapping.recorded.get(&path)?.clone();
+                Some(Entry { path, node })
+            });
+            let tree: Tree = staying.chain(mapping.entries()).chain(above).collect();
             SourceTree {
                 // Nothing is read here.
                 root: LocalPath::new(""),
@@ -305,17 +311,19 @@ impl WayBack {
         let sides: Vec<_> = sides
             .map(|((mapping, comparison), actual)| {
                 let recorded = &comparison.recorded;
-                let lost = mapping.lost_folders(recorded, actual);
+                let desired = &comparison.source.tree;
+                let mut folders = mapping.folders();
+                folders.retain(|path| is_to_be_mended(path, desired, recorded, actual));
                 let holds =
-                    |path: &RelPath| mapping.entries.contains_key(path) || lost.contains(path);
+                    |path: &RelPath| mapping.entries.contains_key(path) || folders.contains(path);
                 let of = |entries: &mut dyn Iterator<Item = (&RelPath, &Node)>| -> Tree {
                     let held = entries.filter(|(path, _)| holds(path));
                     held.map(|(path, node)| entry_of(path, node)).collect()
                 };
                 let there = recorded.entries().iter();
                 let recorded = of(&mut there.map(|entry| (&entry.path, &entry.node)));
-                let folders = lost.iter().filter_map(|path| {
-                    let node = recorded.get(path)?;
+                let folders = folders.iter().filter_map(|path| {
+                    let node = desired.get(path)?;
                     Some(entry_of(path, node))
                 });
                 let desired: Tree = mapping.entries().chain(folders).collect();
@@ -338,7 +346,11 @@ impl WayBack {
             modes: Modes::All,
             max_delete: MaxDelete { percent: 100 },
         };
-        build::build(&inputs.collect::<Vec<_>>(), policy)
+        let mut changes = build::build(&inputs.collect::<Vec<_>>(), policy)?;
+        for change in changes.changes.iter_mut().filter(|it| gives_rights(it)) {
+            change.conflict = true;
+        }
+        Ok(changes)
     }
 
     /// Where on the host the bytes of an entry may be, below the staging folder; the likeliest place
@@ -384,21 +396,35 @@ impl MappingBack {
         there.filter_map(|(path, entry)| Some(entry_of(path, entry.node.as_ref()?)))
     }
 
-    /// Folders that something has to be put back into, and that somebody has removed.
-    fn lost_folders(&self, recorded: &Tree, actual: &Actual) -> BTreeSet<RelPath> {
-        let mut lost = BTreeSet::new();
-        for (path, _) in self.entries.iter().filter(|(_, it)| it.node.is_some()) {
+    /// The folders that hold what was changed, and were not changed themselves.
+    fn folders(&self) -> BTreeSet<RelPath> {
+        let mut folders = BTreeSet::new();
+        for path in self.entries.keys() {
             let mut parent = path.parent();
             while let Some(folder) = parent {
-                let is_folder = recorded.get(&folder).map(Node::kind) == Some(Kind::Dir);
-                if !is_folder || actual.get(&folder).is_some() || !lost.insert(folder.clone()) {
+                parent = folder.parent();
+                if !self.entries.contains_key(&folder) && !folders.insert(folder) {
                     break;
                 }
-                parent = folder.parent();
             }
         }
-        lost.retain(|folder| !self.entries.contains_key(folder));
-        lost
+        folders
+    }
+}
+
+/// Whether a folder on the way has to be seen to: somebody has removed it, or a killed commit of ours has
+/// opened it and not closed it again.
+fn is_to_be_mended(path: &RelPath, desired: &Tree, recorded: &Tree, actual: &Actual) -> bool {
+    let desired = desired.get(path);
+    if desired.map(Node::kind) != Some(Kind::Dir) {
+        return false;
+    }
+    match actual.get(path) {
+        None => true,
+        Some(actual) => {
+            let is_ours = recorded.get(path).is_some_and(|it| it.same(actual));
+            is_ours && is_opened(desired, actual) && !desired.is_some_and(|it| it.same(actual))
+        }
     }
 }
 
@@ -432,6 +458,18 @@ impl EntryBack {
             self.backups.splice(0..0, backups());
         }
     }
+}
+
+/// Whether a change would make a file run as its owner or group of which nobody knows whether these are
+/// those that it was to run as: what is there is not what was written here. Somebody has to decide.
+fn gives_rights(change: &Change) -> bool {
+    let special = |node: &Option<Node>| match node {
+        Some(Node::File { mode, .. }) => mode.bits() & 0o6000,
+        _ => 0,
+    };
+    let is_foreign = change.drift || change.unmanaged;
+    let adds = special(&change.after) & !special(&change.before) != 0;
+    change.action == Action::Metadata && is_foreign && adds
 }
 
 fn entry_of(path: &RelPath, node: &Node) -> Entry {

@@ -353,8 +353,9 @@ hs_take_steps() {
         touch -d "@$hs_arg" "$hs_new" 2>/dev/null
         ;;
       bits)
-        # A staged file that lost its setuid or setgid bit when it was written.
-        chmod "$hs_arg" "$hs_new" 2>/dev/null
+        # A staged file that lost its setuid or setgid bit when it was written. A digit more than usual takes
+        # such bits away from folders, too.
+        chmod "0$hs_arg" "$hs_new" 2>/dev/null
         ;;
       new)
         hs_as_expected || continue
@@ -418,7 +419,7 @@ hs_take_steps() {
       chmod)
         [ "$hs_arg2" != folder ] || hs_format_before='%f %i'
         hs_as_expected || continue
-        if chmod "$hs_arg" "$hs_dest" 2>"$hs_error"; then hs_done; else hs_refuse 'cannot set the permission bits'; fi
+        if chmod "0$hs_arg" "$hs_dest" 2>"$hs_error"; then hs_done; else hs_refuse 'cannot set the permission bits'; fi
         ;;
       unlock)
         # A folder of ours that may not be written, while its entries change.
@@ -429,7 +430,7 @@ hs_take_steps() {
       relock)
         # Only what the step that is named second has put there, or has opened.
         case $hs_steps_done in
-          *" $hs_arg2 "*) if [ -d "$hs_dest" ] && [ ! -L "$hs_dest" ]; then chmod "$hs_arg" "$hs_dest" 2>/dev/null; fi ;;
+          *" $hs_arg2 "*) if [ -d "$hs_dest" ] && [ ! -L "$hs_dest" ]; then chmod "0$hs_arg" "$hs_dest" 2>/dev/null; fi ;;
         esac
         ;;
     esac

@@ -223,10 +223,13 @@ impl StateStore {
             None => (None, Runs::default()),
         };
         let identity = match earlier {
-            Some(earlier) => Identity {
-                serial: earlier.serial.saturating_add(1),
-                ..earlier
-            },
+            Some(earlier) => {
+                let Some(serial) = earlier.serial.checked_add(1) else {
+                    let reason = "its serial is the last one that there is";
+                    return Err(files::damaged(&self.state_path(), &reason, STATE_CURE));
+                };
+                Identity { serial, ..earlier }
+            }
             None => Identity {
                 lineage: lock::random_id()?,
                 serial: 1,
@@ -237,16 +240,16 @@ impl StateStore {
         Ok(identity)
     }
 
-    /// Takes note that all of what the last run was about to do is done, on every host.
+    /// Takes note that all of what a run was about to do is done, on every host.
     ///
     /// # Errors
     /// When the folder cannot be written.
-    pub fn complete_apply(&mut self, lock: &StateLock) -> Result<(), StateError> {
+    pub fn complete_apply(&mut self, lock: &StateLock, serial: u64) -> Result<(), StateError> {
         debug_assert!(lock.guards(&self.dir), "that lock is for another state");
         let (Some(identity), mut runs) = (self.identity.clone(), self.runs.clone()) else {
             return Ok(());
         };
-        if let Some(run) = runs.runs.last_mut() {
+        for run in runs.runs.iter_mut().filter(|run| run.serial == serial) {
             run.is_complete = true;
         }
         self.write_state(identity, runs)

@@ -132,6 +132,7 @@ fn reason(change: &Change, goes_back: bool) -> String {
     if change.conflict {
         let deletes = change.action == Action::Delete;
         let text = match (change.drift, change.unmanaged) {
+            _ if change.action == Action::Metadata => "would run as its owner or group",
             (true, _) if deletes => "deletes what changed there",
             (true, _) => "undoes a change on the host",
             (_, true) if deletes => "deletes what is not ours",

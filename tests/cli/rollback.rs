@@ -371,8 +371,74 @@ fn what_ran_as_somebody_else_does_not_run_as_the_login_user() {
         "runs as root",
         "the host did not set its permission bits",
     ]);
-    let back = theirs.metadata().unwrap();
-    assert_eq!((back.mode() & 0o7777, back.uid() == 0), (0o755, false));
+    let back = || {
+        let back = theirs.metadata().unwrap();
+        (back.mode() & 0o7777, back.uid() == 0)
+    };
+    assert_eq!(back(), (0o755, false));
+    // Nor does another try do it without a question.
+    let end = scenario.run(&BACK).expect(3);
+    end.expect_stdout(&[
+        "left alone: 1 conflict",
+        "! runs as root",
+        "would run as its owner or group",
+    ]);
+    assert_eq!(back(), (0o755, false));
+}
+
+#[test]
+fn folder_that_is_closed_and_was_forgotten_is_opened_for_what_comes_back() {
+    let (host, scenario) = site("127.2.20.27");
+    scenario.write("src/c/x", "first\n");
+    scenario.write("src/c/u", "first\n");
+    scenario.chmod("src/c", 0o555);
+    scenario.apply();
+    write_on(&host, "dest/c/u", "by hand\n");
+    let before = there(&host);
+    scenario.chmod("src/c", 0o755);
+    scenario.remove("src/c");
+    scenario.apply();
+    assert_eq!(read_on(&host, "dest/c/x"), None);
+    scenario.run(&BACK).expect(0);
+    assert_back(&before, &host);
+}
+
+#[test]
+fn what_drifted_and_was_forgotten_can_be_brought_back_all_the_same() {
+    let (host, scenario) = site("127.2.20.28");
+    scenario.write("src/z", "first\n");
+    scenario.write("src/f", "first\n");
+    scenario.apply();
+    write_on(&host, "dest/f", "precious edit\n");
+    scenario.remove("src/f");
+    scenario.write("src/z", "second\n");
+    scenario.apply();
+    scenario.write("src/f", "new\n");
+    scenario
+        .run(&["apply", "--auto-approve", "--on-conflict", "overwrite"])
+        .expect(0);
+    scenario.run(&BACK).expect(0);
+    assert_eq!(read_on(&host, "dest/f").unwrap(), "precious edit\n");
+}
+
+#[test]
+fn rollback_that_was_only_kept_from_saying_that_it_is_complete_can_be_taken_back() {
+    let (host, scenario) = site("127.2.20.29");
+    scenario.write("src/a", "first\n");
+    scenario.apply();
+    scenario.write("src/a", "second\n");
+    scenario.apply();
+    scenario.run(&BACK).expect(0);
+    let text = fs::read_to_string(scenario.path("state/state.json")).unwrap();
+    let mut state: Value = serde_json::from_str(&text).unwrap();
+    state["runs"][2]["is_complete"] = json!(false);
+    scenario.write("state/state.json", state.to_string());
+    scenario
+        .run(&BACK)
+        .expect(0)
+        .expect_stdout(&["Nothing to roll back on 1 host."]);
+    scenario.run(&BACK).expect(0);
+    assert_eq!(read_on(&host, "dest/a").unwrap(), "second\n");
 }
 
 #[test]

@@ -85,9 +85,11 @@ impl Host {
 
     /// Ends every connection that is open now, as a broken line would. The server goes on.
     pub(crate) fn cut_connections(&self) {
-        // Frozen first: else sshd would still report how its command was killed.
-        self.freeze_connections();
-        self.signal_connections(Signal::KILL);
+        // Frozen first: else sshd would still report how its command was killed. All of these are, also those
+        // that lose their parents meanwhile.
+        let pids = self.connections();
+        signal_all(&pids, Signal::STOP);
+        signal_all(&pids, Signal::KILL);
     }
 
     /// Keeps every connection that is open now from ever sending or taking anything again.
@@ -128,13 +130,13 @@ impl Host {
     }
 
     fn signal_connections(&self, signal: Signal) {
-        let Some(server) = &self.server else { return };
-        for pid in descendants(server.id()) {
-            if let Some(pid) = Pid::from_raw(pid) {
-                // It may have ended in this instant.
-                let _ = kill_process(pid, signal);
-            }
-        }
+        signal_all(&self.connections(), signal);
+    }
+
+    /// The processes of every connection that is open now.
+    fn connections(&self) -> Vec<i32> {
+        let server = self.server.as_ref();
+        server.map_or_else(Vec::new, |server| descendants(server.id()))
     }
 
     /// The home folder of the host: sessions start there, and may do there what they like.
@@ -275,4 +277,11 @@ fn descendants(pid: u32) -> Vec<i32> {
             all
         })
         .collect()
+}
+
+fn signal_all(pids: &[i32], signal: Signal) {
+    for pid in pids.iter().filter_map(|pid| Pid::from_raw(*pid)) {
+        // It may have ended in this instant.
+        let _ = kill_process(pid, signal);
+    }
 }
