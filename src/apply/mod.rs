@@ -37,7 +37,7 @@ use crate::model::{
 use crate::plan::prepare::{Preparation, Prepared, PreparedHost};
 use crate::plan::{Change, HostPlan, HostStatus, saved};
 use crate::remote::Login;
-use crate::state::{Aim, Identity, Intent, StateError, StateLock, StateStore};
+use crate::state::{AimDigests, Identity, Intent, StateError, StateLock, StateStore};
 use crate::transport::Connector;
 
 /// What happens to changes that would destroy bytes that nobody reviewed.
@@ -182,7 +182,7 @@ fn intent_of(request: &Request<'_>, plan_digest: Blake3) -> Intent {
         has_changes: plan.summary().has_changes(),
         back_to: back.map(|back| back.to),
         undoes: back.map_or_else(Vec::new, |back| back.undoes.clone()),
-        aim: Aim {
+        aim: AimDigests {
             config: Some(plan.header.config_digest),
             sources: sources.into_iter().collect(),
         },

@@ -15,7 +15,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::history::Runs;
 use super::{
-    Aim, History, HostRecord, Identity, MappingRecord, PastRun, Progress, StateError, durable,
+    AimDigests, History, HostRecord, Identity, MappingRecord, PastRun, Progress, StateError,
+    durable,
 };
 use crate::model::{
     Blake3, CHECKS_DIGESTS, ContentDigest, Entry, HostId, Kind, Mode, Node, RelPath, Sha256, Tree,
@@ -86,7 +87,7 @@ pub(super) struct StateFile {
     #[serde(default)]
     runs: Vec<PastRun>,
     #[serde(default)]
-    aim: Aim,
+    aim: AimDigests,
 }
 
 /// `hosts/<host>.json`.

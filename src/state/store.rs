@@ -441,7 +441,7 @@ mod tests {
 
     use super::*;
     use crate::model::{ContentDigest, Mode, RelPath, Sha256};
-    use crate::state::{Aim, PastApply, PastMapping};
+    use crate::state::{AimDigests, PastApply, PastMapping};
 
     struct Folder {
         temp: tempfile::TempDir,
@@ -485,7 +485,7 @@ mod tests {
             has_changes: true,
             back_to: None,
             undoes: Vec::new(),
-            aim: Aim::default(),
+            aim: AimDigests::default(),
         }
     }
 

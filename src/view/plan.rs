@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::change::{Class, drift_in_words, row};
 use super::diff;
-use super::host_ranges::fold_hosts;
+use super::host_ranges;
 use super::page::Page;
 use super::style::{ALARM, CREATE, DELETE, HEADING, PLAIN, QUIET, UPDATE, paint};
 use super::table::{self, Row};
@@ -123,16 +123,15 @@ pub fn render(plan: &Plan, options: &PlanView) -> String {
 
 /// A line for each apply that did not come to its end on some hosts: these, with its serial.
 pub fn cut_short<'a>(hosts: impl Iterator<Item = (&'a HostId, u64)>) -> Vec<String> {
-    let mut names: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+    let mut of_apply: BTreeMap<u64, Vec<&HostId>> = BTreeMap::new();
     for (host, serial) in hosts {
-        let name = escape(host.as_str().as_bytes());
-        names.entry(serial).or_default().push(name);
+        of_apply.entry(serial).or_default().push(host);
     }
-    let in_words = |(serial, names): (&u64, &Vec<String>)| {
-        let names = fold_hosts(names.iter().map(String::as_str)).join(", ");
-        format!("Apply {serial} was cut short on {names}: what it did there is known.")
+    let in_words = |(serial, hosts): (u64, Vec<&HostId>)| {
+        let hosts = host_ranges::folded(hosts);
+        format!("Apply {serial} was cut short on {hosts}: what it did there is known.")
     };
-    names.iter().map(in_words).collect()
+    of_apply.into_iter().map(in_words).collect()
 }
 
 /// The plan in one line that can be read alone and whose form is kept, since people search for it.
@@ -723,11 +722,7 @@ pub(super) type Group<'a> = (std::sync::Arc<ChangeSet>, Vec<&'a HostPlan>);
 
 /// `web[1-3,7], db`.
 fn folded<'a>(hosts: impl IntoIterator<Item = &'a HostPlan>) -> String {
-    let names: Vec<String> = hosts
-        .into_iter()
-        .map(|host| escape(host.host.as_str().as_bytes()))
-        .collect();
-    fold_hosts(names.iter().map(String::as_str)).join(", ")
+    host_ranges::folded(hosts.into_iter().map(|host| &host.host))
 }
 
 /// `web[1-3,7] (4 hosts)`; a host alone is not counted.

@@ -1,10 +1,10 @@
 //! What a rollback undoes, for people.
 
-use super::host_ranges::fold_hosts;
+use super::host_ranges::folded;
 use super::plan::cut_short;
 use super::style::PLAIN;
 use super::table;
-use super::text::{count, escape};
+use super::text::count;
 use crate::plan::prepare::Prepared;
 use crate::plan::rollback::{Undo, Undone};
 use crate::state::PastRun;
@@ -14,13 +14,10 @@ use crate::state::PastRun;
 pub fn introduction(undo: &Undo, prepared: &Prepared, width: usize) -> String {
     let mut paragraphs = vec![what(undo)];
     paragraphs.extend(cut_short(prepared.cut_short()));
-    let others = prepared.back.iter().flat_map(|back| &back.others);
-    let others: Vec<String> = others
-        .map(|host| escape(host.as_str().as_bytes()))
-        .collect();
+    let others = prepared.back.as_ref().map_or(&[][..], |back| &back.others);
     if !others.is_empty() {
-        let hosts = fold_hosts(others.iter().map(String::as_str)).join(", ");
         let number = count(others.len(), "host", "hosts");
+        let hosts = folded(others);
         paragraphs.push(format!(
             "Not picked, and to be undone as well: {hosts} ({number})."
         ));
