@@ -201,8 +201,8 @@ impl Console {
         let _ = io::stderr().write_all(question.as_bytes());
         let mut answer = String::new();
         let is_read = io::stdin().lock().read_line(&mut answer).is_ok();
-        if answer.is_empty() && !Self::can_ask() {
-            // The terminal is gone. That comes as a signal, too, which ends the run in its own way.
+        if answer.is_empty() {
+            // The terminal may be gone. That comes as a signal, too, which ends the run in its own way.
             thread::sleep(SIGNAL_COMES_WITHIN);
         }
         is_read && answer.trim() == "yes"
