@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::config::Host;
+use crate::model::Tree;
 use crate::remote::{Login, Program as RemoteProgram, Script, ScriptRun, Section, last_line};
 use crate::scan::remote::{Listing, StatTuple, seconds_of};
 
@@ -81,8 +82,9 @@ impl Worker<'_> {
         program: &Program,
         names: &[u8],
         sums: &[u8],
+        recorded_after: &[Tree],
     ) -> Result<Answer, Failure> {
-        let (keep, paths) = self.paths_to_list();
+        let (keep, paths) = self.paths_to_list(recorded_after);
         let mut script = Script::new(RemoteProgram::Commit, self.stall_timeout());
         script
             .path("hs_home", &staging.home)

@@ -17,17 +17,24 @@ use super::witness::Witness;
 use super::worker::{Failure, Worker};
 use super::{HostReport, Refused};
 
+/// What the state knows of a commit that begins.
+pub(super) struct Begun {
+    /// The history of the host, with this apply.
+    pub(super) history: History,
+    /// By mapping, what will be recorded if everything is confirmed.
+    pub(super) recorded_after: Vec<Tree>,
+}
+
 impl Worker<'_> {
     /// What has to be looked at for the new listing. It holds everything that will be recorded. Of what
     /// was listed before, and was neither looked at nor touched since, the lines are taken over: if it
     /// has moved meanwhile, the next plan sees it.
-    pub(super) fn paths_to_list(&self) -> (Keep, Vec<u8>) {
+    pub(super) fn paths_to_list(&self, recorded_after: &[Tree]) -> (Keep, Vec<u8>) {
         if self.leaves_some {
             // Some entries are left as they are: the next plan has to look at everything.
             return (Keep::Nothing, Vec::new());
         }
-        let recorded_after = self.recorded_after();
-        if self.forgets_some(&recorded_after) {
+        if self.forgets_some(recorded_after) {
             // They are ours no more, and the listing would say that they are known.
             return (Keep::Nothing, Vec::new());
         }
@@ -38,7 +45,7 @@ impl Worker<'_> {
         };
         let mut paths = BTreeSet::new();
         if keep == Keep::All {
-            for (mapping, after) in self.host.mappings.iter().zip(&recorded_after) {
+            for (mapping, after) in self.host.mappings.iter().zip(recorded_after) {
                 paths.extend(
                     after
                         .entries()
@@ -135,19 +142,23 @@ impl Worker<'_> {
     }
 
     /// Before the first step: whatever comes, the state knows that the host is in the middle of this, and
-    /// what there is to be undone. Gives the history with that.
-    pub(super) fn record_start(&self) -> Result<History, Failure> {
+    /// what there is to be undone.
+    pub(super) fn record_start(&self) -> Result<Begun, Failure> {
         let mut mappings =
             self.mapping_records(self.prepared.recorded.iter().map(AsRef::as_ref))?;
         let earlier = self.prepared.record.as_ref();
         let mut history = earlier.map_or_else(History::default, |record| record.history.clone());
         let all = (0..self.changes.len()).collect();
         history.applies.extend(self.past_apply(&all)?);
-        for (record, tree) in mappings.iter_mut().zip(self.recorded_after()) {
-            record.intended = Some(self.run.state.save_tree(self.run.request.lock, &tree)?);
+        let recorded_after = self.recorded_after();
+        for (record, tree) in mappings.iter_mut().zip(&recorded_after) {
+            record.intended = Some(self.run.state.save_tree(self.run.request.lock, tree)?);
         }
         self.save(Progress::InTheMiddle, None, mappings, &history)?;
-        Ok(history)
+        Ok(Begun {
+            history,
+            recorded_after,
+        })
     }
 
     /// Now that it is over, the history has what the host has confirmed.
@@ -178,7 +189,7 @@ impl Worker<'_> {
     /// What was recorded of a mapping before an apply that did not come to its end; `None` where all did.
     fn recorded_at_first(&self, dest: &str) -> Result<Option<Arc<Tree>>, Failure> {
         let record = self.prepared.record.as_ref();
-        let open = record.filter(|record| record.progress == Progress::InTheMiddle);
+        let open = record.filter(|record| record.is_in_the_middle());
         let mut mappings = open.into_iter().flat_map(|record| &record.mappings);
         let mapping = mappings.find(|mapping| mapping.dest == dest);
         Ok(mapping

@@ -8,7 +8,7 @@ use crate::plan::prepare::{base_on_host, with_help};
 use crate::plan::staging::{NoReceiver, StagingPlace, device_of, is_folder};
 use crate::remote::{Login, Program as RemoteProgram, Script, ScriptRun, Section, last_line};
 use crate::scan::remote::{Algorithm, Place, ScanError, check_end};
-use crate::state::Progress;
+use crate::state::HostRecord;
 use crate::transport::scp::ScpUpload;
 use crate::transport::tar::TarUpload;
 use crate::transport::upload::{Content, UploadError, UploadRecord, UploadReport};
@@ -83,7 +83,7 @@ impl Worker<'_> {
     /// Whether a run has been killed, which may have left something wherever it had staged.
     fn is_in_the_middle(&self) -> bool {
         let record = self.prepared.record.as_ref();
-        record.is_some_and(|record| record.progress == Progress::InTheMiddle)
+        record.is_some_and(HostRecord::is_in_the_middle)
     }
 
     fn base_beside(&self, place: &Place) -> RemotePath {

@@ -126,14 +126,15 @@ impl Worker<'_> {
             return Err(Failure::Interrupted);
         }
         self.begin(Phase::Committing, 0);
-        let history = self.record_start()?;
+        let begun = self.record_start()?;
         // It uses them up.
         self.tally.set_keeps_part(false);
-        let answer = self.commit(&mut login, &staging, &program, &names, &sums);
+        let after = &begun.recorded_after;
+        let answer = self.commit(&mut login, &staging, &program, &names, &sums, after);
         login.close();
         let answer = answer?;
         tracing::debug!(elapsed_ms = started.elapsed().as_millis(), "committed");
-        self.record_end(&program, &answer, history, report)?;
+        self.record_end(&program, &answer, begun.history, report)?;
         Ok(())
     }
 

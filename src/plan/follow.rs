@@ -593,7 +593,8 @@ fn in_words(host: &Host, change: &Change, what: &str) -> String {
     path_in_words(host, change.mapping, &change.path, what)
 }
 
-fn path_in_words(host: &Host, mapping: usize, path: &RelPath, what: &str) -> String {
+/// What is the matter with what is at a path of a mapping.
+pub(super) fn path_in_words(host: &Host, mapping: usize, path: &RelPath, what: &str) -> String {
     let dest = host.mappings[mapping].dest_as_written.trim_end_matches('/');
     let below = if path.is_root() { "" } else { "/" };
     format!("{dest}{below}{path} {what}")

@@ -14,7 +14,7 @@ use crate::model::{
 use crate::remote::Login;
 use crate::scan::local::{SourceError, SourceTree};
 use crate::scan::remote::{self, Algorithm, HostScan, Listing, Question, ScanError};
-use crate::state::{HostRecord, Identity, Progress, StateError, StateStore};
+use crate::state::{HostRecord, Identity, StateError, StateStore};
 use crate::transport::{Connector, TransportError};
 
 use super::actual::Actual;
@@ -186,7 +186,7 @@ impl Prepared {
     pub fn cut_short(&self) -> impl Iterator<Item = (&HostId, u64)> {
         let hosts = self.hosts.iter().filter_map(Preparation::ready);
         let records = hosts.filter_map(|host| host.record.as_ref());
-        let cut_short = records.filter(|record| record.progress == Progress::InTheMiddle);
+        let cut_short = records.filter(|record| record.is_in_the_middle());
         cut_short.map(|record| (&record.host, record.serial))
     }
 
@@ -738,7 +738,7 @@ impl Run<'_> {
             // A saved plan, or a rollback, is carried out, and nothing else is seen to.
             let is_seen_to = matches!(request.aim, Aim::Sources)
                 && (record.listing.is_none() || is_looked_at_anew || scan.has_leftovers);
-            record.progress == Progress::InTheMiddle || is_seen_to
+            record.is_in_the_middle() || is_seen_to
         });
         let modes = request.config.settings.modes;
         let leaves_drift = self.follow.is_some()

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use super::build::{self, HostChanges, MappingInput, Policy, TooManyDeletes};
 use super::comparison::Comparison;
+use super::follow::path_in_words;
 use super::half_done::is_opened;
 use super::{Action, Actual, Change};
 use crate::config::{Exact, Excludes, Host, MaxDelete, Modes};
@@ -252,7 +253,7 @@ impl WayBack {
             }
         }
         let mut left_out = Vec::new();
-        for (mapping, back) in host.mappings.iter().zip(&mut mappings) {
+        for (index, (mapping, back)) in host.mappings.iter().zip(&mut mappings).enumerate() {
             back.entries.retain(|path, entry| {
                 let reason = if mapping.exclude.excludes(path) {
                     "is excluded now, and stays as it is"
@@ -261,9 +262,7 @@ impl WayBack {
                 } else {
                     return true;
                 };
-                let dest = mapping.dest_as_written.trim_end_matches('/');
-                let below = if path.is_root() { "" } else { "/" };
-                left_out.push(format!("{dest}{below}{path} {reason}"));
+                left_out.push(path_in_words(host, index, path, reason));
                 false
             });
         }

@@ -11,7 +11,7 @@ use super::saved::{NodeDocument, StatusDocument, text_of};
 use super::{Action, Actual, Change, HostPlan, HostStatus, Plan};
 use crate::config::{Host, Mapping, Modes};
 use crate::model::{HostId, Kind, Node, RelPath, Tree};
-use crate::state::{HostRecord, Progress, StateError, StateStore};
+use crate::state::{HostRecord, StateError, StateStore};
 
 /// The version of the document that [`to_json`] writes.
 pub const FORMAT_VERSION: &str = "1.0";
@@ -216,7 +216,7 @@ impl Applied {
         Self {
             serial: record.serial,
             at: record.updated_at.clone(),
-            is_in_the_middle: record.progress == Progress::InTheMiddle,
+            is_in_the_middle: record.is_in_the_middle(),
         }
     }
 }

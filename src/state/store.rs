@@ -76,6 +76,11 @@ pub struct HostRecord {
 }
 
 impl HostRecord {
+    /// Whether the last apply did not come to its end, as far as is known.
+    pub fn is_in_the_middle(&self) -> bool {
+        self.progress == Progress::InTheMiddle
+    }
+
     /// The trees that it names.
     fn trees(&self) -> impl Iterator<Item = Blake3> {
         let now = self.mappings.iter();
