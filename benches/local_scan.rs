@@ -13,7 +13,7 @@ use hostsync::config::{Excludes, SymlinkPolicy};
 use hostsync::model::{
     Blake3, ContentDigest, Entry, LocalPath, Mode, Node, RelPath, Sha256, Silent, Tree,
 };
-use hostsync::scan::local::{SourceSpec, scan};
+use hostsync::source::local::{SourceSpec, scan};
 use hostsync::state::{StateLock, StateStore};
 
 const FILES: usize = 5_000;

@@ -13,7 +13,7 @@
 //! | [`view`] | turns plans, reports and events into text, JSON and progress bars |
 //! | [`apply`] | executes a plan: upload, verify, commit, record |
 //! | [`plan`] | the plan: its types, the pure function that builds it, its file format |
-//! | [`scan`] | looks at local sources ([`scan::local`]) and at hosts ([`scan::remote`]) |
+//! | [`source`] | reads local sources: trees, digests, contents |
 //! | [`state`] | what was written last: manifests, serials, the lock |
 //! | [`remote`] | the shell scripts that run on hosts, and how they are sent |
 //! | [`transport`] | SSH: sessions, authentication, host keys, uploads through scp or tar |
@@ -29,7 +29,7 @@ pub mod config;
 pub mod model;
 pub mod plan;
 pub mod remote;
-pub mod scan;
+pub mod source;
 pub mod state;
 pub mod transport;
 pub mod view;

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use hostsync::apply::{HostReport, HostResult, OnConflict};
 use hostsync::config::Exact;
 use hostsync::plan::{Action, Change, Refresh};
-use hostsync::scan::remote::Listing;
+use hostsync::remote::tasks::look::Listing;
 
 use shell::{LocalHost, Shell, own, required};
 use site::Site;

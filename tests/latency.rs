@@ -145,7 +145,7 @@ fn farewells_are_left_to_the_next_command() {
     let mut session = line.log_in(line.options());
     let ask = |session: &mut dyn Session| {
         session
-            .exec(ANSWER, &mut Question::default())
+            .exec(ANSWER, &mut LookRequest::default())
             .expect("runs");
     };
     // The channel is there already.
@@ -161,15 +161,17 @@ fn input_after_a_pause_takes_one_round_trip() {
     let host = Sshd::start("127.0.0.135");
     let line = Line::to(&host);
     let mut session = line.log_in(line.options());
-    let mut pausing = Question {
+    let mut pausing = LookRequest {
         then: Some(Flow::Pause),
-        ..Question::default()
+        ..LookRequest::default()
     };
     assert_trips(4, || {
         session.exec("cat", &mut pausing).expect("pauses");
     });
     assert_trips(2, || {
-        session.resume(&mut Question::default()).expect("goes on");
+        session
+            .resume(&mut LookRequest::default())
+            .expect("goes on");
     });
 }
 
@@ -178,13 +180,13 @@ const ANSWER: &str = "read line; echo \"got $line\"; sleep 0.1";
 
 /// Sends a line and is content with whatever comes back.
 #[derive(Default)]
-struct Question {
+struct LookRequest {
     is_sent: bool,
     answer: Vec<u8>,
     then: Option<Flow>,
 }
 
-impl ExecIo for Question {
+impl ExecIo for LookRequest {
     fn next_input(&mut self, buffer: &mut Vec<u8>) -> Result<Input, Aborted> {
         if std::mem::replace(&mut self.is_sent, true) {
             return Ok(Input::Wait);
@@ -242,7 +244,7 @@ impl<'a> Line<'a> {
     /// Logs in, runs one command and is gone.
     fn ask_once(&self, options: SshOptions) {
         let mut session = self.log_in(options);
-        let mut question = Question::default();
+        let mut question = LookRequest::default();
         session.exec(ANSWER, &mut question).expect("runs");
         assert_eq!(question.answer, b"got this\n");
         session.close();

@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 9] = [
     &["view"],
     &["apply"],
     &["plan"],
-    &["scan", "state"],
+    &["source", "state"],
     &["remote"],
     &["transport"],
     &["config"],
@@ -280,23 +280,23 @@ fn import_that_goes_up_is_found_in_every_spelling() {
         "fn f() -> crate::plan::Plan {}",
         "pub(crate) use crate :: plan;",
     ] {
-        let found = violations("scan/remote.rs", text);
-        assert_eq!(found, ["scan/remote.rs: plan lies above scan"], "{text}");
+        let found = violations("source/local.rs", text);
+        assert_eq!(found, ["source/local.rs: plan lies above source"], "{text}");
     }
 }
 
 #[test]
 fn neighbours_do_not_know_each_other() {
     assert_eq!(
-        violations("scan/local.rs", "use crate::state::StateStore;").len(),
+        violations("source/local.rs", "use crate::state::StateStore;").len(),
         1
     );
     assert_eq!(
-        violations("state/store.rs", "use crate::scan::local;").len(),
+        violations("state/store.rs", "use crate::source::local;").len(),
         1
     );
     assert_eq!(
-        violations("state/store.rs", "use super::super::scan;").len(),
+        violations("state/store.rs", "use super::super::source;").len(),
         1
     );
     assert_eq!(

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use hostsync::config::{self, Config, Environment, Host, MigrateError, Migration};
 use hostsync::model::Silent;
 use hostsync::plan::prepare::{self, Request};
-use hostsync::plan::{Refresh, saved};
+use hostsync::plan::{Refresh, document};
 use hostsync::state::StateStore;
 use hostsync::transport::{Connector, Session, TransportError};
 use proptest::collection::vec;
@@ -108,14 +108,14 @@ fn plan(config: &Config) -> String {
         cache_dir: None,
         connector: &Nobody,
         refresh: Refresh::None,
-        aim: prepare::Aim::Sources,
+        aim: prepare::Goal::Sources,
         wants_diffs: false,
         keeps_all: false,
         keep_logins: 0,
         now: "2026-01-01T00:00:00Z",
         observer: &Silent,
     });
-    saved::to_json(&prepared.unwrap().plan)
+    document::to_json(&prepared.unwrap().plan)
 }
 
 /// No host is looked at.

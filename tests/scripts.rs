@@ -36,7 +36,7 @@ use hostsync::config::{Exact, Excludes};
 use hostsync::model::{Kind, Node, RelPath, RemotePath};
 use hostsync::plan::{Action, HostStatus};
 use hostsync::remote::Login;
-use hostsync::scan::remote::{HostScan, Listing, Question, ScanError, scan};
+use hostsync::remote::tasks::look::{self, HostLook, Listing, LookError, LookRequest};
 use hostsync::transport::Session as _;
 use sha2::{Digest as _, Sha256};
 
@@ -64,13 +64,13 @@ fn look(
     names: &[&[u8]],
     mirrors: &[usize],
     listing: Option<&str>,
-) -> Result<HostScan, ScanError> {
+) -> Result<HostLook, LookError> {
     let root = remote(b"~/d");
     let paths: Vec<RemotePath> = names
         .iter()
         .map(|name| root.join(&RelPath::new(*name).unwrap()))
         .collect();
-    let question = Question {
+    let question = LookRequest {
         base: &remote(b"~/.hostsync"),
         roots: std::slice::from_ref(&root),
         mirrors,
@@ -78,10 +78,10 @@ fn look(
         paths: &paths,
         stall_timeout: Duration::from_mins(1),
     };
-    scan(&mut Login::new(Box::new(host.session())), &question)
+    look::look(&mut Login::new(Box::new(host.session())), &question)
 }
 
-fn node<'a>(scan: &'a HostScan, name: &[u8]) -> Option<&'a Node> {
+fn node<'a>(scan: &'a HostLook, name: &[u8]) -> Option<&'a Node> {
     scan.seen
         .get(&[b"./d/", name].concat())
         .map(|seen| &seen.node)
@@ -243,7 +243,7 @@ fn folder_that_may_not_be_entered_is_an_error_and_nothing_is_taken_for_missing()
         host.mkdir("d/closed");
         set_mode(&host.home().join("d/closed"), 0);
         let error = look(&host, &[b"closed/x"], &[], None).unwrap_err();
-        assert!(matches!(&error, ScanError::NotAllowed { .. }), "{error}");
+        assert!(matches!(&error, LookError::NotAllowed { .. }), "{error}");
         assert!(error.to_string().contains("closed/x"), "{error}");
     });
 }
@@ -378,10 +378,8 @@ fn script_may_arrive_in_small_pieces() {
 fn connection_that_ends_within_the_script_runs_none_of_it() {
     under_every_shell(|shell| {
         let host = host_with_folder(shell);
-        let script = hostsync::remote::Script::new(
-            hostsync::remote::Program::Commit,
-            Duration::from_mins(1),
-        );
+        let script =
+            hostsync::remote::Script::new(hostsync::remote::Task::Commit, Duration::from_mins(1));
         let mut input = script.to_bytes();
         input.pop();
         let mut io = Everything {
@@ -466,12 +464,10 @@ fn login_that_runs_nothing_is_told_apart() {
 #[test]
 fn shellcheck_has_nothing_to_say() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/remote");
-    let script = |entry: fs::DirEntry| {
-        Some(entry.path()).filter(|path| path.extension() == Some("sh".as_ref()))
-    };
-    let scripts: Vec<_> = fs::read_dir(folder)
-        .unwrap()
-        .filter_map(|entry| script(entry.unwrap()))
+    let scripts: Vec<_> = walkdir::WalkDir::new(folder)
+        .into_iter()
+        .map(|entry| entry.unwrap().into_path())
+        .filter(|path| path.extension() == Some("sh".as_ref()))
         .collect();
     assert!(scripts.len() >= 4, "{scripts:?}");
     let output = Command::new(required("shellcheck", "shellcheck"))

@@ -4,17 +4,17 @@ use std::collections::HashMap;
 
 use crate::config::Host;
 use crate::model::Tree;
-use crate::remote::{Login, Program as RemoteProgram, Script, ScriptRun, Section, last_line};
-use crate::scan::remote::{Listing, StatTuple, seconds_of};
+use crate::remote::tasks::look::{Listing, StatTuple, seconds_of};
+use crate::remote::{Login, Script, ScriptRun, Section, Task, last_line};
 
+use super::explain;
 use super::program::{self, Program};
-use super::refusal;
 use super::stage::Staging;
 use super::worker::{Failure, Worker};
 
-/// Why an entry is not done.
+/// Refusal an entry is not done.
 #[derive(Clone, Debug)]
-pub(super) enum Why {
+pub(super) enum Refusal {
     /// It is no longer as it was when it was looked at.
     Moved,
     /// A folder that was ours holds something of somebody else: it is theirs from now on.
@@ -23,7 +23,7 @@ pub(super) enum Why {
     Other(String),
 }
 
-impl Why {
+impl Refusal {
     pub(super) fn other(reason: &str) -> Self {
         Self::Other(reason.to_owned())
     }
@@ -31,7 +31,7 @@ impl Why {
 
 /// What the new listing is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Keep {
+pub(super) enum ListingScope {
     /// Everything is looked at.
     All,
     /// Some is looked at, the rest is as in the listing that the host keeps.
@@ -40,7 +40,7 @@ pub(super) enum Keep {
     Nothing,
 }
 
-impl Keep {
+impl ListingScope {
     /// As the commit script knows it.
     fn as_str(self) -> &'static str {
         match self {
@@ -61,7 +61,7 @@ pub(super) struct Answer {
     /// Name of the folder that has the backups.
     pub(super) backup: Option<String>,
     /// By step: `None` for done, else why not.
-    pub(super) steps: HashMap<usize, Option<Why>>,
+    pub(super) steps: HashMap<usize, Option<Refusal>>,
     /// By step that was taken, when that changed the entry, by the host's clock.
     pub(super) times: HashMap<usize, f64>,
     /// When the first visible step began, by the host's clock.
@@ -85,7 +85,7 @@ impl Worker<'_> {
         recorded_after: &[Tree],
     ) -> Result<Answer, Failure> {
         let (keep, paths) = self.paths_to_list(recorded_after);
-        let mut script = Script::new(RemoteProgram::Commit, self.stall_timeout());
+        let mut script = Script::new(Task::Commit, self.stall_timeout());
         script
             .path("hs_home", &staging.home)
             .text("hs_run", staging.run_name.as_bytes());
@@ -133,7 +133,7 @@ impl Worker<'_> {
     /// The kept listing that the plan was made with, when nothing but our own steps can have changed
     /// what it lists since.
     pub(super) fn trusted_listing(&self) -> Option<&str> {
-        let is_kept = matches!(self.prepared.scan.listing, Listing::Same | Listing::Moved);
+        let is_kept = matches!(self.prepared.look.listing, Listing::Same | Listing::Moved);
         self.prepared
             .record
             .as_ref()?
@@ -147,12 +147,12 @@ fn read_answer(host: &Host, run: &ScriptRun, stderr: &[u8]) -> Result<Answer, Fa
     let sections = run.sections();
     let section = |name: &str| sections.iter().find(|section| section.name == name);
     if let Some(fail) = section("fail") {
-        return Err(Failure::Failed(refusal::with_cure(&last_line(fail.body))));
+        return Err(Failure::Failed(explain::with_cure(&last_line(fail.body))));
     }
     if let Some(names) = section("unverified") {
         let names: Vec<String> = names
             .lines()
-            .map(|line| refusal::destination(host, line))
+            .map(|line| explain::destination(host, line))
             .collect();
         return Err(Failure::Failed(format!(
             "what arrived is not what was sent ({}); nothing was changed, run the same command again",
@@ -185,11 +185,11 @@ fn read_answer(host: &Host, run: &ScriptRun, stderr: &[u8]) -> Result<Answer, Fa
                 steps.insert(number, None);
                 times.extend(rest.and_then(seconds_of).map(|time| (number, time)));
             }
-            (Some("moved"), Some(number)) => _ = steps.insert(number, Some(Why::Moved)),
-            (Some("spared"), Some(number)) => _ = steps.insert(number, Some(Why::Spared)),
+            (Some("moved"), Some(number)) => _ = steps.insert(number, Some(Refusal::Moved)),
+            (Some("spared"), Some(number)) => _ = steps.insert(number, Some(Refusal::Spared)),
             (Some("refused"), Some(number)) => {
                 let reason = rest.unwrap_or("the host gave no reason");
-                steps.insert(number, Some(Why::other(reason)));
+                steps.insert(number, Some(Refusal::other(reason)));
             }
             _ => tracing::debug!("step: {line}"),
         }
@@ -205,7 +205,7 @@ fn read_answer(host: &Host, run: &ScriptRun, stderr: &[u8]) -> Result<Answer, Fa
         digest: section("digest").map(|digest| last_line(digest.body)),
     };
     if let Some(listing) = section("listing") {
-        answer.is_part = listing.argument == Keep::Part.as_str();
+        answer.is_part = listing.argument == ListingScope::Part.as_str();
         answer.lines = listing.lines().filter_map(stat_line).collect();
     }
     Ok(answer)

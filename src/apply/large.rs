@@ -20,14 +20,14 @@ use sha2::Digest as _;
 
 use crate::config::Host;
 use crate::model::{Blake3, Kind, LocalPath, Mode, Phase, RelPath, RemotePath, Sha256};
-use crate::remote::{Login, Program as RemoteProgram, Script, ScriptRun, last_line};
-use crate::scan::remote::{Algorithm, HostScan};
-use crate::transport::upload::{Content, UploadRecord};
+use crate::remote::tasks::look::{Algorithm, HostLook};
+use crate::remote::tasks::receive::upload::{Content, UploadRecord};
+use crate::remote::{Login, Script, ScriptRun, Task, last_line};
 use crate::transport::{Aborted, ExecIo, Flow, Input};
 
 use super::blocks::{Attempts, LargeFiles, missing, split};
+use super::explain;
 use super::program::{Origin, Staged, StagedTree};
-use super::refusal;
 use super::stage::{Destination, Receiver, Trouble};
 use super::worker::{Failure, Worker};
 
@@ -51,7 +51,7 @@ impl LargeFile<'_> {
 /// The large files of a staging folder.
 pub(super) fn large_files<'a>(
     host: &Host,
-    scan: &HostScan,
+    look: &HostLook,
     tree: &'a StagedTree,
 ) -> Vec<LargeFile<'a>> {
     let mut files: Vec<LargeFile<'a>> = Vec::new();
@@ -66,7 +66,7 @@ pub(super) fn large_files<'a>(
             && let Some(id) = digest.blake3
             && let Some(dest) = dest_of(host, components)
         {
-            let there = scan.seen.get(dest.as_bytes()).map(|seen| seen.node.kind());
+            let there = look.seen.get(dest.as_bytes()).map(|seen| seen.node.kind());
             let file = LargeFile {
                 id,
                 size_bytes: *size_bytes,
@@ -180,7 +180,7 @@ struct LargeUpload<'a> {
 impl LargeUpload<'_> {
     /// Sends what is missing; false when there still is something.
     fn attempt(&mut self, login: &mut Login) -> Result<bool, Trouble> {
-        self.worker.begin(Phase::Scanning, 0);
+        self.worker.begin(Phase::Looking, 0);
         let (on_host, round_trip) = thread::scope(|scope| {
             // While the host looks at what it has.
             scope.spawn(|| {
@@ -307,7 +307,7 @@ impl LargeUpload<'_> {
             data.push(b'\n');
             total_bytes += file.size_bytes;
         }
-        let mut script = Script::new(RemoteProgram::Blocks, self.worker.stall_timeout());
+        let mut script = Script::new(Task::Blocks, self.worker.stall_timeout());
         script
             .path("hs_base", self.to.base)
             .text("hs_run", self.to.run_name.as_bytes())
@@ -327,7 +327,7 @@ impl LargeUpload<'_> {
         let sections = io.run.sections();
         let section = |name: &str| sections.iter().find(|section| section.name == name);
         if let Some(fail) = section("fail") {
-            let reason = refusal::with_cure(&last_line(fail.body));
+            let reason = explain::with_cure(&last_line(fail.body));
             return Err(Trouble::Other(Failure::Failed(reason)));
         }
         if section("end").map(|end| end.argument) != Some("ok") {
@@ -350,7 +350,7 @@ impl LargeUpload<'_> {
     }
 
     fn digests_of(&self, file: &LargeFile<'_>) -> Option<Arc<Vec<String>>> {
-        let algorithm = self.worker.prepared.scan.facts.algorithm;
+        let algorithm = self.worker.prepared.look.facts.algorithm;
         let blocks = &self.worker.run.source_blocks;
         blocks.digests(
             file.source.as_path(),

@@ -7,17 +7,17 @@
 
 mod blocks;
 mod commit;
+mod explain;
 mod large;
+mod listing_trust;
 mod program;
 #[cfg(test)]
 mod protocol_tests;
 mod record;
-mod refusal;
 mod report;
 mod stage;
 mod tally;
 pub mod unlock;
-mod witness;
 mod worker;
 
 use std::collections::BTreeSet;
@@ -35,9 +35,9 @@ use crate::model::{
     Blake3, ChangeEnd, EndedChange, Event, HostOutcome, Observer, Work, map_parallel,
 };
 use crate::plan::prepare::{Preparation, Prepared, PreparedHost};
-use crate::plan::{Change, HostPlan, HostStatus, saved};
+use crate::plan::{Change, HostPlan, HostStatus, document};
 use crate::remote::Login;
-use crate::state::{AimDigests, Identity, Intent, StateError, StateLock, StateStore};
+use crate::state::{GoalDigests, Identity, Intent, StateError, StateLock, StateStore};
 use crate::transport::Connector;
 
 /// What happens to changes that would destroy bytes that nobody reviewed.
@@ -118,7 +118,7 @@ pub fn apply(request: &Request<'_>, state: &mut StateStore) -> Result<Report, St
     let plan_digest = request
         .prepared
         .follows
-        .unwrap_or_else(|| saved::digest(plan));
+        .unwrap_or_else(|| document::digest(plan));
     let identity = state.begin_apply(request.lock, &intent_of(request, plan_digest))?;
     let serial = identity.serial;
     let run = Run {
@@ -182,7 +182,7 @@ fn intent_of(request: &Request<'_>, plan_digest: Blake3) -> Intent {
         has_changes: plan.summary().has_changes(),
         back_to: back.map(|back| back.to),
         undoes: back.map_or_else(Vec::new, |back| back.undoes.clone()),
-        aim: AimDigests {
+        aim: GoalDigests {
             config: Some(plan.header.config_digest),
             sources: sources.into_iter().collect(),
         },
@@ -192,7 +192,7 @@ fn intent_of(request: &Request<'_>, plan_digest: Blake3) -> Intent {
 /// Whether there is something to do on a host: changes, or a listing to be renewed.
 fn is_visited(plan: &HostPlan, prepared: Option<&PreparedHost>) -> bool {
     plan.status == HostStatus::Ok
-        && prepared.is_some_and(|prepared| plan.change_set.is_some() || prepared.is_unsettled)
+        && prepared.is_some_and(|prepared| plan.change_set.is_some() || prepared.needs_visit)
 }
 
 /// The report of a host on which nothing is done.

@@ -12,8 +12,8 @@ use crate::config::{Exact, Host};
 use crate::model::{ContentDigest, Kind, LocalPath, Mode, Node, RelPath, RemotePath};
 use crate::plan::prepare::PreparedHost;
 use crate::plan::{Action, Change, Reason};
-use crate::scan::remote::StatTuple;
-use crate::transport::upload::clamped;
+use crate::remote::tasks::look::StatTuple;
+use crate::remote::tasks::receive::upload::clamped;
 
 /// The type of a folder in `st_mode`.
 const FOLDER: u32 = 0o40_000;
@@ -138,7 +138,7 @@ impl<'a> Compiler<'a> {
         let dest = self.job.host.mappings[mapping].dest.join(path);
         self.job
             .prepared
-            .scan
+            .look
             .seen
             .get(dest.as_bytes())
             .map(|seen| &seen.stat)
@@ -271,7 +271,7 @@ impl<'a> Compiler<'a> {
                 continue;
             }
             let Some(after) = &change.after else { continue };
-            let way_back = self.job.prepared.way_back.as_ref();
+            let rollback_path = self.job.prepared.rollback_path.as_ref();
             let mtime = mtime_of(self.job.prepared, change);
             let base = self.job.base_of[change.mapping];
             let components = components(change);
@@ -291,14 +291,14 @@ impl<'a> Compiler<'a> {
                     digest,
                 } => {
                     let source = &self.job.prepared.sources[change.mapping].root;
-                    let origin = match way_back {
+                    let origin = match rollback_path {
                         None => Origin::Source(source.join(&change.path)),
                         Some(way) => {
                             Origin::Backup(way.backups(change.mapping, &change.path).to_vec())
                         }
                     };
                     // Their content names them.
-                    let is_large = way_back.is_none()
+                    let is_large = rollback_path.is_none()
                         && *size_bytes >= self.job.large_from_bytes
                         && digest.blake3.is_some();
                     if is_large {
@@ -316,10 +316,14 @@ impl<'a> Compiler<'a> {
                     };
                     tree.insert(components, staged);
                     // What comes back has them only where it has got its owner back, too.
-                    let has_special = mode.bits() & 0o7000 != 0 && way_back.is_none();
+                    let has_special = mode.bits() & 0o7000 != 0 && rollback_path.is_none();
                     if has_special || mode.bits() & 0o400 == 0 {
                         // The kernel takes the special bits from a file that is written to.
-                        let kept = if way_back.is_some() { 0o1777 } else { 0o7777 };
+                        let kept = if rollback_path.is_some() {
+                            0o1777
+                        } else {
+                            0o7777
+                        };
                         let mode = Mode::new(mode.bits() & kept).to_string();
                         self.silent("bits", change.mapping, &mode, &change.path, b"");
                     }
@@ -332,7 +336,7 @@ impl<'a> Compiler<'a> {
                         Staged::Dir {
                             mode,
                             // Nobody knows when one that is put back was modified.
-                            mtime: way_back.is_none().then_some(mtime),
+                            mtime: rollback_path.is_none().then_some(mtime),
                         },
                     );
                     if mode.bits() & 0o7000 != 0 {
@@ -369,7 +373,7 @@ impl<'a> Compiler<'a> {
 
     /// Folders of the login user that may not be written even by their owner.
     fn unlock_folders(&mut self) {
-        if self.job.prepared.scan.facts.uid == 0 {
+        if self.job.prepared.look.facts.uid == 0 {
             return;
         }
         let mut closed = BTreeMap::new();
@@ -506,7 +510,7 @@ impl<'a> Compiler<'a> {
         let dest = self.job.host.mappings[mapping].dest.as_bytes();
         let end = dest.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
         let parent = if end == 0 { &dest[..1] } else { &dest[..end] };
-        if self.job.prepared.scan.places[mapping].parent.path != parent {
+        if self.job.prepared.look.places[mapping].parent.path != parent {
             self.silent("parents", mapping, "", &RelPath::root(), b"");
         }
     }
@@ -532,7 +536,7 @@ impl<'a> Compiler<'a> {
 
     /// Whether what is staged has got the owner that it is to have: that of its backup.
     fn has_own_owner(&self) -> bool {
-        self.job.prepared.way_back.is_some()
+        self.job.prepared.rollback_path.is_some()
     }
 
     /// A folder with the setgid bit gives its group to what is made in it.
@@ -540,7 +544,7 @@ impl<'a> Compiler<'a> {
         if self.has_own_owner() {
             return "=".to_owned();
         }
-        let facts = &self.job.prepared.scan.facts;
+        let facts = &self.job.prepared.look.facts;
         let parent = change
             .path
             .parent()
@@ -560,7 +564,7 @@ impl<'a> Compiler<'a> {
         if self.has_own_owner() {
             return "=".to_owned();
         }
-        let facts = &self.job.prepared.scan.facts;
+        let facts = &self.job.prepared.look.facts;
         let stat = self.stat(change.mapping, &change.path);
         match (stat, change.after.as_ref().and_then(Node::mode)) {
             (Some(stat), Some(mode))
@@ -592,7 +596,7 @@ impl<'a> Compiler<'a> {
             // A mirror was asked about all that is in it; else it may hold what is not ours.
             let is_orphan = is_folder && change.reason == Reason::Orphan;
             let exact = self.job.host.mappings[change.mapping].exact;
-            let knows_all = exact == Exact::Mirror && self.job.prepared.way_back.is_none();
+            let knows_all = exact == Exact::Mirror && self.job.prepared.rollback_path.is_none();
             let argument = if is_orphan && !knows_all { "spare" } else { "" };
             self.step(what, index, argument, &expected, vec![index]);
         }

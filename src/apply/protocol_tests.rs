@@ -1,6 +1,6 @@
 //! The commit protocol, small enough to try every moment at which it can be cut off.
 //!
-//! Real are all decisions: [`build`], [`half_done`], [`program::compile`], the [`Witness`] and what is
+//! Real are all decisions: [`build`], [`half_done`], [`program::compile`], the [`ListingTrust`] and what is
 //! recorded. Modelled are the two machines. A host is a map from paths to entries; the steps of a
 //! program are taken on it one system call at a time, in the order of `commit.pl`, and the kernel's
 //! rules that the protocol rests on hold: a link is never made over something, a folder that is not
@@ -24,20 +24,20 @@ use std::sync::Arc;
 
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
+use super::listing_trust::ListingTrust;
 use super::program::{self, Job, Staged};
 use super::record::with_changes;
-use super::witness::Witness;
 use crate::config::{Auth, Exact, Excludes, Host, Mapping, MaxDelete, Modes, SymlinkPolicy};
 use crate::model::{
     Blake3, ContentDigest, Entry, HostId, Kind, LocalPath, Mode, Node, RelPath, RemotePath, Tree,
 };
 use crate::plan::build::{MappingInput, Policy, build};
 use crate::plan::prepare::PreparedHost;
-use crate::plan::{Action, Actual, Change, half_done};
-use crate::scan::local::SourceTree;
-use crate::scan::remote::{
-    Algorithm, DestPlace, HostFacts, HostScan, Listing, Place, Seen, StatTuple,
+use crate::plan::{Action, Actual, Change, interrupted};
+use crate::remote::tasks::look::{
+    Algorithm, DestPlace, HostFacts, HostLook, Listing, Place, Seen, StatTuple,
 };
+use crate::source::local::SourceTree;
 
 const DEVICE: u64 = 7;
 const UID: u32 = 1000;
@@ -157,7 +157,7 @@ struct ModelHost {
     clock: u64,
 }
 
-/// Why a system call was refused.
+/// Refusal a system call was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Denied;
 
@@ -381,7 +381,7 @@ fn with_content_of(node: &Node, known: &Node) -> Node {
 fn look(there: &ModelHost, record: &Record, source: &Tree, exact: Exact) -> Look {
     let host = configured(exact);
     let known = match &record.intended {
-        Some(intended) => half_done::either(&record.tree, intended),
+        Some(intended) => interrupted::either(&record.tree, intended),
         None => record.tree.clone(),
     };
     let trusted = record
@@ -417,7 +417,7 @@ fn look(there: &ModelHost, record: &Record, source: &Tree, exact: Exact) -> Look
     }
     let actual = Actual::from(entries.into_iter().collect::<Tree>());
     let recorded = match &record.intended {
-        Some(intended) => half_done::settled(&record.tree, intended, &actual),
+        Some(intended) => interrupted::settled(&record.tree, intended, &actual),
         None => record.tree.clone(),
     };
     let input = MappingInput {
@@ -442,10 +442,10 @@ fn look(there: &ModelHost, record: &Record, source: &Tree, exact: Exact) -> Look
     let prepared = PreparedHost {
         sources: vec![Arc::new(source)],
         recorded: vec![Arc::new(recorded)],
-        way_back: None,
+        rollback_path: None,
         record: None,
         actual: vec![actual],
-        scan: HostScan {
+        look: HostLook {
             facts: HostFacts {
                 algorithm: Algorithm::Blake3,
                 hash_tool: "b3sum".to_owned(),
@@ -466,7 +466,7 @@ fn look(there: &ModelHost, record: &Record, source: &Tree, exact: Exact) -> Look
             gone: HashSet::new(),
             closed: Vec::new(),
         },
-        is_unsettled: true,
+        needs_visit: true,
         leaves_drift: false,
     };
     Look {
@@ -871,9 +871,9 @@ impl Run<'_> {
         let times = done
             .iter()
             .filter_map(|(step, time)| Some((*step, float((*time)?))));
-        let witness = Witness {
+        let listing_trust = ListingTrust {
             host: &self.look.host,
-            seen: &prepared.scan.seen,
+            seen: &prepared.look.seen,
             changes,
             steps: &program.steps,
             step_times: &times.collect(),
@@ -883,7 +883,7 @@ impl Run<'_> {
             unnamed_is_unmoved: false,
         };
         let trees = [tree];
-        let is_trusted = !is_refused && witness.stands_for(&trees);
+        let is_trusted = !is_refused && listing_trust.stands_for(&trees);
         let [tree] = trees;
         *record = Record {
             tree,

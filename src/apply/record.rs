@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use crate::config::Exact;
 use crate::model::{ChangeEnd, EndedChange, Entry, Event, Kind, Node, RelPath, Tree};
-use crate::plan::half_done::is_opened;
+use crate::plan::interrupted::is_opened;
 use crate::plan::{Action, Actual, Change};
-use crate::scan::remote::StatTuple;
+use crate::remote::tasks::look::StatTuple;
+use crate::remote::tasks::receive::upload::clamped;
 use crate::state::{History, HostRecord, MappingRecord, PastApply, PastMapping, Progress};
-use crate::transport::upload::clamped;
 
-use super::commit::{Answer, Keep, Why};
+use super::commit::{Answer, ListingScope, Refusal};
+use super::listing_trust::ListingTrust;
 use super::program::{self, Program};
-use super::witness::Witness;
 use super::worker::{Failure, Worker};
 use super::{HostReport, Refused};
 
@@ -29,22 +29,22 @@ impl Worker<'_> {
     /// What has to be looked at for the new listing. It holds everything that will be recorded. Of what
     /// was listed before, and was neither looked at nor touched since, the lines are taken over: if it
     /// has moved meanwhile, the next plan sees it.
-    pub(super) fn paths_to_list(&self, recorded_after: &[Tree]) -> (Keep, Vec<u8>) {
+    pub(super) fn paths_to_list(&self, recorded_after: &[Tree]) -> (ListingScope, Vec<u8>) {
         if self.leaves_some {
             // Some entries are left as they are: the next plan has to look at everything.
-            return (Keep::Nothing, Vec::new());
+            return (ListingScope::Nothing, Vec::new());
         }
         if self.forgets_some(recorded_after) {
             // They are ours no more, and the listing would say that they are known.
-            return (Keep::Nothing, Vec::new());
+            return (ListingScope::Nothing, Vec::new());
         }
         let keep = if self.trusted_listing().is_some() {
-            Keep::Part
+            ListingScope::Part
         } else {
-            Keep::All
+            ListingScope::All
         };
         let mut paths = BTreeSet::new();
-        if keep == Keep::All {
+        if keep == ListingScope::All {
             for (mapping, after) in self.host.mappings.iter().zip(recorded_after) {
                 paths.extend(
                     after
@@ -62,8 +62,8 @@ impl Worker<'_> {
                 paths.insert(program::dest_of(self.host, change));
             }
         }
-        let scan = &self.prepared.scan;
-        for moved in scan.seen.keys().chain(&scan.gone) {
+        let look = &self.prepared.look;
+        for moved in look.seen.keys().chain(&look.gone) {
             for (index, mapping) in self.host.mappings.iter().enumerate() {
                 if let Some(path) = mapping.dest.strip_from(moved)
                     && is_recorded(index, &path)
@@ -120,7 +120,7 @@ impl Worker<'_> {
     /// The same, now that all is over: in a rollback, what was recorded then is recorded again.
     fn recorded_in_the_end(&self, confirmed: &HashSet<usize>) -> Vec<Tree> {
         let mut trees = self.recorded_with(confirmed);
-        let Some(way) = &self.prepared.way_back else {
+        let Some(way) = &self.prepared.rollback_path else {
             return trees;
         };
         let changes = self.changes.iter().enumerate();
@@ -255,9 +255,9 @@ impl Worker<'_> {
             .map(|(stat, path)| (path.as_slice(), stat))
             .collect();
         let (mut confirmed, mut spared) = (HashSet::new(), HashSet::new());
-        let mut refused: BTreeMap<usize, Why> = BTreeMap::new();
+        let mut refused: BTreeMap<usize, Refusal> = BTreeMap::new();
         for impossible in &program.impossible {
-            refused.insert(impossible.change, Why::Other(impossible.reason.clone()));
+            refused.insert(impossible.change, Refusal::Other(impossible.reason.clone()));
         }
         for (step, covers) in program.steps.iter().enumerate() {
             let result = answer.steps.get(&step).cloned();
@@ -267,9 +267,9 @@ impl Worker<'_> {
                         Ok(()) => _ = confirmed.insert(index),
                         Err(why) => _ = refused.insert(index, why),
                     },
-                    Some(Some(Why::Spared)) => _ = spared.insert(index),
+                    Some(Some(Refusal::Spared)) => _ = spared.insert(index),
                     Some(Some(why)) => _ = refused.insert(index, why.clone()),
-                    None => _ = refused.insert(index, Why::other("the host did not say")),
+                    None => _ = refused.insert(index, Refusal::other("the host did not say")),
                 }
             }
         }
@@ -286,12 +286,12 @@ impl Worker<'_> {
             .map(|(index, why)| {
                 let change = self.changes[index];
                 let (reason, moved) = match why {
-                    Why::Moved => (
+                    Refusal::Moved => (
                         "it was changed on the host after it was looked at".into(),
                         true,
                     ),
-                    Why::Spared => ("the folder is not empty".into(), false),
-                    Why::Other(reason) => (reason, false),
+                    Refusal::Spared => ("the folder is not empty".into(), false),
+                    Refusal::Other(reason) => (reason, false),
                 };
                 Refused {
                     mapping: change.mapping,
@@ -313,10 +313,10 @@ impl Worker<'_> {
         let trees = self.recorded_in_the_end(&confirmed);
         let listing = answer.digest.clone().filter(|_| {
             // What a rollback brings back may be not what is recorded then.
-            self.prepared.way_back.is_none()
+            self.prepared.rollback_path.is_none()
                 && report.refused.is_empty()
                 && self
-                    .witness(program, answer, &after, &self.mtimes())
+                    .listing_trust(program, answer, &after, &self.mtimes())
                     .stands_for(&trees)
         });
         if listing.is_none() {
@@ -383,16 +383,16 @@ impl Worker<'_> {
             .collect()
     }
 
-    fn witness<'w>(
+    fn listing_trust<'w>(
         &'w self,
         program: &'w Program,
         answer: &'w Answer,
         after: &'w HashMap<&'w [u8], &'w StatTuple>,
         mtimes: &'w HashMap<Vec<u8>, i64>,
-    ) -> Witness<'w> {
-        Witness {
+    ) -> ListingTrust<'w> {
+        ListingTrust {
             host: self.host,
-            seen: &self.prepared.scan.seen,
+            seen: &self.prepared.look.seen,
             changes: &self.changes,
             steps: &program.steps,
             step_times: &answer.times,
@@ -420,17 +420,23 @@ impl Worker<'_> {
     }
 
     /// Whether an entry that the host says is done looks like it, as far as the listing tells.
-    fn is_as_planned(&self, index: usize, after: &HashMap<&[u8], &StatTuple>) -> Result<(), Why> {
+    fn is_as_planned(
+        &self,
+        index: usize,
+        after: &HashMap<&[u8], &StatTuple>,
+    ) -> Result<(), Refusal> {
         let change = self.changes[index];
         let dest = program::dest_of(self.host, change);
         let (Some(stat), Some(node)) = (after.get(dest.as_bytes()), &change.after) else {
             return Ok(());
         };
         match node {
-            _ if stat.kind() != node.kind() => Err(Why::Moved),
-            Node::File { size_bytes, .. } if stat.size_bytes() != *size_bytes => Err(Why::Moved),
+            _ if stat.kind() != node.kind() => Err(Refusal::Moved),
+            Node::File { size_bytes, .. } if stat.size_bytes() != *size_bytes => {
+                Err(Refusal::Moved)
+            }
             Node::File { mode, .. } | Node::Dir { mode } if stat.mode() != *mode => {
-                Err(Why::other("the host did not set its permission bits"))
+                Err(Refusal::other("the host did not set its permission bits"))
             }
             _ => Ok(()),
         }
@@ -478,7 +484,7 @@ impl Worker<'_> {
             plan: self.run.plan_digest,
             progress,
             listing,
-            algorithm: Some(self.prepared.scan.facts.algorithm.as_str().to_owned()),
+            algorithm: Some(self.prepared.look.facts.algorithm.as_str().to_owned()),
             mappings,
             history: history.clone(),
         };

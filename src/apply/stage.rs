@@ -6,18 +6,18 @@ use std::fmt;
 use crate::model::{Event, Phase, RemotePath};
 use crate::plan::prepare::{base_on_host, with_help};
 use crate::plan::staging::{NoReceiver, StagingPlace, device_of, is_folder};
-use crate::remote::{Login, Program as RemoteProgram, Script, ScriptRun, Section, last_line};
-use crate::scan::remote::{Algorithm, Place, ScanError, check_end};
+use crate::remote::tasks::look::{Algorithm, LookError, Place, check_end};
+use crate::remote::tasks::receive::scp::ScpUpload;
+use crate::remote::tasks::receive::tar::TarUpload;
+use crate::remote::tasks::receive::upload::{Content, UploadError, UploadRecord, UploadReport};
+use crate::remote::{Login, Script, ScriptRun, Section, Task, last_line};
 use crate::state::HostRecord;
-use crate::transport::scp::ScpUpload;
-use crate::transport::tar::TarUpload;
-use crate::transport::upload::{Content, UploadError, UploadRecord, UploadReport};
 use crate::transport::{Aborted, ExecIo, Flow, Input, TransportError};
 
 use super::commit::patience_seconds;
+use super::explain;
 use super::large::{self, LargeFile};
 use super::program::{self, Origin, Program, Staged, StagedTree};
-use super::refusal;
 use super::worker::{Failure, Worker};
 
 /// Where things are staged on a host.
@@ -39,16 +39,16 @@ impl Worker<'_> {
     pub(super) fn choose_staging(&self) -> Result<Staging, Failure> {
         let configured = self.run.request.config.settings.staging_path.as_ref();
         let home = base_on_host(configured, Some(&self.run.identity), &self.host.id);
-        let scan = &self.prepared.scan;
+        let look = &self.prepared.look;
         let mut staging = Staging {
             bases: vec![home.clone()],
             home,
-            devices: vec![scan.staging.device],
+            devices: vec![look.staging.device],
             base_of: Vec::new(),
             run_name: new_run_name(),
         };
         for (index, mapping) in self.host.mappings.iter().enumerate() {
-            let place = &scan.places[index];
+            let place = &look.places[index];
             let prepared = self.prepared;
             let is_folder = is_folder(&prepared.sources[index].tree, &prepared.recorded[index]);
             let is_unchanged = self.changes.iter().all(|change| change.mapping != index);
@@ -57,7 +57,7 @@ impl Worker<'_> {
                 staging.base_of.push(0);
                 continue;
             }
-            let number = match StagingPlace::of(place, &scan.staging, is_folder) {
+            let number = match StagingPlace::of(place, &look.staging, is_folder) {
                 Ok(StagingPlace::Home) => 0,
                 Ok(StagingPlace::Beside(beside)) => {
                     let base = self.base_beside(&beside);
@@ -98,7 +98,7 @@ impl Worker<'_> {
 
     /// What is to receive the upload; `None` when there is none.
     pub(super) fn choose_receiver(&self, program: &Program) -> Result<Option<Receiver>, Failure> {
-        let facts = &self.prepared.scan.facts;
+        let facts = &self.prepared.look.facts;
         if program.staged.iter().all(StagedTree::is_empty) {
             return Ok(None);
         }
@@ -136,7 +136,7 @@ impl Worker<'_> {
             match self.upload_tree(login, &to, tree, receiver, later_bytes) {
                 Ok(()) => at += 1,
                 Err(Trouble::Upload(error @ UploadError::Unavailable { .. }))
-                    if receiver == Receiver::Scp && self.prepared.scan.facts.has_tar =>
+                    if receiver == Receiver::Scp && self.prepared.look.facts.has_tar =>
                 {
                     tracing::warn!("{error}: sending through tar");
                     receiver = Receiver::Tar;
@@ -149,7 +149,7 @@ impl Worker<'_> {
 
     /// How much content a staging folder gets if the host has nothing of its large files.
     fn bytes_of(&self, tree: &StagedTree) -> u64 {
-        let large = large::large_files(self.host, &self.prepared.scan, tree);
+        let large = large::large_files(self.host, &self.prepared.look, tree);
         let large_bytes: u64 = large.iter().map(LargeFile::size_bytes).sum();
         program::small_bytes(tree) + large_bytes
     }
@@ -167,8 +167,8 @@ impl Worker<'_> {
         if tree.is_empty() {
             return Ok(());
         }
-        let explained = |trouble| refusal::explained(trouble, self.host, to, tree);
-        let large = large::large_files(self.host, &self.prepared.scan, tree);
+        let explained = |trouble| explain::explained(trouble, self.host, to, tree);
+        let large = large::large_files(self.host, &self.prepared.look, tree);
         let small_bytes = program::small_bytes(tree);
         let after_bytes = small_bytes + later_bytes;
         if !large.is_empty() {
@@ -189,7 +189,7 @@ impl Worker<'_> {
         to: &Destination<'_>,
         tree: &StagedTree,
     ) -> Result<(), Trouble> {
-        let is_blake3 = self.prepared.scan.facts.algorithm == Algorithm::Blake3;
+        let is_blake3 = self.prepared.look.facts.algorithm == Algorithm::Blake3;
         let Some(files) = program::files_to_restore(tree, is_blake3) else {
             return Err(Trouble::Other(Failure::Failed(
                 "its backups were made when it had another tool for digests, so they cannot be \
@@ -200,7 +200,7 @@ impl Worker<'_> {
         if files.is_empty() {
             return Ok(());
         }
-        let mut script = Script::new(RemoteProgram::Restore, self.stall_timeout());
+        let mut script = Script::new(Task::Restore, self.stall_timeout());
         script
             .path("hs_base", to.base)
             .text("hs_run", to.run_name.as_bytes())
@@ -213,7 +213,7 @@ impl Worker<'_> {
         let outcome = login.run(&script, &mut run)?;
         check_end(&run, &outcome).map_err(|error| {
             Trouble::Other(Failure::Failed(match error {
-                ScanError::Host { reason } => refusal::with_cure(&reason),
+                LookError::Host { reason } => explain::with_cure(&reason),
                 error => with_help(&error),
             }))
         })?;
@@ -230,7 +230,7 @@ impl Worker<'_> {
         Err(Trouble::Other(Failure::Failed(format!(
             "{}{others} cannot be brought back: no backup on this host has what was there; nothing was \
              changed",
-            refusal::destination(self.host, first)
+            explain::destination(self.host, first)
         ))))
     }
 
@@ -242,7 +242,7 @@ impl Worker<'_> {
         records: Vec<UploadRecord>,
         receiver: Receiver,
     ) -> Result<(), Trouble> {
-        let mut script = Script::new(RemoteProgram::Upload, self.stall_timeout());
+        let mut script = Script::new(Task::Receive, self.stall_timeout());
         script
             .path("hs_base", to.base)
             .text("hs_run", to.run_name.as_bytes())
@@ -268,7 +268,7 @@ impl Worker<'_> {
             .into_iter()
             .find(|section| section.name == "fail");
         if let Some(fail) = refused {
-            let reason = refusal::with_cure(&last_line(fail.body));
+            let reason = explain::with_cure(&last_line(fail.body));
             return Err(Trouble::Other(Failure::Failed(reason)));
         }
         match (io.stream.finish(), outcome) {
@@ -301,7 +301,7 @@ impl Destination<'_> {
     }
 }
 
-/// Why an upload did not come to its end.
+/// Refusal an upload did not come to its end.
 #[derive(Debug)]
 pub(super) enum Trouble {
     /// The connection.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::model::RemotePath;
-use crate::remote::{Login, Program, Script, ScriptRun};
-use crate::scan::remote::{ScanError, check_end};
+use crate::remote::tasks::look::{LookError, check_end};
+use crate::remote::{Login, Script, ScriptRun, Task};
 
 /// A lock that was found on a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +24,8 @@ pub fn unlock(
     login: &mut Login,
     base: &RemotePath,
     stall_timeout: Duration,
-) -> Result<Vec<HostLock>, ScanError> {
-    let mut script = Script::new(Program::Unlock, stall_timeout);
+) -> Result<Vec<HostLock>, LookError> {
+    let mut script = Script::new(Task::Unlock, stall_timeout);
     script.path("hs_base", base);
     let mut run = ScriptRun::new(&script, Vec::new());
     let outcome = login.run(&script, &mut run)?;

@@ -8,7 +8,7 @@ use crate::model::{Event, Kind, Node, Observer, Phase};
 use crate::plan::Change;
 use crate::plan::prepare::{PreparedHost, with_help};
 use crate::remote::Login;
-use crate::scan::remote::{self, Algorithm, Question, ScanError};
+use crate::remote::tasks::look::{self, Algorithm, LookError, LookRequest};
 use crate::state::StateError;
 use crate::transport::TransportError;
 
@@ -35,7 +35,7 @@ pub(super) fn without_conflicts(changes: &[Change]) -> Vec<&Change> {
     changes.iter().filter(|change| !is_left(change)).collect()
 }
 
-/// Why a host is not done.
+/// Refusal a host is not done.
 #[derive(Debug)]
 pub(super) enum Failure {
     Unreachable(String),
@@ -96,7 +96,7 @@ impl Worker<'_> {
             large_from_bytes: self.run.request.large.from_bytes,
         };
         let program = program::compile(&job);
-        let is_blake3 = self.prepared.scan.facts.algorithm == Algorithm::Blake3;
+        let is_blake3 = self.prepared.look.facts.algorithm == Algorithm::Blake3;
         let (names, sums) = program::verification(&program.staged, is_blake3).ok_or_else(|| {
             Failure::Failed(
                 "a digest of a source is missing; run the same command again".to_owned(),
@@ -149,7 +149,7 @@ impl Worker<'_> {
     /// The login, or a new one if nobody answers on it. For a commit that nothing goes before: whether
     /// a broken one was begun nobody knows, so it is never repeated.
     fn unless_dead(&self, mut login: Login, staging: &Staging) -> Result<Login, Failure> {
-        let nothing = Question {
+        let nothing = LookRequest {
             base: &staging.home,
             roots: &[],
             mirrors: &[],
@@ -157,8 +157,8 @@ impl Worker<'_> {
             paths: &[],
             stall_timeout: self.stall_timeout(),
         };
-        match remote::scan(&mut login, &nothing) {
-            Err(ScanError::Transport(error)) => {
+        match look::look(&mut login, &nothing) {
+            Err(LookError::Transport(error)) => {
                 tracing::info!("the login that the plan left is gone: {error}");
                 self.log_in()
             }

@@ -15,8 +15,8 @@ use super::plan;
 use crate::apply::{self, HostResult, OnConflict, Report};
 use crate::config::Host;
 use crate::model::{Observer, Together};
-use crate::plan::prepare::{Aim, Preparation, Prepared};
-use crate::plan::{HostPlan, Plan, Refresh, saved};
+use crate::plan::prepare::{Goal, Preparation, Prepared};
+use crate::plan::{HostPlan, Plan, Refresh, document};
 use crate::state::{StateLock, StateStore};
 use crate::view;
 use crate::view::events::Events;
@@ -72,7 +72,11 @@ fn carry_out(
     interrupts: &Interrupts,
     events: Option<&Events>,
 ) -> Result<Exit, Stop> {
-    let saved = settings.plan_file.as_deref().map(saved::load).transpose()?;
+    let saved = settings
+        .plan_file
+        .as_deref()
+        .map(document::load)
+        .transpose()?;
     let mut context = Context::load(global, console)?;
     let asks = saved.is_none() && !settings.is_approved;
     if asks && !Console::can_ask() {
@@ -97,7 +101,7 @@ fn carry_out(
         wants_diffs: false,
         keeps_all: false,
         keep_logins,
-        aim: saved.as_ref().map_or(Aim::Sources, Aim::Saved),
+        aim: saved.as_ref().map_or(Goal::Sources, Goal::Saved),
     };
     let prepared = plan::prepare(&context, &state, &hosts, &how)?;
     let the_plan = &prepared.plan;
@@ -109,12 +113,12 @@ fn carry_out(
         plan::show(the_plan, command, settings.is_full, console);
     }
     if let Some(events) = events {
-        let made_now = || saved::digest(the_plan);
+        let made_now = || document::digest(the_plan);
         events.plan(the_plan, prepared.follows.unwrap_or_else(made_now));
     }
     let is_stale = |preparation: &Preparation| matches!(preparation, Preparation::Stale(_));
     let has_stale_hosts = prepared.hosts.iter().any(is_stale);
-    let has_work = the_plan.is_applyable() || prepared.has_unsettled_hosts() || has_stale_hosts;
+    let has_work = the_plan.is_applyable() || prepared.has_hosts_to_visit() || has_stale_hosts;
     // What became of a saved plan is told in any case, and a program gets to know of every host.
     if !has_work && events.is_none() && saved.is_none() {
         return Ok(context.finish(plan::exit_of(the_plan)));

@@ -13,7 +13,7 @@ use crate::model::map_parallel;
 use crate::plan::prepare::{base_on_host, with_help};
 use crate::plan::staging::check_receiver;
 use crate::remote::Login;
-use crate::scan::remote::{self, Question};
+use crate::remote::tasks::look::{self, LookRequest};
 use crate::state::StateStore;
 use crate::transport::Connector;
 use crate::view::text::{count, escape_text};
@@ -96,7 +96,7 @@ fn look_at(
     let session = connector.connect(host).map_err(|error| with_help(&error))?;
     let mut login = Login::new(session);
     let base = base_on_host(settings.staging_path.as_ref(), state.identity(), &host.id);
-    let question = Question {
+    let request = LookRequest {
         base: &base,
         roots: &[],
         mirrors: &[],
@@ -104,7 +104,7 @@ fn look_at(
         paths: &[],
         stall_timeout: settings.stall_timeout,
     };
-    let answer = remote::scan(&mut login, &question);
+    let answer = look::look(&mut login, &request);
     login.close();
     let facts = answer.map_err(|error| with_help(&error))?.facts;
     tracing::debug!(

@@ -12,10 +12,10 @@ use super::args::{GlobalSettings, Progress};
 use super::console::Console;
 use super::exit::Exit;
 use crate::config::{self, Config, Environment, Host, Settings};
-use crate::plan::follow::StalePlan;
+use crate::plan::document::PlanFileError;
+use crate::plan::goal::rollback::NoRollbackTarget;
+use crate::plan::goal::saved::StalePlan;
 use crate::plan::prepare::PrepareError;
-use crate::plan::rollback::NoWayBack;
-use crate::plan::saved::PlanFileError;
 use crate::remote::Nonce;
 use crate::state::{LockHolder, StateError, StateLock};
 use crate::transport::ssh::{SshConnector, SshOptions};
@@ -103,8 +103,8 @@ impl From<PrepareError> for Stop {
     }
 }
 
-impl From<NoWayBack> for Stop {
-    fn from(error: NoWayBack) -> Self {
+impl From<NoRollbackTarget> for Stop {
+    fn from(error: NoRollbackTarget) -> Self {
         Self::failed(error)
     }
 }

@@ -7,8 +7,8 @@ use super::exit::Exit;
 use super::interrupt::Interrupts;
 use crate::config::{self, Host};
 use crate::model::Blake3;
-use crate::plan::prepare::{self, Aim, Prepared, Request};
-use crate::plan::{HostPlan, Plan, Refresh, saved};
+use crate::plan::prepare::{self, Goal, Prepared, Request};
+use crate::plan::{HostPlan, Plan, Refresh, document};
 use crate::state::StateStore;
 use crate::view;
 use crate::view::plan::{PlanCommand, PlanView};
@@ -28,18 +28,18 @@ pub(super) fn run(
         wants_diffs: settings.output.has_diffs,
         keeps_all: false,
         keep_logins: 0,
-        aim: Aim::Sources,
+        aim: Goal::Sources,
     };
     let prepared = prepare(&context, &state, &hosts, &how)?;
     tell_what_came_before(&prepared, &state, console);
     let plan = prepared.plan;
     if let Some(path) = &settings.out {
-        saved::save(&plan, path)?;
+        document::save(&plan, path)?;
     }
     let command = PlanCommand::Plan {
         saved: settings.out.is_some(),
     };
-    let digest = saved::digest(&plan);
+    let digest = document::digest(&plan);
     let exit = print(&plan, digest, command, &settings.output, console);
     if let Some(path) = &settings.out {
         console.say(&format!("Saved the plan in {}.", path.display()));
@@ -56,7 +56,7 @@ pub(super) struct How<'a> {
     /// How many logins are kept on hosts that apply would work on.
     pub(super) keep_logins: usize,
     /// What hosts are to be made equal to.
-    pub(super) aim: Aim<'a>,
+    pub(super) aim: Goal<'a>,
 }
 
 /// Makes a plan for these hosts, or looks whether the saved one still holds for them.
@@ -126,7 +126,7 @@ pub(super) fn print(
 ) -> Exit {
     match output.format {
         PlanFormat::Human => show(plan, command, output.is_full, console),
-        PlanFormat::Json => console.data(saved::to_json(plan).as_bytes()),
+        PlanFormat::Json => console.data(document::to_json(plan).as_bytes()),
         PlanFormat::Markdown => {
             let text = view::markdown::render(plan, digest, output.max_bytes);
             console.data(text.as_bytes());

@@ -10,8 +10,8 @@ use super::exit::Exit;
 use super::interrupt::Interrupts;
 use super::plan;
 use crate::apply::{OnConflict, Report};
-use crate::plan::prepare::Aim;
-use crate::plan::rollback::Undo;
+use crate::plan::goal::rollback::RollbackTarget;
+use crate::plan::prepare::Goal;
 use crate::plan::{HostPlan, Refresh};
 use crate::state::StateStore;
 use crate::view;
@@ -31,7 +31,7 @@ pub(super) fn run(
     // Read under the lock: nobody else can move it from here on.
     let mut state = StateStore::open(&context.config.settings.state_path)?;
     let hosts = context.select(&settings.limit)?;
-    let Some(undo) = Undo::choose(&state, settings.to)? else {
+    let Some(undo) = RollbackTarget::choose(&state, settings.to)? else {
         console.data(b"Nothing to roll back: nothing was applied yet.\n");
         return Ok(context.finish(Exit::Done));
     };
@@ -44,14 +44,14 @@ pub(super) fn run(
         } else {
             0
         },
-        aim: Aim::Back(&undo),
+        aim: Goal::Back(&undo),
     };
     let prepared = plan::prepare(&context, &state, &hosts, &how)?;
     let the_plan = &prepared.plan;
     let introduction = view::rollback::introduction(&undo, &prepared, console.width());
     console.data(introduction.as_bytes());
     plan::show(the_plan, PlanCommand::Rollback, settings.is_full, console);
-    if !the_plan.is_applyable() && !prepared.has_unsettled_hosts() {
+    if !the_plan.is_applyable() && !prepared.has_hosts_to_visit() {
         if let Some(begun) = undo.begun.as_ref().filter(|_| prepared.is_all()) {
             // It was only kept from saying so.
             state.complete_apply(&lock, begun.serial)?;

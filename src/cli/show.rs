@@ -8,8 +8,9 @@ use super::context::{self, Stop};
 use super::exit::Exit;
 use super::plan;
 use crate::config::{self, Host};
+use crate::plan::goal::saved;
 use crate::plan::prepare::PrepareError;
-use crate::plan::{Plan, follow, saved};
+use crate::plan::{Plan, document};
 use crate::state::StateStore;
 use crate::view::plan::PlanCommand;
 
@@ -18,7 +19,7 @@ pub(super) fn run(
     settings: &ShowSettings,
     console: &Console,
 ) -> Result<Exit, Stop> {
-    let mut the_plan = saved::load(&settings.plan_file)?;
+    let mut the_plan = document::load(&settings.plan_file)?;
     if let Some(warning) = staleness(global, &the_plan) {
         console.say(&format!("warning: {warning}"));
     }
@@ -26,7 +27,7 @@ pub(super) fn run(
         .groups()
         .iter()
         .any(|(set, _)| !set.diffs.is_empty());
-    let digest = saved::digest(&the_plan);
+    let digest = document::digest(&the_plan);
     let output = &settings.output;
     if !output.has_diffs && output.format != PlanFormat::Json {
         the_plan = without_diffs(the_plan);
@@ -62,7 +63,7 @@ fn staleness(global: &GlobalSettings, plan: &Plan) -> Option<String> {
     let state = StateStore::open(&config.settings.state_path).ok()?;
     let is_planned = |host: &&Host| plan.hosts.iter().any(|planned| planned.host == host.id);
     let hosts: Vec<&Host> = config.hosts.iter().filter(is_planned).collect();
-    match follow::check(plan, &hosts, &state, config::config_digest(&config)) {
+    match saved::check(plan, &hosts, &state, config::config_digest(&config)) {
         Err(PrepareError::Stale(reason)) => Some(reason.to_string()),
         Ok(()) | Err(PrepareError::State(_)) => None,
     }

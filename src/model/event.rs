@@ -19,7 +19,7 @@ pub enum Phase {
     /// TCP, host key, login.
     Connecting,
     /// Comparing what is there.
-    Scanning,
+    Looking,
     /// Sending into staging.
     Uploading,
     /// The connection did not last: a new one, to send what is missing.

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::config::{Exact, Mapping};
 use crate::model::{ContentDigest, Entry, Kind, Node, RelPath, RemotePath, Tree};
-use crate::scan::local::SourceTree;
-use crate::scan::remote::{HostScan, Listing};
+use crate::remote::tasks::look::{HostLook, Listing};
+use crate::source::local::SourceTree;
 
 use super::actual::Actual;
 use super::build::Subtrees;
@@ -96,8 +96,8 @@ impl Comparison {
     }
 
     /// What is at the destination of `mapping`, according to the answer of the host.
-    pub(super) fn actual(&self, mapping: &Mapping, scan: &HostScan) -> Actual {
-        let trusts_listing = matches!(scan.listing, Listing::Same | Listing::Moved);
+    pub(super) fn actual(&self, mapping: &Mapping, look: &HostLook) -> Actual {
+        let trusts_listing = matches!(look.listing, Listing::Same | Listing::Moved);
         let has_everything = mapping.exact == Exact::Mirror && !trusts_listing;
         let is_known = |path: &RelPath| {
             has_everything
@@ -105,10 +105,10 @@ impl Comparison {
                 || self.source.tree.get(path).is_some()
         };
         let here = |path: &[u8]| mapping.dest.strip_from(path).filter(is_known);
-        let seen = scan.seen.iter();
+        let seen = look.seen.iter();
         let seen = seen.filter_map(|(path, seen)| {
             let relative = here(path)?;
-            let is_as_listed = trusts_listing && !scan.gone.contains(path);
+            let is_as_listed = trusts_listing && !look.gone.contains(path);
             let recorded = self.recorded.get(&relative).filter(|_| is_as_listed);
             let node = with_recorded_digest(&seen.node, recorded);
             Some((relative, node))
@@ -117,7 +117,7 @@ impl Comparison {
             let entries = seen.map(|(path, node)| Entry { path, node });
             return Actual::from(without_hidden(entries.collect()));
         }
-        let gone = scan.gone.iter().filter_map(|path| here(path));
+        let gone = look.gone.iter().filter_map(|path| here(path));
         let differing = self.differing.iter().map(|it| it.path.clone());
         let moved: BTreeMap<RelPath, Option<Node>> = differing
             .chain(gone)

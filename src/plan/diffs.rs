@@ -24,8 +24,8 @@ use crate::model::{
     Blake3, ContentDigest, Kind, LocalPath, Mode, Node, RelPath, RemotePath, Sha256,
 };
 use crate::remote::Login;
-use crate::scan::fetch::{self, Fetched, Wanted};
-use crate::scan::local::SourceTree;
+use crate::remote::tasks::fetch::{self, Fetched, Wanted};
+use crate::source::local::SourceTree;
 
 use super::prepare::with_help;
 use super::{Action, Actual, Change, ChangeSet, ChangeSetId, Diff, HostPlan};

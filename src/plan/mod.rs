@@ -1,18 +1,17 @@
 //! The plan: what apply would do to each host, and why.
 //!
 //! [`prepare`] gathers what there is to know, [`build`] makes the plan from it and is pure: no
-//! network, no clock, no file system. [`saved`] is its file format. Showing it is the business of [`crate::view`].
+//! network, no clock, no file system. [`document`] is its file format. Showing it is the business of [`crate::view`].
 
 mod actual;
 pub mod build;
 mod comparison;
 mod diffs;
-pub mod follow;
-pub(crate) mod half_done;
+pub mod document;
+pub mod goal;
+pub(crate) mod interrupted;
 mod logins;
 pub mod prepare;
-pub mod rollback;
-pub mod saved;
 mod sources;
 pub mod staging;
 pub mod status;

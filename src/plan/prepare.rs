@@ -12,8 +12,8 @@ use crate::model::{
     Work, map_parallel,
 };
 use crate::remote::Login;
-use crate::scan::local::{SourceError, SourceTree};
-use crate::scan::remote::{self, Algorithm, HostScan, Listing, Question, ScanError};
+use crate::remote::tasks::look::{self, Algorithm, HostLook, Listing, LookError, LookRequest};
+use crate::source::local::{SourceError, SourceTree};
 use crate::state::{HostRecord, Identity, StateError, StateStore};
 use crate::transport::{Connector, TransportError};
 
@@ -21,9 +21,9 @@ use super::actual::Actual;
 use super::build::{self, HostChanges, MappingInput, Policy, TooManyDeletes};
 use super::comparison::{Comparison, Comparisons};
 use super::diffs::{self, Diffs};
-use super::follow::{self, Follow, StalePlan};
-use super::half_done;
-use super::rollback::{Undo, WayBack};
+use super::goal::rollback::{RollbackPath, RollbackTarget};
+use super::goal::saved::{self, SavedPlanCheck, StalePlan};
+use super::interrupted;
 use super::sources::Sources;
 use super::staging;
 use super::{
@@ -53,7 +53,7 @@ pub struct Request<'a> {
     /// How closely to look.
     pub refresh: Refresh,
     /// What hosts are to be made equal to.
-    pub aim: Aim<'a>,
+    pub aim: Goal<'a>,
     /// Whether it is to be found out how contents differ.
     pub wants_diffs: bool,
     /// Whether what is known of a host is kept even where nothing is to be done.
@@ -68,14 +68,14 @@ pub struct Request<'a> {
 
 /// What hosts are to be made equal to.
 #[derive(Clone, Copy, Debug)]
-pub enum Aim<'a> {
+pub enum Goal<'a> {
     /// The sources.
     Sources,
     /// A saved plan, which is to be carried out as it is: nothing new is planned, and only what it names
     /// is looked at.
     Saved(&'a Plan),
     /// What they were before some applies.
-    Back(&'a Undo),
+    Back(&'a RollbackTarget),
 }
 
 /// A plan, and what was found out on the way to it, which apply needs.
@@ -151,16 +151,16 @@ pub struct PreparedHost {
     /// What the host has, by mapping.
     pub actual: Vec<Actual>,
     /// What it answered.
-    pub scan: HostScan,
+    pub look: HostLook,
     /// Whether an earlier apply did not come to its end here, or there is no listing to be trusted, or
     /// something has moved without becoming different: apply then sees to it, even where nothing is to
     /// be changed, since every plan would have to look again.
-    pub is_unsettled: bool,
+    pub needs_visit: bool,
     /// Whether something on the host is not as recorded, and the saved plan that is carried out has
     /// nothing about it.
     pub leaves_drift: bool,
     /// How it gets back, in a rollback. What it gets then comes from its own backups.
-    pub way_back: Option<Arc<WayBack>>,
+    pub rollback_path: Option<Arc<RollbackPath>>,
 }
 
 impl Prepared {
@@ -191,9 +191,9 @@ impl Prepared {
     }
 
     /// Whether some host needs a visit though nothing is to be changed there.
-    pub fn has_unsettled_hosts(&self) -> bool {
+    pub fn has_hosts_to_visit(&self) -> bool {
         let mut hosts = self.hosts.iter().filter_map(Preparation::ready);
-        hosts.any(|host| host.is_unsettled)
+        hosts.any(|host| host.needs_visit)
     }
 }
 
@@ -231,11 +231,13 @@ fn prepare_with_patience(
     patience: Duration,
 ) -> Result<Prepared, PrepareError> {
     let saved = match request.aim {
-        Aim::Saved(plan) => Some(plan),
-        Aim::Sources | Aim::Back(_) => None,
+        Goal::Saved(plan) => Some(plan),
+        Goal::Sources | Goal::Back(_) => None,
     };
     let follow = saved
-        .map(|plan| Follow::begin(plan, request.hosts, request.state, request.config_digest))
+        .map(|plan| {
+            SavedPlanCheck::begin(plan, request.hosts, request.state, request.config_digest)
+        })
         .transpose()?;
     let records = request
         .hosts
@@ -282,8 +284,8 @@ fn prepare_with_patience(
             run.sources.fulfil(|| {
                 let records = work.iter().map(|(_, recorded)| recorded.record.as_ref());
                 let sources = match request.aim {
-                    Aim::Back(_) => Sources::none(request),
-                    Aim::Sources | Aim::Saved(_) => Sources::read(request, records),
+                    Goal::Back(_) => Sources::none(request),
+                    Goal::Sources | Goal::Saved(_) => Sources::read(request, records),
                 };
                 if let Some(follow) = run.follow {
                     follow.compare_sources(&sources, request.hosts);
@@ -328,7 +330,7 @@ fn prepare_with_patience(
 
 /// Where a rollback goes; `None` for what is none.
 fn goes_back(request: &Request<'_>) -> Result<Option<GoesBack>, StateError> {
-    let Aim::Back(undo) = request.aim else {
+    let Goal::Back(undo) = request.aim else {
         return Ok(None);
     };
     Ok(Some(GoesBack {
@@ -359,7 +361,7 @@ enum Back {
     Barred(String),
     /// This way.
     Open {
-        way: Arc<WayBack>,
+        way: Arc<RollbackPath>,
         /// By mapping, what is to be there.
         desired: Vec<Arc<SourceTree>>,
     },
@@ -385,14 +387,14 @@ impl Recorded {
             let intended = recorded.and_then(|recorded| recorded.intended.as_ref());
             let intended = intended.map(load).transpose()?;
             this.known.push(match &intended {
-                Some(intended) => Arc::new(half_done::either(&tree, intended)),
+                Some(intended) => Arc::new(interrupted::either(&tree, intended)),
                 None => Arc::clone(&tree),
             });
             this.trees.push(tree);
             this.intended.push(intended);
         }
-        if let Aim::Back(undo) = request.aim {
-            let way = WayBack::of(undo, host, record.as_ref(), state)?;
+        if let Goal::Back(undo) = request.aim {
+            let way = RollbackPath::of(undo, host, record.as_ref(), state)?;
             this.back = Some(match way {
                 Ok(None) => Back::Nothing,
                 Err(reason) => Back::Barred(reason),
@@ -419,7 +421,7 @@ impl Recorded {
         let sides = self.trees.iter().zip(&self.intended).zip(actual);
         sides
             .map(|((recorded, intended), actual)| match intended {
-                Some(intended) => Arc::new(half_done::settled(recorded, intended, actual)),
+                Some(intended) => Arc::new(interrupted::settled(recorded, intended, actual)),
                 None => Arc::clone(recorded),
             })
             .collect()
@@ -433,11 +435,11 @@ enum Obstacle {
     Stale(String),
 }
 
-impl From<ScanError> for Obstacle {
-    fn from(error: ScanError) -> Self {
+impl From<LookError> for Obstacle {
+    fn from(error: LookError) -> Self {
         let text = with_help(&error);
         match error {
-            ScanError::Transport(_) => Self::Unreachable(text),
+            LookError::Transport(_) => Self::Unreachable(text),
             _ => Self::Failed(text),
         }
     }
@@ -474,7 +476,7 @@ struct Run<'a> {
     /// What happens on hosts while the sources are read: the observer is told one after the other.
     held_back: Mutex<Option<Vec<Event>>>,
     logins: &'a KeptLogins,
-    follow: Option<&'a Follow<'a>>,
+    follow: Option<&'a SavedPlanCheck<'a>>,
 }
 
 impl Run<'_> {
@@ -552,14 +554,13 @@ impl Run<'_> {
         plan.unchanged = changes.unchanged;
         let (sources, actual) = (&prepared.sources, &prepared.actual);
         plan.change_set = self.change_set(host, sources, actual, changes.changes, Some(&mut login));
-        plan.problems = match &prepared.way_back {
+        plan.problems = match &prepared.rollback_path {
             Some(way) => way.left_out().to_vec(),
             None => problems_of(host, &prepared.sources),
         };
-        let listing = prepared.scan.listing;
+        let listing = prepared.look.listing;
         // What apply would need is kept only for hosts that it would work on: there may be many.
-        let is_needed =
-            plan.change_set.is_some() || prepared.is_unsettled || self.request.keeps_all;
+        let is_needed = plan.change_set.is_some() || prepared.needs_visit || self.request.keeps_all;
         if !is_needed {
             login.close();
             return Ok((Some(listing), Preparation::Nothing));
@@ -606,8 +607,8 @@ impl Run<'_> {
     /// Why a host can be neither logged in to nor worked on.
     fn problems(&self, host: &Host) -> Option<String> {
         match self.request.aim {
-            Aim::Sources | Aim::Saved(_) => host.problems(),
-            Aim::Back(_) => host.problems_without_sources(),
+            Goal::Sources | Goal::Saved(_) => host.problems(),
+            Goal::Back(_) => host.problems_without_sources(),
         }
     }
 
@@ -683,7 +684,7 @@ impl Run<'_> {
         if let Some(problem) = self.problems(host) {
             return Err(Obstacle::Failed(problem));
         }
-        if self.follow.is_some_and(Follow::is_stale) {
+        if self.follow.is_some_and(SavedPlanCheck::is_stale) {
             return Err(Obstacle::Stale("a source has changed".to_owned()));
         }
         // Which paths there are does not depend on the digests, so any reading of the source will do.
@@ -695,24 +696,24 @@ impl Run<'_> {
             &host.id,
         );
         let mut login = login.unwrap_or_else(|| self.log_in(host))?;
-        let scan = self.ask(host, recorded, &comparisons, &base, &mut login)?;
-        check_places(host, &scan)?;
-        check_mirrors(host, &scan)?;
-        let desired = desired(host, recorded, sources, scan.facts.algorithm)?;
+        let look = self.ask(host, recorded, &comparisons, &base, &mut login)?;
+        check_places(host, &look)?;
+        check_mirrors(host, &look)?;
+        let desired = desired(host, recorded, sources, look.facts.algorithm)?;
         let comparisons = self.compare(&desired, &recorded.known);
         let actual: Vec<Actual> = host
             .mappings
             .iter()
             .zip(&comparisons)
-            .map(|(mapping, comparison)| comparison.actual(mapping, &scan))
+            .map(|(mapping, comparison)| comparison.actual(mapping, &look))
             .collect();
         let trees = recorded.settled(&actual);
         let comparisons = self.compare(&desired, &trees);
-        let way_back = match &recorded.back {
+        let rollback_path = match &recorded.back {
             Some(Back::Open { way, .. }) => Some(way),
             _ => None,
         };
-        let changes = match (self.follow, way_back) {
+        let changes = match (self.follow, rollback_path) {
             (_, Some(way)) => way
                 .changes(&comparisons, &actual)
                 .map_err(|error| too_many(host, error))?,
@@ -727,31 +728,31 @@ impl Run<'_> {
                 .map_err(Obstacle::Stale)?,
             (None, None) => self.changes(host, &comparisons, &actual)?,
         };
-        check_permissions(host, &scan, &comparisons, &changes.changes)?;
+        check_permissions(host, &look, &comparisons, &changes.changes)?;
         if changes.changes.iter().any(is_staged) {
-            staging::check_receiver(&scan.facts)
+            staging::check_receiver(&look.facts)
                 .map_err(|error| Obstacle::Failed(error.to_string()))?;
         }
-        let is_unsettled = recorded.record.as_ref().is_some_and(|record| {
+        let needs_visit = recorded.record.as_ref().is_some_and(|record| {
             let is_looked_at_anew =
-                request.refresh == Refresh::Quick && !matches!(scan.listing, Listing::Same);
+                request.refresh == Refresh::Quick && !matches!(look.listing, Listing::Same);
             // A saved plan, or a rollback, is carried out, and nothing else is seen to.
-            let is_seen_to = matches!(request.aim, Aim::Sources)
-                && (record.listing.is_none() || is_looked_at_anew || scan.has_leftovers);
+            let is_seen_to = matches!(request.aim, Goal::Sources)
+                && (record.listing.is_none() || is_looked_at_anew || look.has_leftovers);
             record.is_in_the_middle() || is_seen_to
         });
         let modes = request.config.settings.modes;
         let leaves_drift = self.follow.is_some()
-            && follow::leaves_drift(host, &comparisons, &actual, &changes.changes, modes);
+            && saved::leaves_drift(host, &comparisons, &actual, &changes.changes, modes);
         let prepared = PreparedHost {
-            is_unsettled,
+            needs_visit,
             leaves_drift,
             sources: desired,
             recorded: recorded_of(&comparisons),
             record: recorded.record.clone(),
             actual,
-            scan,
-            way_back: way_back.cloned(),
+            look,
+            rollback_path: rollback_path.cloned(),
         };
         Ok((changes, prepared, login))
     }
@@ -821,9 +822,9 @@ impl Run<'_> {
         comparisons: &[Arc<Comparison>],
         base: &RemotePath,
         login: &mut Login,
-    ) -> Result<HostScan, ScanError> {
+    ) -> Result<HostLook, LookError> {
         let request = self.request;
-        self.tell_phase(host, Phase::Scanning);
+        self.tell_phase(host, Phase::Looking);
         let roots: Vec<RemotePath> = host.mappings.iter().map(|m| m.dest.clone()).collect();
         let mirrors: Vec<usize> = (0..host.mappings.len())
             .filter(|&index| host.mappings[index].exact == Exact::Mirror)
@@ -844,7 +845,7 @@ impl Run<'_> {
             let paths: Vec<RemotePath> = sides
                 .flat_map(|(mapping, it)| it.paths_to_look_at(mapping, listing.is_some()))
                 .collect();
-            let question = Question {
+            let look_request = LookRequest {
                 base,
                 roots: &roots,
                 mirrors: &mirrors,
@@ -852,14 +853,14 @@ impl Run<'_> {
                 paths: &paths,
                 stall_timeout: request.config.settings.stall_timeout,
             };
-            remote::scan(login, &question)
+            look::look(login, &look_request)
         };
         let mut answer = ask(listing);
-        if let Ok(scan) = &answer {
+        if let Ok(look) = &answer {
             // A mirrored folder in which something has moved may have new entries, too.
-            let is_doubtful = scan.listing == Listing::Lost
-                || (scan.listing == Listing::Moved && !mirrors.is_empty());
-            tracing::debug!(listing = ?scan.listing, tool = scan.facts.hash_tool, "looked at");
+            let is_doubtful = look.listing == Listing::Lost
+                || (look.listing == Listing::Moved && !mirrors.is_empty());
+            tracing::debug!(listing = ?look.listing, tool = look.facts.hash_tool, "looked at");
             if is_doubtful {
                 answer = ask(None);
             }
@@ -914,7 +915,7 @@ fn problems_of<'a>(
 }
 
 /// What is in a folder that may not be listed must not be taken for missing.
-fn check_mirrors(host: &Host, scan: &HostScan) -> Result<(), Obstacle> {
+fn check_mirrors(host: &Host, look: &HostLook) -> Result<(), Obstacle> {
     for mapping in &host.mappings {
         if mapping.exact != Exact::Mirror {
             continue;
@@ -925,7 +926,7 @@ fn check_mirrors(host: &Host, scan: &HostScan) -> Result<(), Obstacle> {
                 .strip_from(path)
                 .is_some_and(|path| !mapping.exclude.excludes(&path))
         };
-        if let Some(folder) = scan.closed.iter().find(is_mirrored) {
+        if let Some(folder) = look.closed.iter().find(is_mirrored) {
             return Err(Obstacle::Failed(format!(
                 "{} may not be listed by the login user, so it cannot be mirrored; let that user \
                  see it or `exclude` it",
@@ -937,8 +938,8 @@ fn check_mirrors(host: &Host, scan: &HostScan) -> Result<(), Obstacle> {
 }
 
 /// A destination below a file can never be made.
-fn check_places(host: &Host, scan: &HostScan) -> Result<(), Obstacle> {
-    for (mapping, place) in host.mappings.iter().zip(&scan.places) {
+fn check_places(host: &Host, look: &HostLook) -> Result<(), Obstacle> {
+    for (mapping, place) in host.mappings.iter().zip(&look.places) {
         if !place.parent.is_folder {
             let (dest, file) = (
                 &mapping.dest_as_written,
@@ -955,11 +956,11 @@ fn check_places(host: &Host, scan: &HostScan) -> Result<(), Obstacle> {
 /// What apply could not do for want of permission, or of a place to stage it, is said by the plan.
 fn check_permissions(
     host: &Host,
-    scan: &HostScan,
+    look: &HostLook,
     comparisons: &[Arc<Comparison>],
     changes: &[Change],
 ) -> Result<(), Obstacle> {
-    for (index, (mapping, place)) in host.mappings.iter().zip(&scan.places).enumerate() {
+    for (index, (mapping, place)) in host.mappings.iter().zip(&look.places).enumerate() {
         let mut touching = changes
             .iter()
             .filter(|c| c.mapping == index && c.action != Action::Adopt)
@@ -971,7 +972,7 @@ fn check_permissions(
             &comparisons[index].source.tree,
             &comparisons[index].recorded,
         );
-        staging::StagingPlace::of(place, &scan.staging, is_folder)
+        staging::StagingPlace::of(place, &look.staging, is_folder)
             .map_err(|error| Obstacle::Failed(format!("{}: {error}", mapping.dest_as_written)))?;
         let moves_root = touching.any(|c| c.path.is_root() && c.action != Action::Metadata);
         if moves_root && !place.parent.is_writable {
@@ -1104,7 +1105,7 @@ mod tests {
             cache_dir: None,
             connector: scene,
             refresh: Refresh::Quick,
-            aim: Aim::Sources,
+            aim: Goal::Sources,
             wants_diffs: false,
             keeps_all: false,
             keep_logins: 0,

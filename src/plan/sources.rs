@@ -4,8 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use crate::config::{Mapping, Modes};
 use crate::model::{Blake3, Mode, Node, Tree};
-use crate::scan::local::{self, SourceError, SourceSpec, SourceTree};
-use crate::scan::remote::Algorithm;
+use crate::remote::tasks::look::Algorithm;
+use crate::source::local::{self, SourceError, SourceSpec, SourceTree};
 use crate::state::HostRecord;
 
 use super::prepare::Request;

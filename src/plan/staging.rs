@@ -2,7 +2,7 @@
 //! receives them there.
 
 use crate::model::{Node, RelPath, Tree};
-use crate::scan::remote::{DestPlace, HostFacts, Place};
+use crate::remote::tasks::look::{DestPlace, HostFacts, Place};
 
 /// Which folder serves a mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -174,13 +174,13 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 mod tests {
     use std::time::Duration;
 
-    use super::super::Program;
+    use super::super::Task;
     use super::*;
 
     #[test]
     fn sections_are_found_in_noise_and_in_pieces() {
         for (end, last) in [("end ok", Flow::Leave), ("end ok waits", Flow::Pause)] {
-            let script = Script::new(Program::Scan, Duration::from_mins(1));
+            let script = Script::new(Task::Look, Duration::from_mins(1));
             let nonce = script.nonce().clone();
             let text = format!(
                 "welcome\nHOSTSYNC fake end ok\nHOSTSYNC {nonce} one a b\nx\ny\n\

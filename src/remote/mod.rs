@@ -12,12 +12,13 @@
 
 mod answer;
 mod script;
+pub mod tasks;
 
 use std::fmt;
 use std::fmt::Write as _;
 
 pub use answer::{ScriptRun, Section, last_line};
-pub use script::{Program, Script};
+pub use script::{Script, Task};
 
 use crate::transport::{Aborted, ExecIo, ExecOutcome, Flow, Input, Session, TransportError};
 
@@ -81,7 +82,7 @@ impl Login {
         script: &Script,
         io: &mut dyn ExecIo,
     ) -> Result<ExecOutcome, TransportError> {
-        let mut task = Task {
+        let mut task = TaskIo {
             head: if self.has_agent {
                 script.request()
             } else {
@@ -114,13 +115,13 @@ impl fmt::Debug for Login {
 }
 
 /// A script, and then what it works on.
-struct Task<'a> {
+struct TaskIo<'a> {
     head: Vec<u8>,
     io: &'a mut dyn ExecIo,
     is_paused: bool,
 }
 
-impl ExecIo for Task<'_> {
+impl ExecIo for TaskIo<'_> {
     fn next_input(&mut self, buffer: &mut Vec<u8>) -> Result<Input, Aborted> {
         if self.head.is_empty() {
             return self.io.next_input(buffer);

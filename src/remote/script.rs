@@ -8,47 +8,50 @@ use super::Nonce;
 use crate::model::RemotePath;
 
 const COMMON: &str = include_str!("common.sh");
-const SCAN: &str = include_str!("scan.sh");
-const FETCH: &str = include_str!("fetch.sh");
-const BLOCKS: &str = include_str!("blocks.sh");
-const UPLOAD: &str = include_str!("upload.sh");
-const RESTORE: &str = include_str!("restore.sh");
-const COMMIT: &str = include_str!("commit.sh");
-const UNLOCK: &str = include_str!("unlock.sh");
+const SCAN: &str = include_str!("tasks/look/look.sh");
+const FETCH: &str = include_str!("tasks/fetch/fetch.sh");
+const BLOCKS: &str = include_str!("tasks/blocks/blocks.sh");
+const UPLOAD: &str = include_str!("tasks/receive/receive.sh");
+const RESTORE: &str = include_str!("tasks/restore/restore.sh");
+const COMMIT: &str = include_str!("tasks/commit/commit.sh");
+const UNLOCK: &str = include_str!("tasks/unlock/unlock.sh");
 
 /// The agent, with what every session needs.
-const AGENT: &[&str] = &[include_str!("agent.pl"), include_str!("scan.pl")];
+const AGENT: &[&str] = &[include_str!("agent.pl"), include_str!("tasks/look/look.pl")];
 
 /// What it needs to show how contents differ.
-const AGENT_FOR_DIFFS: &[&str] = &[include_str!("fetch.pl")];
+const AGENT_FOR_DIFFS: &[&str] = &[include_str!("tasks/fetch/fetch.pl")];
 
 /// What it needs to remove locks.
-const AGENT_FOR_LOCKS: &[&str] = &[include_str!("unlock.pl")];
+const AGENT_FOR_LOCKS: &[&str] = &[include_str!("tasks/unlock/unlock.pl")];
 
 /// What it needs to bring back what is in backups.
-const AGENT_FOR_BACKUPS: &[&str] = &[include_str!("restore.pl")];
+const AGENT_FOR_BACKUPS: &[&str] = &[include_str!("tasks/restore/restore.pl")];
 
 /// What it needs for an apply. To compile this takes a host longer than to look at a thousand files.
-const AGENT_FOR_APPLY: &[&str] = &[include_str!("upload.pl"), include_str!("commit.pl")];
+const AGENT_FOR_APPLY: &[&str] = &[
+    include_str!("tasks/receive/receive.pl"),
+    include_str!("tasks/commit/commit.pl"),
+];
 
 /// The same where there are large files, with which it begins.
 const AGENT_FOR_LARGE: &[&str] = &[
-    include_str!("blocks.pl"),
-    include_str!("upload.pl"),
-    include_str!("commit.pl"),
+    include_str!("tasks/blocks/blocks.pl"),
+    include_str!("tasks/receive/receive.pl"),
+    include_str!("tasks/commit/commit.pl"),
 ];
 
 /// Which task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Program {
+pub enum Task {
     /// Look, change nothing.
-    Scan,
+    Look,
     /// Read files, change nothing.
     Fetch,
     /// Prepare large files, and look at their blocks.
     Blocks,
     /// Receive into staging.
-    Upload,
+    Receive,
     /// Stage what is in the backups.
     Restore,
     /// Verify and move into place.
@@ -57,13 +60,13 @@ pub enum Program {
     Unlock,
 }
 
-impl Program {
+impl Task {
     fn name(self) -> &'static str {
         match self {
-            Self::Scan => "scan",
+            Self::Look => "scan",
             Self::Fetch => "fetch",
             Self::Blocks => "blocks",
-            Self::Upload => "upload",
+            Self::Receive => "upload",
             Self::Restore => "restore",
             Self::Commit => "commit",
             Self::Unlock => "unlock",
@@ -72,10 +75,10 @@ impl Program {
 
     fn script(self) -> &'static str {
         match self {
-            Self::Scan => SCAN,
+            Self::Look => SCAN,
             Self::Fetch => FETCH,
             Self::Blocks => BLOCKS,
-            Self::Upload => UPLOAD,
+            Self::Receive => UPLOAD,
             Self::Restore => RESTORE,
             Self::Commit => COMMIT,
             Self::Unlock => UNLOCK,
@@ -87,13 +90,13 @@ impl Program {
 #[derive(Clone, Debug)]
 pub struct Script {
     nonce: Nonce,
-    program: Program,
+    program: Task,
     variables: Vec<(String, Vec<u8>)>,
 }
 
 impl Script {
     /// A script without further variables. `stall_timeout` is what its signs of life have to beat.
-    pub fn new(program: Program, stall_timeout: Duration) -> Self {
+    pub fn new(program: Task, stall_timeout: Duration) -> Self {
         let nonce = Nonce::random();
         let pulse = (stall_timeout.as_secs() / 4).clamp(1, 5);
         let mut script = Self {
@@ -172,12 +175,12 @@ impl Script {
     fn request_before(&self, skipped: usize) -> String {
         let mut request = format!("{} {skipped}\n", self.program.name());
         let code = match self.program {
-            Program::Scan => None,
-            Program::Fetch => Some(AGENT_FOR_DIFFS),
-            Program::Unlock => Some(AGENT_FOR_LOCKS),
-            Program::Restore => Some(AGENT_FOR_BACKUPS),
-            Program::Blocks => Some(AGENT_FOR_LARGE),
-            Program::Upload | Program::Commit => Some(AGENT_FOR_APPLY),
+            Task::Look => None,
+            Task::Fetch => Some(AGENT_FOR_DIFFS),
+            Task::Unlock => Some(AGENT_FOR_LOCKS),
+            Task::Restore => Some(AGENT_FOR_BACKUPS),
+            Task::Blocks => Some(AGENT_FOR_LARGE),
+            Task::Receive | Task::Commit => Some(AGENT_FOR_APPLY),
         };
         let code = code.map(|parts| ("hs_code".to_owned(), without_comments(parts).into_bytes()));
         for (name, value) in self.variables.iter().chain(&code) {
@@ -237,7 +240,7 @@ mod tests {
 
     #[test]
     fn command_line_survives_every_login_shell() {
-        let command = Script::new(Program::Commit, Duration::from_mins(1)).command();
+        let command = Script::new(Task::Commit, Duration::from_mins(1)).command();
         assert!(command.starts_with("exec /bin/sh -c '"));
         assert!(!command.contains(['\n', '!', '\\']));
         assert!(command.len() < 1000);
@@ -264,13 +267,13 @@ mod tests {
     #[test]
     fn programs_are_ascii_whatever_the_paths_are() {
         for program in [
-            Program::Scan,
-            Program::Fetch,
-            Program::Blocks,
-            Program::Upload,
-            Program::Restore,
-            Program::Commit,
-            Program::Unlock,
+            Task::Look,
+            Task::Fetch,
+            Task::Blocks,
+            Task::Receive,
+            Task::Restore,
+            Task::Commit,
+            Task::Unlock,
         ] {
             let mut script = Script::new(program, Duration::from_mins(1));
             script.text("hs_a", b"it's \xff\xc3\xa9");

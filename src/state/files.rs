@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::history::Runs;
 use super::{
-    AimDigests, History, HostRecord, Identity, MappingRecord, PastRun, Progress, StateError,
+    GoalDigests, History, HostRecord, Identity, MappingRecord, PastRun, Progress, StateError,
     durable,
 };
 use crate::model::{
@@ -87,7 +87,7 @@ pub(super) struct StateFile {
     #[serde(default)]
     runs: Vec<PastRun>,
     #[serde(default)]
-    aim: AimDigests,
+    aim: GoalDigests,
 }
 
 /// `hosts/<host>.json`.

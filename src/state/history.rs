@@ -109,19 +109,19 @@ pub struct Intent {
     /// Of a rollback, the runs that it undoes; empty for all that came after that serial.
     pub undoes: Vec<u64>,
     /// What hosts are to be made equal to.
-    pub aim: AimDigests,
+    pub aim: GoalDigests,
 }
 
 /// What hosts were to be made equal to.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct AimDigests {
+pub struct GoalDigests {
     /// Digest of the configuration.
     pub config: Option<Blake3>,
     /// The sources, as written in the configuration, each with its digest; sorted.
     pub sources: Vec<(String, Blake3)>,
 }
 
-impl AimDigests {
+impl GoalDigests {
     /// Whether all of this was the aim of `earlier`, too.
     fn is_part_of(&self, earlier: &Self) -> bool {
         self.config == earlier.config
@@ -138,7 +138,7 @@ pub(super) struct Runs {
     /// The oldest first.
     pub(super) runs: Vec<PastRun>,
     /// What the newest one was to make hosts equal to.
-    pub(super) aim: AimDigests,
+    pub(super) aim: GoalDigests,
 }
 
 impl Runs {
@@ -186,7 +186,7 @@ mod tests {
             has_changes: true,
             back_to: None,
             undoes: Vec::new(),
-            aim: AimDigests {
+            aim: GoalDigests {
                 config: Some(Blake3::of(b"config")),
                 sources: sources
                     .map(|source| ((*source).to_owned(), Blake3::of(source.as_bytes())))

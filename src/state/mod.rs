@@ -19,6 +19,6 @@ mod lock;
 mod store;
 
 pub use error::StateError;
-pub use history::{AimDigests, History, Intent, PastApply, PastMapping, PastRun};
+pub use history::{GoalDigests, History, Intent, PastApply, PastMapping, PastRun};
 pub use lock::{LockHolder, StateLock};
 pub use store::{HostRecord, Identity, MappingRecord, Progress, StateStore};

@@ -446,7 +446,7 @@ mod tests {
 
     use super::*;
     use crate::model::{ContentDigest, Mode, RelPath, Sha256};
-    use crate::state::{AimDigests, PastApply, PastMapping};
+    use crate::state::{GoalDigests, PastApply, PastMapping};
 
     struct Folder {
         temp: tempfile::TempDir,
@@ -490,7 +490,7 @@ mod tests {
             has_changes: true,
             back_to: None,
             undoes: Vec::new(),
-            aim: AimDigests::default(),
+            aim: GoalDigests::default(),
         }
     }
 

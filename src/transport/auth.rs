@@ -15,9 +15,9 @@ use libssh2_sys as raw;
 use secrecy::{ExposeSecret as _, SecretString};
 use ssh2::{ErrorCode, KeyboardInteractivePrompt, Prompt};
 
-use super::TransportError;
-use super::connection::{Deadline, Stop, Wire, is_disconnect, is_goodbye, plain_reason, reason_of};
+use super::connection::{Deadline, Stop, Wire, is_disconnect, is_goodbye, reason_of};
 use super::ssh::SshOptions;
+use super::{TransportError, plain_reason};
 use crate::config::{Host, Passkey};
 
 /// The files in `~/.ssh` that are tried when nothing is named.

@@ -11,7 +11,7 @@ use libssh2_sys as raw;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use ssh2::{BlockDirections, Channel, ErrorCode, MethodType};
 
-use super::TransportError;
+use super::{TransportError, plain_reason};
 
 /// Longest sleep in one go. libssh2 can lose track of what it waits for (a full window hides a
 /// half-sent packet); looking again now and then costs nothing and makes that harmless.
@@ -510,15 +510,6 @@ fn connect_any(address: &str, port: u16, deadline: &Deadline) -> Result<TcpStrea
         },
         _ => deadline.exceeded(format!("connecting to {address}:{port}")),
     })
-}
-
-/// What the system says, without `(os error 111)`.
-pub(super) fn plain_reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.find(" (os error ") {
-        Some(end) => text[..end].to_lowercase(),
-        None => text,
-    }
 }
 
 fn resolve(

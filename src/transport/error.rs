@@ -174,3 +174,12 @@ pub enum TransportError {
     #[diagnostic(code(hostsync::transport::aborted))]
     Aborted(#[from] Aborted),
 }
+
+/// What the system says, without `(os error 111)`.
+pub(crate) fn plain_reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error ") {
+        Some(end) => text[..end].to_lowercase(),
+        None => text,
+    }
+}

@@ -18,7 +18,7 @@ use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
 use super::TransportError;
-use super::connection::plain_reason;
+use super::plain_reason;
 use crate::config::Host;
 
 /// Host key types that libssh2 can check, best first, each with the signature algorithms to offer

@@ -8,11 +8,9 @@ pub mod auth;
 mod connection;
 mod error;
 pub mod known_hosts;
-pub mod scp;
 pub mod ssh;
-pub mod tar;
-pub mod upload;
 
+pub(crate) use error::plain_reason;
 pub use error::{Aborted, TransportError};
 
 use crate::config::Host;

@@ -15,11 +15,11 @@ use rustix::event::PollFlags;
 use secrecy::SecretString;
 use ssh2::{Channel, MethodType};
 
-use super::connection::{
-    Algorithms, Connection, Deadline, Stop, Wire, plain_reason, reason_of, would_block,
-};
+use super::connection::{Algorithms, Connection, Deadline, Stop, Wire, reason_of, would_block};
 use super::known_hosts::{self, HostKey, KnownHosts};
-use super::{Connector, ExecIo, ExecOutcome, Flow, Input, Session, TransportError, auth};
+use super::{
+    Connector, ExecIo, ExecOutcome, Flow, Input, Session, TransportError, auth, plain_reason,
+};
 use crate::config::Host;
 
 /// Ciphers in the order of their speed through libssh2.

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::apply::{HostReport, HostResult, Report};
 use crate::model::{Blake3, ChangeEnd, EndedChange, Event, HostId, Kind, Observer};
-use crate::plan::{Action, Change, HostPlan, Plan, Reason, Summary, saved};
+use crate::plan::{Action, Change, HostPlan, Plan, Reason, Summary, document};
 
 /// The version of the lines; a reader refuses a major that it does not know.
 pub const FORMAT_VERSION: &str = "1.0";
@@ -338,7 +338,7 @@ struct ChangeLine<'a> {
 
 impl<'a> ChangeLine<'a> {
     fn of(host: &'a HostId, plan: &HostPlan, change: &Change) -> Self {
-        let (path, path_base64) = saved::text_of(change.path.as_bytes());
+        let (path, path_base64) = document::text_of(change.path.as_bytes());
         let names = plan.mappings.get(change.mapping);
         let root = names.map_or("", |names| names.dest.as_str());
         let dest = match path.as_str() {

@@ -2,7 +2,7 @@
 //!
 //! What renders here is pure: it takes data and returns text, and the command line prints it. The
 //! exceptions are [`progress`], which draws on standard error while hosts are worked on, and [`log`],
-//! which writes the log files. The JSON of a plan is [`crate::plan::saved`], that of an apply is
+//! which writes the log files. The JSON of a plan is [`crate::plan::document`], that of an apply is
 //! [`events`].
 
 mod change;

@@ -237,7 +237,7 @@ impl Totals {
 fn phase_in_words(phase: Phase) -> &'static str {
     match phase {
         Phase::Connecting => "connecting",
-        Phase::Scanning => "comparing",
+        Phase::Looking => "comparing",
         Phase::Uploading => "sending",
         Phase::Reconnecting => "connection lost, logging in again",
         Phase::Committing => "committing",

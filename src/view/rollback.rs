@@ -5,13 +5,13 @@ use super::plan::cut_short;
 use super::style::PLAIN;
 use super::table;
 use super::text::count;
+use crate::plan::goal::rollback::{RollbackTarget, Undone};
 use crate::plan::prepare::Prepared;
-use crate::plan::rollback::{Undo, Undone};
 use crate::state::PastRun;
 
 /// What stands above the plan of a rollback: what is undone, and which hosts are not among those that were
 /// picked. Ends in an empty line.
-pub fn introduction(undo: &Undo, prepared: &Prepared, width: usize) -> String {
+pub fn introduction(undo: &RollbackTarget, prepared: &Prepared, width: usize) -> String {
     let mut paragraphs = vec![what(undo)];
     paragraphs.extend(cut_short(prepared.cut_short()));
     let others = prepared.back.as_ref().map_or(&[][..], |back| &back.others);
@@ -33,7 +33,7 @@ pub fn introduction(undo: &Undo, prepared: &Prepared, width: usize) -> String {
     text
 }
 
-fn what(undo: &Undo) -> String {
+fn what(undo: &RollbackTarget) -> String {
     let what = match &undo.what {
         Undone::Plan(runs) => plan(runs),
         Undone::Since(0) => "Goes back to before the first apply.".to_owned(),

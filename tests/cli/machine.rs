@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hostsync::plan::{Diff, saved};
+use hostsync::plan::{Diff, document};
 use hostsync::state::StateLock;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -156,7 +156,7 @@ fn first_plan_and_plan_without_hosts_are_what_the_schema_says() {
 
 /// The plan with one difference of contents of every sort.
 fn with_diffs(plan: &str) -> Value {
-    let mut plan = saved::from_json(plan.as_bytes()).expect("a plan");
+    let mut plan = document::from_json(plan.as_bytes()).expect("a plan");
     let set = plan.hosts[0].change_set.as_mut().expect("changes");
     let diffs = [
         Diff::Text("@@ -1 +1 @@\n-first\n+second\n".to_owned()),
@@ -166,7 +166,7 @@ fn with_diffs(plan: &str) -> Value {
         Diff::Unavailable("permission denied".to_owned()),
     ];
     Arc::make_mut(set).diffs = (0..).zip(diffs).collect();
-    serde_json::from_str(&saved::to_json(&plan)).expect("JSON")
+    serde_json::from_str(&document::to_json(&plan)).expect("JSON")
 }
 
 #[test]

@@ -203,7 +203,7 @@ impl Site {
             cache_dir: None,
             connector,
             refresh: Refresh::Quick,
-            aim: prepare::Aim::Sources,
+            aim: prepare::Goal::Sources,
             wants_diffs: false,
             keeps_all: false,
             keep_logins,

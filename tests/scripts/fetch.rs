@@ -11,9 +11,9 @@ use std::time::Duration;
 use hostsync::apply::OnConflict;
 use hostsync::model::RelPath;
 use hostsync::plan::{Diff, Refresh};
-use hostsync::remote::{Login, Program, Script};
-use hostsync::scan::fetch::{Fetched, Wanted, fetch};
-use hostsync::scan::remote::ScanError;
+use hostsync::remote::tasks::fetch::{Fetched, Wanted, fetch};
+use hostsync::remote::tasks::look::LookError;
+use hostsync::remote::{Login, Script, Task};
 
 use super::shell::{LocalHost, Shell, own};
 use super::site::Site;
@@ -210,7 +210,7 @@ fn what_moves_meanwhile_is_not_shown() {
 fn login_that_breaks_while_files_are_read_costs_the_diff_alone() {
     let site = site(&[("a", Shell::Dash, "old\n")]);
     // Enough for the look.
-    let look = Script::new(Program::Scan, Duration::from_mins(1));
+    let look = Script::new(Task::Look, Duration::from_mins(1));
     let bytes = look.to_bytes().len() + 2000;
     site.host().cuts.lock().unwrap().push_back(bytes);
     let diff = diff_of(&site, Refresh::Full, 0);
@@ -258,6 +258,6 @@ fn answer_that_is_cut_off_is_not_in_the_error() {
     let mut login = Login::new(Box::new(host.session()));
     let result = fetch(&mut login, &[wanted], Duration::from_mins(1));
     let error = result.unwrap_err();
-    assert!(matches!(error, ScanError::NoAnswer { .. }), "{error:?}");
+    assert!(matches!(error, LookError::NoAnswer { .. }), "{error:?}");
     assert!(!format!("{error:?}").contains("CONTENT"), "{error:?}");
 }

@@ -7,8 +7,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use hostsync::apply::HostResult;
 use hostsync::config::Exact;
 use hostsync::plan::Refresh;
-use hostsync::plan::prepare::{Aim, Prepared};
-use hostsync::plan::rollback::Undo;
+use hostsync::plan::goal::rollback::RollbackTarget;
+use hostsync::plan::prepare::{Goal, Prepared};
 
 use super::shell::{LocalHost, Shell};
 use super::site::Site;
@@ -42,8 +42,10 @@ fn overwritten(shell: Shell) -> Site {
 }
 
 fn back(site: &Site) -> Prepared {
-    let undo = Undo::choose(&site.state(), None).unwrap().unwrap();
-    site.prepare(Refresh::Quick, Aim::Back(&undo), false)
+    let undo = RollbackTarget::choose(&site.state(), None)
+        .unwrap()
+        .unwrap();
+    site.prepare(Refresh::Quick, Goal::Back(&undo), false)
         .unwrap()
 }
 

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use hostsync::model::{Blake3, Mode};
+use hostsync::remote::tasks::receive::scp::ScpUpload;
+use hostsync::remote::tasks::receive::tar::TarUpload;
+use hostsync::remote::tasks::receive::upload::{Content, UploadError, UploadRecord, UploadReport};
 use hostsync::transport::TransportError;
-use hostsync::transport::scp::ScpUpload;
-use hostsync::transport::tar::TarUpload;
-use hostsync::transport::upload::{Content, UploadError, UploadRecord, UploadReport};
 
 use crate::harness::session;
 use crate::support::{Dropbear, Host, Sshd, run};

@@ -92,7 +92,14 @@ fn lock_that_the_dying_leave_to_agents_is_held_by_one_at_a_time() {
         let mut command = Command::new("perl");
         command.args(["-e", PERL]).arg(folder.path());
         command.args([number % 2, usize::from(number % 5 == 4)].map(|it| it.to_string()));
-        command.args(["agent.pl", "commit.pl", "unlock.pl"].map(remote));
+        command.args(
+            [
+                "agent.pl",
+                "tasks/commit/commit.pl",
+                "tasks/unlock/unlock.pl",
+            ]
+            .map(remote),
+        );
         command
     });
     assert_eq!(said, "");
@@ -101,7 +108,7 @@ fn lock_that_the_dying_leave_to_agents_is_held_by_one_at_a_time() {
 #[test]
 fn lock_that_the_dying_leave_to_scripts_is_held_by_one_at_a_time() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let script = fs::read_to_string(remote("commit.sh")).expect("the script");
+    let script = fs::read_to_string(remote("tasks/commit/commit.sh")).expect("the script");
     let begin = script.find("hs_lock=$(").expect("the lock");
     let end = script.find("trap 'hs_unlock").expect("what undoes it");
     fs::write(folder.path().join("take"), &script[begin..end]).expect("our folder");

@@ -11,7 +11,7 @@ use hostsync::config::{
     Auth, Config, Exact, Excludes, Host, Mapping, MaxDelete, Modes, Settings, SymlinkPolicy,
 };
 use hostsync::model::{Blake3, HostId, LocalPath, RemotePath, Silent};
-use hostsync::plan::prepare::{self, Aim, PrepareError, Prepared};
+use hostsync::plan::prepare::{self, Goal, PrepareError, Prepared};
 use hostsync::plan::{Change, Plan, Refresh};
 use hostsync::state::{StateLock, StateStore};
 use tempfile::TempDir;
@@ -133,24 +133,24 @@ impl Site {
     }
 
     pub(crate) fn plan_with(&self, refresh: Refresh) -> Prepared {
-        self.prepare(refresh, Aim::Sources, false).unwrap()
+        self.prepare(refresh, Goal::Sources, false).unwrap()
     }
 
     /// Plans for all hosts, and finds out how contents differ.
     pub(crate) fn plan_with_diffs(&self, refresh: Refresh) -> Prepared {
-        self.prepare(refresh, Aim::Sources, true).unwrap()
+        self.prepare(refresh, Goal::Sources, true).unwrap()
     }
 
     /// What is left to do of a plan that was saved.
     pub(crate) fn follow(&self, saved: &Plan) -> Prepared {
-        self.prepare(saved.header.refresh, Aim::Saved(saved), false)
+        self.prepare(saved.header.refresh, Goal::Saved(saved), false)
             .unwrap()
     }
 
     pub(crate) fn prepare(
         &self,
         refresh: Refresh,
-        aim: Aim<'_>,
+        aim: Goal<'_>,
         wants_diffs: bool,
     ) -> Result<Prepared, PrepareError> {
         let hosts: Vec<&Host> = self.config.hosts.iter().collect();

@@ -4,15 +4,16 @@
 
 #![cfg_attr(fuzzing, no_main)]
 
-use hostsync::plan::saved;
+use hostsync::plan::document;
 use hostsync_fuzz::{is_harmless, target};
 
 fn plan(bytes: &[u8]) {
-    match saved::from_json(bytes) {
+    match document::from_json(bytes) {
         Ok(plan) => {
-            let written = saved::to_json(&plan);
-            let again = saved::from_json(written.as_bytes()).expect("what was written can be read");
-            assert_eq!(saved::to_json(&again), written);
+            let written = document::to_json(&plan);
+            let again =
+                document::from_json(written.as_bytes()).expect("what was written can be read");
+            assert_eq!(document::to_json(&again), written);
         }
         Err(error) => {
             let text = error.to_string();

@@ -12,8 +12,8 @@ use super::upload::{
     CHUNK_BYTES, Replies, Sending, Source, UploadError, UploadRecord, UploadReport, check_name,
     clamped,
 };
-use super::{Aborted, ExecIo, Flow, Input};
 use crate::model::Mode;
+use crate::transport::{Aborted, ExecIo, Flow, Input};
 
 /// Everything in an archive is padded to whole blocks.
 const BLOCK_BYTES: usize = 512;
@@ -264,7 +264,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
-    use crate::transport::upload::Content;
+    use crate::remote::tasks::receive::upload::Content;
 
     const START: &[u8] = b"HOSTSYNC n tar\n";
 

@@ -9,8 +9,8 @@ use super::upload::{
     CHUNK_BYTES, Replies, Sending, Source, UploadError, UploadRecord, UploadReport, check_name,
     clamped,
 };
-use super::{Aborted, ExecIo, Flow, Input};
 use crate::model::Mode;
+use crate::transport::{Aborted, ExecIo, Flow, Input};
 
 /// Answers that may be outstanding. A small file has two or three, and a line of 50 ms takes some
 /// ten thousand of these in a round trip.
@@ -202,7 +202,7 @@ impl ExecIo for ScpUpload<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::upload::Content;
+    use crate::remote::tasks::receive::upload::Content;
 
     fn file(name: &str, content: &[u8]) -> UploadRecord {
         UploadRecord::File {

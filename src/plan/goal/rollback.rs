@@ -10,14 +10,14 @@ use std::sync::Arc;
 use miette::Diagnostic;
 use thiserror::Error;
 
-use super::build::{self, HostChanges, MappingInput, Policy, TooManyDeletes};
-use super::comparison::Comparison;
-use super::follow::path_in_words;
-use super::half_done::is_opened;
-use super::{Action, Actual, Change};
+use super::saved::path_in_words;
 use crate::config::{Exact, Excludes, Host, MaxDelete, Modes};
 use crate::model::{ContentDigest, Entry, HostId, Kind, LocalPath, Node, RelPath, Tree};
-use crate::scan::local::SourceTree;
+use crate::plan::build::{self, HostChanges, MappingInput, Policy, TooManyDeletes};
+use crate::plan::comparison::Comparison;
+use crate::plan::interrupted::is_opened;
+use crate::plan::{Action, Actual, Change};
+use crate::source::local::SourceTree;
 use crate::state::{HostRecord, PastApply, PastRun, StateError, StateStore};
 
 /// Backups of an apply lie in a folder named after its serial. Where an older state was brought back, a
@@ -26,7 +26,7 @@ const SAME_SERIAL_MAX: usize = 3;
 
 /// There is no such way back.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Diagnostic)]
-pub enum NoWayBack {
+pub enum NoRollbackTarget {
     /// The serial has not come yet.
     #[error("apply {to} has not been: the state is at serial {now}")]
     #[diagnostic(
@@ -43,7 +43,7 @@ pub enum NoWayBack {
 
 /// What is to be undone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Undo {
+pub struct RollbackTarget {
     /// Which applies.
     pub what: Undone,
     /// The rollback of them that was begun and is not complete; the newest run of it.
@@ -61,16 +61,16 @@ pub enum Undone {
     Since(u64),
 }
 
-impl Undo {
+impl RollbackTarget {
     /// Everything after `to`; without it, the last plan that changed anything, unless that is a rollback
     /// which is not complete: then that is gone on with. `None` when nothing was applied yet.
     ///
     /// # Errors
     /// When there was no apply with this serial yet.
-    pub fn choose(state: &StateStore, to: Option<u64>) -> Result<Option<Self>, NoWayBack> {
+    pub fn choose(state: &StateStore, to: Option<u64>) -> Result<Option<Self>, NoRollbackTarget> {
         let now = state.identity().map_or(0, |identity| identity.serial);
         if let Some(to) = to.filter(|to| *to > now) {
-            return Err(NoWayBack::NotYet { to, now });
+            return Err(NoRollbackTarget::NotYet { to, now });
         }
         let runs = || state.runs().iter().rev();
         let Some(newest) = runs().find(|run| run.has_changes) else {
@@ -115,7 +115,7 @@ impl Undo {
     }
 
     /// The runs of the plan that is undone; empty for all that came after a serial.
-    pub(super) fn serials(&self) -> Vec<u64> {
+    pub(in crate::plan) fn serials(&self) -> Vec<u64> {
         match &self.what {
             Undone::Plan(runs) => runs.iter().map(|run| run.serial).collect(),
             Undone::Since(_) => Vec::new(),
@@ -123,7 +123,7 @@ impl Undo {
     }
 
     /// The hosts that have something to be undone, but for these; sorted.
-    pub(super) fn others(
+    pub(in crate::plan) fn others(
         &self,
         state: &StateStore,
         hosts: &[&Host],
@@ -188,7 +188,7 @@ impl Undo {
 
 /// The way back of one host.
 #[derive(Debug)]
-pub struct WayBack {
+pub struct RollbackPath {
     /// By mapping of the configuration.
     mappings: Vec<MappingBack>,
     /// Entries that stay as they are, with the reason, for people.
@@ -211,13 +211,13 @@ struct EntryBack {
     backups: Vec<Vec<u8>>,
 }
 
-impl WayBack {
+impl RollbackPath {
     /// The way back of a host; `None` where there is nothing to be undone.
     ///
     /// # Errors
     /// When the state cannot be read; within that, says why there is no way.
-    pub(super) fn of(
-        undo: &Undo,
+    pub(in crate::plan) fn of(
+        undo: &RollbackTarget,
         host: &Host,
         record: Option<&HostRecord>,
         state: &StateStore,
@@ -270,12 +270,12 @@ impl WayBack {
     }
 
     /// Entries that stay as they are, with the reason, for people.
-    pub(super) fn left_out(&self) -> &[String] {
+    pub(in crate::plan) fn left_out(&self) -> &[String] {
         &self.left_out
     }
 
     /// By mapping, what is to be there, given all that is recorded.
-    pub(super) fn desired(&self, recorded: &[Arc<Tree>]) -> Vec<Arc<SourceTree>> {
+    pub(in crate::plan) fn desired(&self, recorded: &[Arc<Tree>]) -> Vec<Arc<SourceTree>> {
         let sides = self.mappings.iter().zip(recorded);
         let trees = sides.map(|(mapping, recorded)| {
             let stays = |entry: &&Entry| !mapping.entries.contains_key(&entry.path);
@@ -301,7 +301,7 @@ impl WayBack {
     ///
     /// # Errors
     /// As [`build::build`]; but all that was created may be deleted.
-    pub(super) fn changes(
+    pub(in crate::plan) fn changes(
         &self,
         comparisons: &[Arc<Comparison>],
         actual: &[Actual],

@@ -14,9 +14,8 @@ use miette::Diagnostic;
 use rustix::fs::OFlags;
 use thiserror::Error;
 
-use super::connection::plain_reason;
-use super::{Aborted, Flow};
 use crate::model::Mode;
+use crate::transport::{Aborted, Flow, plain_reason};
 
 /// How much is encoded at once.
 pub(super) const CHUNK_BYTES: usize = 256 * 1024;

@@ -2,7 +2,7 @@
 
 use crate::config::Host;
 use crate::model::RemotePath;
-use crate::transport::upload::UploadError;
+use crate::remote::tasks::receive::upload::UploadError;
 
 use super::program::{Staged, StagedTree};
 use super::stage::{Destination, Trouble};

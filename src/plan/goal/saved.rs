@@ -11,14 +11,14 @@ use std::sync::{Arc, OnceLock};
 use miette::Diagnostic;
 use thiserror::Error;
 
-use super::build::{self, HostChanges};
-use super::comparison::Comparison;
-use super::half_done::is_opened;
-use super::prepare::{Preparation, PrepareError};
-use super::sources::Sources;
-use super::{Action, Actual, Change, HostPlan, HostStatus, Plan, Reason, saved};
 use crate::config::{Exact, Host, Mapping, Modes};
 use crate::model::{Blake3, HostId, Kind, Node, RelPath};
+use crate::plan::build::{self, HostChanges};
+use crate::plan::comparison::Comparison;
+use crate::plan::interrupted::is_opened;
+use crate::plan::prepare::{Preparation, PrepareError};
+use crate::plan::sources::Sources;
+use crate::plan::{Action, Actual, Change, HostPlan, HostStatus, Plan, Reason, document};
 use crate::state::{HostRecord, Progress, StateStore};
 
 /// Hosts that an error names.
@@ -141,7 +141,7 @@ pub fn check(
     state: &StateStore,
     config_digest: Blake3,
 ) -> Result<(), PrepareError> {
-    let follow = Follow::begin(plan, hosts, state, config_digest)?;
+    let follow = SavedPlanCheck::begin(plan, hosts, state, config_digest)?;
     match follow.applied {
         Some(serial) => Err(follow.already_applied(serial).into()),
         None => Ok(()),
@@ -149,27 +149,27 @@ pub fn check(
 }
 
 /// A saved plan that is being carried out.
-pub(super) struct Follow<'a> {
+pub(in crate::plan) struct SavedPlanCheck<'a> {
     plan: &'a Plan,
     /// The plans of its hosts.
     hosts: HashMap<&'a HostId, &'a HostPlan>,
     /// Names the plan in the state.
-    pub(super) digest: Blake3,
+    pub(in crate::plan) digest: Blake3,
     /// Sources that are not what the plan names; known as soon as they have been read.
     changed_sources: OnceLock<Vec<String>>,
     /// The highest serial that this plan was applied with before.
     applied: Option<u64>,
 }
 
-impl<'a> Follow<'a> {
+impl<'a> SavedPlanCheck<'a> {
     /// Looks whether the plan was made from this state and this configuration.
-    pub(super) fn begin(
+    pub(in crate::plan) fn begin(
         plan: &'a Plan,
         hosts: &[&Host],
         state: &StateStore,
         config_digest: Blake3,
     ) -> Result<Self, PrepareError> {
-        let digest = saved::digest(plan);
+        let digest = document::digest(plan);
         let by_name: HashMap<_, _> = plan.hosts.iter().map(|host| (&host.host, host)).collect();
         if plan.header.config_digest != config_digest {
             return Err(StalePlan::Configuration.into());
@@ -237,13 +237,13 @@ impl<'a> Follow<'a> {
     }
 
     /// Whether it has something to do on a host.
-    pub(super) fn visits(&self, host: &Host) -> bool {
+    pub(in crate::plan) fn visits(&self, host: &Host) -> bool {
         let planned = self.planned(host);
         planned.is_none_or(|planned| planned.change_set.is_some())
     }
 
     /// The plan of a host on which it has nothing to do.
-    pub(super) fn without_visit(&self, host: &Host) -> Option<HostPlan> {
+    pub(in crate::plan) fn without_visit(&self, host: &Host) -> Option<HostPlan> {
         let planned = self.planned(host).filter(|_| !self.visits(host))?;
         let mut plan = planned.clone();
         let then = |error: &String| format!("when the plan was made: {error}");
@@ -256,7 +256,7 @@ impl<'a> Follow<'a> {
     }
 
     /// Looks whether the sources are what the plan names.
-    pub(super) fn compare_sources(&self, sources: &Sources<'_>, hosts: &[&Host]) {
+    pub(in crate::plan) fn compare_sources(&self, sources: &Sources<'_>, hosts: &[&Host]) {
         let mut changed = Vec::new();
         for host in hosts {
             let planned = self.planned(host).into_iter();
@@ -276,7 +276,7 @@ impl<'a> Follow<'a> {
     }
 
     /// Whether nothing of the plan is going to be done.
-    pub(super) fn is_stale(&self) -> bool {
+    pub(in crate::plan) fn is_stale(&self) -> bool {
         let changed = self.changed_sources.get();
         changed.is_some_and(|sources| !sources.is_empty())
     }
@@ -285,7 +285,7 @@ impl<'a> Follow<'a> {
     ///
     /// # Errors
     /// Says what moved there since the plan was made.
-    pub(super) fn changes(
+    pub(in crate::plan) fn changes(
         &self,
         host: &Host,
         record: Option<&HostRecord>,
@@ -335,7 +335,7 @@ impl<'a> Follow<'a> {
     }
 
     /// Whether there is something left to do, now that all hosts have been looked at.
-    pub(super) fn end<'p>(
+    pub(in crate::plan) fn end<'p>(
         &self,
         hosts: impl Iterator<Item = (&'p HostPlan, &'p Preparation)>,
     ) -> Result<(), StalePlan> {
@@ -438,7 +438,7 @@ fn rest_of<'a>(
 
 /// Whether something on a host is not as recorded, and none of the changes is about it. In a mirror, that
 /// is also what was never recorded.
-pub(super) fn leaves_drift(
+pub(in crate::plan) fn leaves_drift(
     host: &Host,
     comparisons: &[Arc<Comparison>],
     actual: &[Actual],
@@ -594,7 +594,12 @@ fn in_words(host: &Host, change: &Change, what: &str) -> String {
 }
 
 /// What is the matter with what is at a path of a mapping.
-pub(super) fn path_in_words(host: &Host, mapping: usize, path: &RelPath, what: &str) -> String {
+pub(in crate::plan) fn path_in_words(
+    host: &Host,
+    mapping: usize,
+    path: &RelPath,
+    what: &str,
+) -> String {
     let dest = host.mappings[mapping].dest_as_written.trim_end_matches('/');
     let below = if path.is_root() { "" } else { "/" };
     format!("{dest}{below}{path} {what}")

@@ -7,12 +7,12 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 use crate::model::{ContentDigest, Kind, Mode, Node, RemotePath, Sha256};
-use crate::remote::{Login, Program, Script, ScriptRun, Section, last_line};
+use crate::remote::{Login, Script, ScriptRun, Section, Task, last_line};
 use crate::transport::{ExecOutcome, TransportError};
 
 /// A host could not be looked at.
 #[derive(Debug, Error, Diagnostic)]
-pub enum ScanError {
+pub enum LookError {
     /// The connection did not carry the question or the answer.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -283,7 +283,7 @@ pub enum Listing {
     NotAsked,
     /// Nothing of what it lists has moved.
     Same,
-    /// Some of it has: [`HostScan::seen`] and [`HostScan::gone`] say what.
+    /// Some of it has: [`HostLook::seen`] and [`HostLook::gone`] say what.
     Moved,
     /// It is missing, or not the one that the state knows. Nothing was looked at.
     Lost,
@@ -291,7 +291,7 @@ pub enum Listing {
 
 /// What a host has.
 #[derive(Clone, Debug)]
-pub struct HostScan {
+pub struct HostLook {
     /// About the host itself.
     pub facts: HostFacts,
     /// Where the destinations lie, by mapping.
@@ -313,7 +313,7 @@ pub struct HostScan {
 
 /// What is to be looked at.
 #[derive(Clone, Debug)]
-pub struct Question<'a> {
+pub struct LookRequest<'a> {
     /// Folder of ours on the host.
     pub base: &'a RemotePath,
     /// Destinations, by mapping.
@@ -332,31 +332,28 @@ pub struct Question<'a> {
 ///
 /// # Errors
 /// When the host cannot be asked, cannot answer, or may not see what it is asked about.
-pub fn scan(login: &mut Login, question: &Question<'_>) -> Result<HostScan, ScanError> {
-    let mut script = Script::new(Program::Scan, question.stall_timeout);
-    script.path("hs_base", question.base);
-    script.path("hs_staging", question.base);
+pub fn look(login: &mut Login, request: &LookRequest<'_>) -> Result<HostLook, LookError> {
+    let mut script = Script::new(Task::Look, request.stall_timeout);
+    script.path("hs_base", request.base);
+    script.path("hs_staging", request.base);
     script.text(
         "hs_mode",
-        if question.listing.is_some() {
+        if request.listing.is_some() {
             b"quick"
         } else {
             b"full"
         },
     );
-    script.text(
-        "hs_listing",
-        question.listing.unwrap_or_default().as_bytes(),
-    );
-    script.number("hs_roots", question.roots.len() as u64);
-    for (index, root) in question.roots.iter().enumerate() {
+    script.text("hs_listing", request.listing.unwrap_or_default().as_bytes());
+    script.number("hs_roots", request.roots.len() as u64);
+    for (index, root) in request.roots.iter().enumerate() {
         script.path(&format!("hs_root_{index}"), root);
     }
-    let mirrors: Vec<String> = question.mirrors.iter().map(usize::to_string).collect();
+    let mirrors: Vec<String> = request.mirrors.iter().map(usize::to_string).collect();
     script.text("hs_mirrors", mirrors.join(" ").as_bytes());
 
     let mut data = Vec::new();
-    for path in question.paths {
+    for path in request.paths {
         data.extend_from_slice(path.as_bytes());
         data.push(0);
     }
@@ -364,10 +361,10 @@ pub fn scan(login: &mut Login, question: &Question<'_>) -> Result<HostScan, Scan
     let mut run = ScriptRun::new(&script, data);
     let outcome = login.run(&script, &mut run)?;
     check_end(&run, &outcome)?;
-    let scan = read_answer(&run.sections(), question.roots.len())?;
+    let look = read_answer(&run.sections(), request.roots.len())?;
     let complaint = complaint(&outcome.stderr).or_else(|| complaint_of_agent(&run.sections()));
-    complaint.map_or(Ok(scan), |complaint| {
-        Err(ScanError::NotAllowed { complaint })
+    complaint.map_or(Ok(look), |complaint| {
+        Err(LookError::NotAllowed { complaint })
     })
 }
 
@@ -375,19 +372,19 @@ pub fn scan(login: &mut Login, question: &Question<'_>) -> Result<HostScan, Scan
 ///
 /// # Errors
 /// What it said itself if it gave up.
-pub fn check_end(run: &ScriptRun, outcome: &ExecOutcome) -> Result<(), ScanError> {
+pub fn check_end(run: &ScriptRun, outcome: &ExecOutcome) -> Result<(), LookError> {
     let sections = run.sections();
     if !run.has_ended() {
         // What comes behind a marker is an answer that was cut off, and may be the content of a file.
         let noise = sections.is_empty().then(|| run.noise());
         let said = noise.into_iter().chain([last_line(&outcome.stderr)]);
-        return Err(ScanError::NoAnswer {
+        return Err(LookError::NoAnswer {
             said: { said }.find(|said| !said.is_empty()),
         });
     }
     let fail = sections.iter().find(|section| section.name == "fail");
     fail.map_or(Ok(()), |fail| {
-        Err(ScanError::Host {
+        Err(LookError::Host {
             reason: last_line(fail.body),
         })
     })
@@ -409,9 +406,9 @@ fn complaint_of_agent(sections: &[Section<'_>]) -> Option<String> {
     Some(line.chars().filter(|c| !c.is_control()).take(300).collect())
 }
 
-fn read_answer(sections: &[Section<'_>], roots: usize) -> Result<HostScan, ScanError> {
+fn read_answer(sections: &[Section<'_>], roots: usize) -> Result<HostLook, LookError> {
     let section = |name: &str| sections.iter().find(|section| section.name == name);
-    let answer = |what: &str| ScanError::Answer {
+    let answer = |what: &str| LookError::Answer {
         what: what.to_owned(),
     };
     let facts = section("facts")
@@ -469,7 +466,7 @@ fn read_answer(sections: &[Section<'_>], roots: usize) -> Result<HostScan, ScanE
         .into_iter()
         .flat_map(Section::lines)
         .any(|line| line == b"left=yes");
-    Ok(HostScan {
+    Ok(HostLook {
         facts,
         places,
         staging,

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::remote::{ScanError, check_end};
+use super::look::{LookError, check_end};
 use crate::model::RemotePath;
-use crate::remote::{Login, Program, Script, ScriptRun};
+use crate::remote::{Login, Script, ScriptRun, Task};
 
 /// A file that is to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub fn fetch(
     login: &mut Login,
     wanted: &[Wanted],
     stall_timeout: Duration,
-) -> Result<Vec<Fetched>, ScanError> {
+) -> Result<Vec<Fetched>, LookError> {
     let mut data = Vec::new();
     for Wanted { path, size_bytes } in wanted {
         data.extend_from_slice(size_bytes.to_string().as_bytes());
@@ -43,7 +43,7 @@ pub fn fetch(
         data.extend_from_slice(path.as_bytes());
         data.push(b'\n');
     }
-    let mut script = Script::new(Program::Fetch, stall_timeout);
+    let mut script = Script::new(Task::Fetch, stall_timeout);
     script.number("hs_files", data.len() as u64);
     let mut run = ScriptRun::new(&script, data);
     let outcome = login.run(&script, &mut run)?;
@@ -66,7 +66,7 @@ pub fn fetch(
         }
     }
     let all: Option<Vec<Fetched>> = fetched.into_iter().collect();
-    all.ok_or_else(|| ScanError::Answer {
+    all.ok_or_else(|| LookError::Answer {
         what: "some of the files are missing".to_owned(),
     })
 }

@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use crate::config::{Exact, Host, Mapping};
 use crate::model::{Kind, RelPath, Tree};
 use crate::plan::{Action, Change};
-use crate::scan::remote::{Seen, StatTuple};
+use crate::remote::tasks::look::{Seen, StatTuple};
 
 use super::program;
 
@@ -21,7 +21,7 @@ use super::program;
 const TIME_TOLERANCE: f64 = 0.000_002;
 
 /// What is known about a commit and the listing after it.
-pub(super) struct Witness<'a> {
+pub(super) struct ListingTrust<'a> {
     pub(super) host: &'a Host,
     /// What the plan saw, by path.
     pub(super) seen: &'a HashMap<Vec<u8>, Seen>,
@@ -53,7 +53,7 @@ enum Touch {
     Along,
 }
 
-impl Witness<'_> {
+impl ListingTrust<'_> {
     /// Whether the listing can stand for these trees, one for each mapping of the host.
     pub(super) fn stands_for(&self, trees: &[Tree]) -> bool {
         let touches = self.touches();
