@@ -142,9 +142,9 @@ fn rewrite_in_secret(path: &Path, text: &str) {
     );
 }
 
-fn failure(report: &HostReport) -> &str {
+fn failure(report: &HostReport) -> String {
     match &report.result {
-        HostResult::Failed(reason) => reason,
+        HostResult::Failed(reason) => reason.to_string(),
         other => panic!("{other:?}"),
     }
 }

@@ -190,7 +190,7 @@ fn assert_failed(report: &HostReport, parts: &[&str]) {
     let HostResult::Failed(reason) = &report.result else {
         panic!("{report:?}");
     };
-    let is_said = parts.iter().any(|part| reason.contains(part));
+    let is_said = parts.iter().any(|part| reason.to_string().contains(part));
     assert!(is_said, "{reason}");
 }
 
@@ -382,7 +382,8 @@ fn destination_may_be_a_mount_point() {
         let plan = site.plan().plan;
         let error = plan.hosts[0].status.error().unwrap();
         assert!(
-            error.contains("another file system") && error.contains("staging_path"),
+            error.to_string().contains("another file system")
+                && error.to_string().contains("staging_path"),
             "{error}"
         );
         site.config.settings.staging_path = Some(RemotePath::from_dest(b"~/d/.staging"));
@@ -479,7 +480,7 @@ fn source_that_changes_before_it_is_sent_changes_nothing() {
                 panic!("{report:?}");
             };
             println!("{shell:?}, {text}: {reason}");
-            assert!(reason.contains("file"), "{reason}");
+            assert!(reason.to_string().contains("file"), "{reason}");
             let there = site.host().home().join("d");
             assert_eq!(fs::read_to_string(there.join("a")).unwrap(), "old");
             assert_eq!(fs::read_to_string(there.join("file")).unwrap(), "old");

@@ -121,7 +121,7 @@ impl Worker<'_> {
         let outcome = login.run(&script, &mut run)?;
         if !run.has_ended() {
             let said = last_line(&outcome.stderr);
-            return Err(Failure::Failed(format!(
+            return Err(Failure::failed(format!(
                 "the host did not answer to the end{}{said}; what it has done will be found by the \
                  next plan",
                 if said.is_empty() { "" } else { ": " }
@@ -147,27 +147,27 @@ fn read_answer(host: &Host, run: &ScriptRun, stderr: &[u8]) -> Result<Answer, Fa
     let sections = run.sections();
     let section = |name: &str| sections.iter().find(|section| section.name == name);
     if let Some(fail) = section("fail") {
-        return Err(Failure::Failed(explain::with_cure(&last_line(fail.body))));
+        return Err(Failure::failed(explain::with_cure(&last_line(fail.body))));
     }
     if let Some(names) = section("unverified") {
         let names: Vec<String> = names
             .lines()
             .map(|line| explain::destination(host, line))
             .collect();
-        return Err(Failure::Failed(format!(
+        return Err(Failure::failed(format!(
             "what arrived is not what was sent ({}); nothing was changed, run the same command again",
             names.join(", ")
         )));
     }
     if let Some(locked) = section("locked") {
-        return Err(Failure::Failed(format!(
+        return Err(Failure::failed(format!(
             "another run is committing on this host (process {} there); nothing was changed, run the \
              same command again when that has ended",
             last_line(locked.body)
         )));
     }
     if section("end").map(|end| end.argument) != Some("ok") {
-        return Err(Failure::Failed(format!(
+        return Err(Failure::failed(format!(
             "the commit ended early: {}",
             last_line(stderr)
         )));

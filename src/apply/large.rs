@@ -328,10 +328,10 @@ impl LargeUpload<'_> {
         let section = |name: &str| sections.iter().find(|section| section.name == name);
         if let Some(fail) = section("fail") {
             let reason = explain::with_cure(&last_line(fail.body));
-            return Err(Trouble::Other(Failure::Failed(reason)));
+            return Err(Trouble::Other(Failure::failed(reason)));
         }
         if section("end").map(|end| end.argument) != Some("ok") {
-            return Err(Trouble::Other(Failure::Failed(format!(
+            return Err(Trouble::Other(Failure::failed(format!(
                 "the host did not say what it has of large files: {}",
                 last_line(&outcome.stderr)
             ))));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{HostId, RelPath};
+use crate::model::{HostError, HostId, RelPath};
 
 /// An entry that was not done, though the plan has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct Refused {
     pub path: RelPath,
     /// Full destination, for people.
     pub dest: String,
-    /// Refusal, for people.
+    /// Why, for people.
     pub reason: String,
     /// Whether the reason is that it moved on the host after it was looked at.
     pub moved: bool,
@@ -31,9 +31,9 @@ pub enum HostResult {
     /// It was left untouched because it is no longer as the plan says.
     Stale(String),
     /// It could not be reached.
-    Unreachable(String),
+    Unreachable(HostError),
     /// It failed; what it has is recorded.
-    Failed(String),
+    Failed(HostError),
     /// The run was interrupted before this host was begun.
     NotBegun,
     /// The run was interrupted while this host was being sent to; nothing in place was changed there.

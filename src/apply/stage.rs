@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::fmt;
 
-use crate::model::{Event, Phase, RemotePath};
-use crate::plan::prepare::{base_on_host, with_help};
+use crate::model::{Event, HostError, Phase, RemotePath};
+use crate::plan::prepare::base_on_host;
 use crate::plan::staging::{NoReceiver, StagingPlace, device_of, is_folder};
 use crate::remote::tasks::look::{Algorithm, LookError, Place, check_end};
 use crate::remote::tasks::receive::scp::ScpUpload;
@@ -72,7 +72,7 @@ impl Worker<'_> {
                 Err(_) if is_unchanged => 0,
                 Err(error) => {
                     let dest = &mapping.dest_as_written;
-                    return Err(Failure::Failed(format!("{dest}: {error}")));
+                    return Err(Failure::failed(format!("{dest}: {error}")));
                 }
             };
             staging.base_of.push(number);
@@ -112,7 +112,7 @@ impl Worker<'_> {
             tracing::info!("no scp on this host: sending through tar");
             return Ok(Some(Receiver::Tar));
         }
-        Err(Failure::Failed(NoReceiver.to_string()))
+        Err(Failure::failed(NoReceiver.to_string()))
     }
 
     /// Uploads into every staging folder, through `tar` where `scp` turns out not to work.
@@ -194,7 +194,7 @@ impl Worker<'_> {
             return Err(Trouble::Other(Failure::Failed(
                 "its backups were made when it had another tool for digests, so they cannot be \
                  verified; nothing was changed"
-                    .to_owned(),
+                    .into(),
             )));
         };
         if files.is_empty() {
@@ -213,8 +213,8 @@ impl Worker<'_> {
         let outcome = login.run(&script, &mut run)?;
         check_end(&run, &outcome).map_err(|error| {
             Trouble::Other(Failure::Failed(match error {
-                LookError::Host { reason } => explain::with_cure(&reason),
-                error => with_help(&error),
+                LookError::Host { reason } => explain::with_cure(&reason).into(),
+                error => HostError::from(&error),
             }))
         })?;
         let sections = run.sections();
@@ -227,7 +227,7 @@ impl Worker<'_> {
             0 => String::new(),
             others => format!(" (and {others} more)"),
         };
-        Err(Trouble::Other(Failure::Failed(format!(
+        Err(Trouble::Other(Failure::failed(format!(
             "{}{others} cannot be brought back: no backup on this host has what was there; nothing was \
              changed",
             explain::destination(self.host, first)
@@ -269,7 +269,7 @@ impl Worker<'_> {
             .find(|section| section.name == "fail");
         if let Some(fail) = refused {
             let reason = explain::with_cure(&last_line(fail.body));
-            return Err(Trouble::Other(Failure::Failed(reason)));
+            return Err(Trouble::Other(Failure::Failed(reason.into())));
         }
         match (io.stream.finish(), outcome) {
             // Its own account of what went wrong says more than that it gave up.
@@ -330,7 +330,7 @@ impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Upload(error) => error.fmt(f),
-            Self::Other(Failure::Unreachable(error) | Failure::Failed(error)) => f.write_str(error),
+            Self::Other(Failure::Unreachable(error) | Failure::Failed(error)) => error.fmt(f),
             Self::Transport(error) | Self::Other(Failure::Broken(error)) => error.fmt(f),
             Self::Other(Failure::Interrupted) => f.write_str("interrupted"),
         }
@@ -353,7 +353,7 @@ impl From<Trouble> for Failure {
     fn from(trouble: Trouble) -> Self {
         match trouble {
             Trouble::Transport(error) => error.into(),
-            Trouble::Upload(error) => Self::Failed(with_help(&error)),
+            Trouble::Upload(error) => Self::Failed(HostError::from(&error)),
             Trouble::Other(failure) => failure,
         }
     }

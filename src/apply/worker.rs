@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::config::Host;
-use crate::model::{Event, Kind, Node, Observer, Phase};
+use crate::model::{Event, HostError, Kind, Node, Observer, Phase};
 use crate::plan::Change;
-use crate::plan::prepare::{PreparedHost, with_help};
+use crate::plan::prepare::PreparedHost;
 use crate::remote::Login;
 use crate::remote::tasks::look::{self, Algorithm, LookError, LookRequest};
 use crate::state::StateError;
@@ -38,19 +38,24 @@ pub(super) fn without_conflicts(changes: &[Change]) -> Vec<&Change> {
 /// Refusal a host is not done.
 #[derive(Debug)]
 pub(super) enum Failure {
-    Unreachable(String),
-    Failed(String),
+    Unreachable(HostError),
+    Failed(HostError),
     /// The connection did not last.
     Broken(TransportError),
     Interrupted,
 }
 
 impl Failure {
+    /// It failed for a reason that the host or this program has in words.
+    pub(super) fn failed(reason: String) -> Self {
+        Self::Failed(reason.into())
+    }
+
     pub(super) fn into_result(self) -> HostResult {
         match self {
             Self::Unreachable(error) => HostResult::Unreachable(error),
             Self::Failed(error) => HostResult::Failed(error),
-            Self::Broken(error) => HostResult::Failed(with_help(&error)),
+            Self::Broken(error) => HostResult::Failed(HostError::from(&error)),
             Self::Interrupted => HostResult::Interrupted,
         }
     }
@@ -64,7 +69,7 @@ impl From<TransportError> for Failure {
 
 impl From<StateError> for Failure {
     fn from(error: StateError) -> Self {
-        Self::Failed(with_help(&error))
+        Self::Failed(HostError::from(&error))
     }
 }
 
@@ -98,9 +103,7 @@ impl Worker<'_> {
         let program = program::compile(&job);
         let is_blake3 = self.prepared.look.facts.algorithm == Algorithm::Blake3;
         let (names, sums) = program::verification(&program.staged, is_blake3).ok_or_else(|| {
-            Failure::Failed(
-                "a digest of a source is missing; run the same command again".to_owned(),
-            )
+            Failure::Failed("a digest of a source is missing; run the same command again".into())
         })?;
         let receiver = self.choose_receiver(&program)?;
 
@@ -143,7 +146,7 @@ impl Worker<'_> {
         let session = self.run.request.connector.connect(self.host);
         session
             .map(Login::new)
-            .map_err(|error| Failure::Unreachable(with_help(&error)))
+            .map_err(|error| Failure::Unreachable(HostError::from(&error)))
     }
 
     /// The login, or a new one if nobody answers on it. For a commit that nothing goes before: whether

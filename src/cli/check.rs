@@ -9,8 +9,8 @@ use super::context::{Context, Stop};
 use super::exit::Exit;
 use super::interrupt::Interrupts;
 use crate::config::{Host, Settings};
-use crate::model::map_parallel;
-use crate::plan::prepare::{base_on_host, with_help};
+use crate::model::{HostError, map_parallel};
+use crate::plan::prepare::base_on_host;
 use crate::plan::staging::check_receiver;
 use crate::remote::Login;
 use crate::remote::tasks::look::{self, LookRequest};
@@ -93,7 +93,9 @@ fn look_at(
     state: &StateStore,
     connector: &dyn Connector,
 ) -> Result<(), String> {
-    let session = connector.connect(host).map_err(|error| with_help(&error))?;
+    let session = connector
+        .connect(host)
+        .map_err(|error| HostError::from(&error).to_string())?;
     let mut login = Login::new(session);
     let base = base_on_host(settings.staging_path.as_ref(), state.identity(), &host.id);
     let request = LookRequest {
@@ -106,7 +108,9 @@ fn look_at(
     };
     let answer = look::look(&mut login, &request);
     login.close();
-    let facts = answer.map_err(|error| with_help(&error))?.facts;
+    let facts = answer
+        .map_err(|error| HostError::from(&error).to_string())?
+        .facts;
     tracing::debug!(
         tool = facts.hash_tool,
         has_agent = facts.has_agent,

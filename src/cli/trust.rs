@@ -8,8 +8,7 @@ use super::context::{Context, Stop};
 use super::exit::Exit;
 use super::interrupt::Interrupts;
 use crate::config::Host;
-use crate::model::map_parallel;
-use crate::plan::prepare::with_help;
+use crate::model::{HostError, map_parallel};
 use crate::transport::known_hosts::{self, HostKey, KnownHosts, Verdict};
 use crate::view::text::{count, escape_text};
 
@@ -35,7 +34,7 @@ pub(super) fn run(
         let line = match key {
             Err(error) => {
                 exit = exit.and(Exit::HostsFailed);
-                escape_text(&with_help(&error))
+                escape_text(&HostError::from(&error).to_string())
             }
             Ok(key) => {
                 let shown = format!("{} {}", key.fingerprint(), key.key_type());

@@ -6,7 +6,8 @@ use super::context::{Context, Stop};
 use super::exit::Exit;
 use super::interrupt::Interrupts;
 use crate::apply::unlock;
-use crate::plan::prepare::{base_on_host, with_help};
+use crate::model::HostError;
+use crate::plan::prepare::base_on_host;
 use crate::remote::Login;
 use crate::state::StateStore;
 use crate::transport::Connector as _;
@@ -31,11 +32,13 @@ pub(super) fn run(
         let stall_timeout = context.config.settings.stall_timeout;
         let found = host.problems().map_or_else(
             || {
-                let session = connector.connect(host).map_err(|error| with_help(&error))?;
+                let session = connector
+                    .connect(host)
+                    .map_err(|error| HostError::from(&error).to_string())?;
                 let mut login = Login::new(session);
                 let found = unlock::unlock(&mut login, &base, stall_timeout);
                 login.close();
-                found.map_err(|error| with_help(&error))
+                found.map_err(|error| HostError::from(&error).to_string())
             },
             Err,
         );

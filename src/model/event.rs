@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{HostId, RelPath};
+use super::{HostError, HostId, RelPath};
 
 /// What is done on all hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +35,8 @@ pub enum HostOutcome {
     Done,
     /// What was to be done is done, but for some of it; the text says for what.
     DoneExcept(String),
-    /// It could not be reached, or it failed; the text is for people.
-    Failed(String),
+    /// It could not be reached, or it failed.
+    Failed(HostError),
     /// It was left as it is, on purpose; the text says why.
     LeftAlone(String),
 }

@@ -4,6 +4,7 @@ mod awaited;
 mod digest;
 mod event;
 mod host;
+mod host_error;
 mod parallel;
 mod path;
 mod printable;
@@ -16,6 +17,7 @@ pub use event::{
     ChangeEnd, EndedChange, Event, HostOutcome, Observer, Phase, Silent, Together, Work,
 };
 pub use host::HostId;
+pub use host_error::HostError;
 pub use parallel::map_parallel;
 pub use path::{LocalPath, RelPath, RelPathError, RemotePath};
 pub use printable::printable;

@@ -21,13 +21,12 @@ use similar::{ChangeTag, TextDiff};
 
 use crate::config::{Host, Privacy, Settings};
 use crate::model::{
-    Blake3, ContentDigest, Kind, LocalPath, Mode, Node, RelPath, RemotePath, Sha256,
+    Blake3, ContentDigest, HostError, Kind, LocalPath, Mode, Node, RelPath, RemotePath, Sha256,
 };
 use crate::remote::Login;
 use crate::remote::tasks::fetch::{self, Fetched, Wanted};
 use crate::source::local::SourceTree;
 
-use super::prepare::with_help;
 use super::{Action, Actual, Change, ChangeSet, ChangeSetId, Diff, HostPlan};
 
 /// How much of files is read for one host, both sides together.
@@ -356,7 +355,7 @@ impl Diffs {
         match fetch::fetch(login, wanted, self.stall_timeout) {
             Ok(fetched) => fetched.into_iter().map(Ok).collect(),
             Err(error) => {
-                let reason = format!("it could not be fetched: {}", with_help(&error));
+                let reason = format!("it could not be fetched: {}", HostError::from(&error));
                 tracing::warn!("contents cannot be compared: {reason}");
                 vec![Err(reason); wanted.len()]
             }

@@ -555,7 +555,7 @@ impl HostDocument {
         Self {
             host: host.host.clone(),
             status: StatusDocument::of(&host.status),
-            error: host.status.error().map(ToOwned::to_owned),
+            error: host.status.error().map(ToString::to_string),
             mappings: host.mappings.clone(),
             change_set: host.change_set.as_ref().map(|set| set.id),
             unchanged: host.unchanged,
@@ -570,8 +570,8 @@ impl HostDocument {
         let name = &self.host;
         let status = match (self.status, self.error) {
             (StatusDocument::Ok, None) => HostStatus::Ok,
-            (StatusDocument::Unreachable, Some(text)) => HostStatus::Unreachable(text),
-            (StatusDocument::Failed, Some(text)) => HostStatus::Failed(text),
+            (StatusDocument::Unreachable, Some(text)) => HostStatus::Unreachable(text.into()),
+            (StatusDocument::Failed, Some(text)) => HostStatus::Failed(text.into()),
             _ => {
                 return Err(damaged(format!(
                     "status and error of host `{name}` contradict each other"
@@ -883,7 +883,7 @@ mod tests {
             vec![
                 host("a", vec![create(b"f", file(b"x"))]),
                 HostPlan {
-                    status: HostStatus::Unreachable("refused".to_owned()),
+                    status: HostStatus::Unreachable("refused".into()),
                     ..host("b", Vec::new())
                 },
             ],
@@ -1294,8 +1294,8 @@ mod tests {
                     }
                     host.status = match status {
                         0 => HostStatus::Ok,
-                        1 => HostStatus::Unreachable(text),
-                        _ => HostStatus::Failed(text),
+                        1 => HostStatus::Unreachable(text.into()),
+                        _ => HostStatus::Failed(text.into()),
                     };
                     host
                 })

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::config::{Config, Exact, Host, Mapping, MaxDelete};
 use crate::model::{
-    Awaited, Blake3, Event, HostId, HostOutcome, Node, Observer, Phase, RelPath, RemotePath, Tree,
-    Work, map_parallel,
+    Awaited, Blake3, Event, HostError, HostId, HostOutcome, Node, Observer, Phase, RelPath,
+    RemotePath, Tree, Work, map_parallel,
 };
 use crate::remote::Login;
 use crate::remote::tasks::look::{self, Algorithm, HostLook, Listing, LookError, LookRequest};
@@ -270,7 +270,7 @@ fn prepare_with_patience(
             None => HostOutcome::Done,
             Some(error) => {
                 tracing::warn!("{error}");
-                HostOutcome::Failed(error.to_owned())
+                HostOutcome::Failed(error.clone())
             }
         };
         request.observer.event(&Event::HostFinished {
@@ -430,38 +430,37 @@ impl Recorded {
 
 /// Why a host has no plan.
 enum Obstacle {
-    Unreachable(String),
-    Failed(String),
+    Unreachable(HostError),
+    Failed(HostError),
     Stale(String),
+}
+
+impl Obstacle {
+    /// It failed for this reason.
+    fn failed(reason: String) -> Self {
+        Self::Failed(reason.into())
+    }
 }
 
 impl From<LookError> for Obstacle {
     fn from(error: LookError) -> Self {
-        let text = with_help(&error);
         match error {
-            LookError::Transport(_) => Self::Unreachable(text),
-            _ => Self::Failed(text),
+            LookError::Transport(error) => Self::from(error),
+            _ => Self::Failed(HostError::from(&error)),
         }
     }
 }
 
 impl From<TransportError> for Obstacle {
     fn from(error: TransportError) -> Self {
-        Self::Unreachable(with_help(&error))
+        Self::Unreachable(HostError::from(&error))
     }
 }
 
 impl From<SourceError> for Obstacle {
     fn from(error: SourceError) -> Self {
-        Self::Failed(with_help(&error))
+        Self::Failed(HostError::from(&error))
     }
-}
-
-/// An error and its cure in one line.
-pub fn with_help(error: &dyn miette::Diagnostic) -> String {
-    error
-        .help()
-        .map_or_else(|| error.to_string(), |help| format!("{error}; {help}"))
 }
 
 /// One making of a plan.
@@ -491,12 +490,12 @@ impl Run<'_> {
         match result {
             Ok((listing, preparation)) => (plan, listing, preparation),
             Err(Obstacle::Stale(text)) => (plan, None, Preparation::Stale(text)),
-            Err(Obstacle::Unreachable(text)) => {
-                plan.status = HostStatus::Unreachable(text);
+            Err(Obstacle::Unreachable(error)) => {
+                plan.status = HostStatus::Unreachable(error);
                 (plan, None, Preparation::Nothing)
             }
-            Err(Obstacle::Failed(text)) => {
-                plan.status = HostStatus::Failed(text);
+            Err(Obstacle::Failed(error)) => {
+                plan.status = HostStatus::Failed(error);
                 (plan, None, Preparation::Nothing)
             }
         }
@@ -523,7 +522,7 @@ impl Run<'_> {
     ) -> Result<(Option<Listing>, Preparation), Obstacle> {
         let sources = self.sources.wait();
         if let Some(problem) = &host.problem {
-            return Err(Obstacle::Failed(problem.clone()));
+            return Err(Obstacle::Failed(problem.as_str().into()));
         }
         let record = recorded.record.as_ref();
         let algorithm = match record.and_then(|record| record.algorithm.as_deref()) {
@@ -634,7 +633,7 @@ impl Run<'_> {
     fn without_visit(&self, host: &Host, recorded: &Recorded) -> Option<HostPlan> {
         let status = match &recorded.back {
             Some(Back::Nothing) => HostStatus::Ok,
-            Some(Back::Barred(reason)) => HostStatus::Failed(reason.clone()),
+            Some(Back::Barred(reason)) => HostStatus::Failed(reason.as_str().into()),
             Some(Back::Open { .. }) => return None,
             None => return self.follow.and_then(|follow| follow.without_visit(host)),
         };
@@ -682,7 +681,7 @@ impl Run<'_> {
         let request = self.request;
         let (login, sources) = self.log_in_early(host);
         if let Some(problem) = self.problems(host) {
-            return Err(Obstacle::Failed(problem));
+            return Err(Obstacle::Failed(problem.into()));
         }
         if self.follow.is_some_and(SavedPlanCheck::is_stale) {
             return Err(Obstacle::Stale("a source has changed".to_owned()));
@@ -731,7 +730,7 @@ impl Run<'_> {
         check_permissions(host, &look, &comparisons, &changes.changes)?;
         if changes.changes.iter().any(is_staged) {
             staging::check_receiver(&look.facts)
-                .map_err(|error| Obstacle::Failed(error.to_string()))?;
+                .map_err(|error| Obstacle::Failed(error.to_string().into()))?;
         }
         let needs_visit = recorded.record.as_ref().is_some_and(|record| {
             let is_looked_at_anew =
@@ -893,7 +892,7 @@ fn recorded_of(comparisons: &[Arc<Comparison>]) -> Vec<Arc<Tree>> {
 fn too_many(host: &Host, error: TooManyDeletes) -> Obstacle {
     let mapping = &host.mappings[error.mapping];
     let (src, dest) = (&mapping.src_as_written, &mapping.dest_as_written);
-    Obstacle::Failed(format!(
+    Obstacle::failed(format!(
         "{dest}: {error}; look whether {src} is empty or is something else by mistake, and raise \
          `max_delete` if this is what you want"
     ))
@@ -927,7 +926,7 @@ fn check_mirrors(host: &Host, look: &HostLook) -> Result<(), Obstacle> {
                 .is_some_and(|path| !mapping.exclude.excludes(&path))
         };
         if let Some(folder) = look.closed.iter().find(is_mirrored) {
-            return Err(Obstacle::Failed(format!(
+            return Err(Obstacle::failed(format!(
                 "{} may not be listed by the login user, so it cannot be mirrored; let that user \
                  see it or `exclude` it",
                 String::from_utf8_lossy(folder)
@@ -945,7 +944,7 @@ fn check_places(host: &Host, look: &HostLook) -> Result<(), Obstacle> {
                 &mapping.dest_as_written,
                 String::from_utf8_lossy(&place.parent.path),
             );
-            return Err(Obstacle::Failed(format!(
+            return Err(Obstacle::failed(format!(
                 "{dest} cannot be made: {file} is not a folder on the host; change `dest` or move it away"
             )));
         }
@@ -973,14 +972,14 @@ fn check_permissions(
             &comparisons[index].recorded,
         );
         staging::StagingPlace::of(place, &look.staging, is_folder)
-            .map_err(|error| Obstacle::Failed(format!("{}: {error}", mapping.dest_as_written)))?;
+            .map_err(|error| Obstacle::failed(format!("{}: {error}", mapping.dest_as_written)))?;
         let moves_root = touching.any(|c| c.path.is_root() && c.action != Action::Metadata);
         if moves_root && !place.parent.is_writable {
             let (dest, folder) = (
                 &mapping.dest_as_written,
                 String::from_utf8_lossy(&place.parent.path),
             );
-            return Err(Obstacle::Failed(format!(
+            return Err(Obstacle::failed(format!(
                 "{dest} cannot be written: `{}` may not write to {folder} on the host; permit it \
                  there, log in as somebody who may, or change `dest`",
                 host.user

@@ -364,7 +364,7 @@ struct Document<'a> {
 struct HostDocument<'a> {
     host: &'a HostId,
     status: StatusDocument,
-    error: Option<&'a str>,
+    error: Option<String>,
     problems: &'a [String],
     serial: Option<u64>,
     applied_at: Option<&'a str>,
@@ -401,7 +401,7 @@ impl<'a> HostDocument<'a> {
         Self {
             host: &plan.host,
             status: StatusDocument::of(&plan.status),
-            error: plan.status.error(),
+            error: plan.status.error().map(ToString::to_string),
             problems: &plan.problems,
             serial: applied.map(|applied| applied.serial),
             applied_at: applied.map(|applied| applied.at.as_str()),
@@ -626,7 +626,7 @@ mod tests {
             applied: None,
             mappings: Vec::new(),
         };
-        let down = HostStatus::Unreachable("no route".to_owned());
+        let down = HostStatus::Unreachable("no route".into());
         let status = Status {
             plan: Plan::new(header, vec![host("a", HostStatus::Ok), host("b", down)]),
             hosts: vec![seen, unseen],

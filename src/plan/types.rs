@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Blake3, HostId, Kind, Node, RelPath};
+use crate::model::{Blake3, HostError, HostId, Kind, Node, RelPath};
 
 /// What apply would do to one entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -142,18 +142,18 @@ pub struct MappingNames {
 pub enum HostStatus {
     /// It could.
     Ok,
-    /// No connection or no login; the text says why.
-    Unreachable(String),
-    /// Something about it is wrong; the text says what.
-    Failed(String),
+    /// No connection or no login.
+    Unreachable(HostError),
+    /// Something about it is wrong.
+    Failed(HostError),
 }
 
 impl HostStatus {
     /// Why the host was not looked at.
-    pub fn error(&self) -> Option<&str> {
+    pub fn error(&self) -> Option<&HostError> {
         match self {
             Self::Ok => None,
-            Self::Unreachable(text) | Self::Failed(text) => Some(text),
+            Self::Unreachable(error) | Self::Failed(error) => Some(error),
         }
     }
 }

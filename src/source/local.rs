@@ -19,7 +19,9 @@ use walkdir::WalkDir;
 use super::cache::{HashCache, Known};
 use super::content::{Content, LARGE_BYTES, Reading, Stamp};
 use crate::config::{Excludes, SymlinkPolicy};
-use crate::model::{ContentDigest, Entry, Event, LocalPath, Mode, Node, Observer, RelPath, Tree};
+use crate::model::{
+    ContentDigest, Entry, Event, HostError, LocalPath, Mode, Node, Observer, RelPath, Tree,
+};
 
 /// Shortest time between two events about progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
@@ -69,6 +71,12 @@ pub struct SourceError {
     pub path: String,
     /// What the system said.
     pub reason: String,
+}
+
+impl From<&SourceError> for HostError {
+    fn from(error: &SourceError) -> Self {
+        Self::of(error, false)
+    }
 }
 
 /// Reads all sources, hashing files in parallel. The results are in the order of `specs`.

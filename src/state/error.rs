@@ -1,6 +1,7 @@
 //! What can be wrong with the state folder.
 
 use super::LockHolder;
+use crate::model::HostError;
 
 /// Reading, writing or locking the state did not work. Nothing that was there before is lost.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -83,4 +84,10 @@ impl StateError {
 
 fn describe(holder: Option<&LockHolder>) -> String {
     holder.map_or_else(|| "another run".to_owned(), ToString::to_string)
+}
+
+impl From<&StateError> for HostError {
+    fn from(error: &StateError) -> Self {
+        Self::of(error, false)
+    }
 }

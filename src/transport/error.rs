@@ -5,6 +5,8 @@ use std::time::Duration;
 use miette::Diagnostic;
 use thiserror::Error;
 
+use crate::model::HostError;
+
 /// The reason for which the caller of [`super::Session::exec`] gave up.
 #[derive(Debug, Error)]
 #[error(transparent)]
@@ -173,6 +175,22 @@ pub enum TransportError {
     #[error(transparent)]
     #[diagnostic(code(hostsync::transport::aborted))]
     Aborted(#[from] Aborted),
+}
+
+impl TransportError {
+    /// Whether another attempt may succeed although nobody has changed anything.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Broken { .. } | Self::Timeout { .. } | Self::Unreachable { .. }
+        )
+    }
+}
+
+impl From<&TransportError> for HostError {
+    fn from(error: &TransportError) -> Self {
+        Self::of(error, error.may_pass())
+    }
 }
 
 /// What the system says, without `(os error 111)`.

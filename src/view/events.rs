@@ -364,7 +364,7 @@ impl<'a> ChangeLine<'a> {
 struct HostLine<'a> {
     host: &'a HostId,
     result: &'static str,
-    error: Option<&'a str>,
+    error: Option<String>,
     conflicts: usize,
     changed: usize,
     adopted: usize,
@@ -378,9 +378,10 @@ struct HostLine<'a> {
 impl<'a> HostLine<'a> {
     fn of(report: &'a HostReport, skipped: usize) -> Self {
         let (error, conflicts) = match &report.result {
-            HostResult::Stale(error)
-            | HostResult::Unreachable(error)
-            | HostResult::Failed(error) => (Some(error.as_str()), 0),
+            HostResult::Stale(reason) => (Some(reason.clone()), 0),
+            HostResult::Unreachable(error) | HostResult::Failed(error) => {
+                (Some(error.to_string()), 0)
+            }
             HostResult::Conflicts(conflicts) => (None, *conflicts),
             HostResult::Done
             | HostResult::Unchanged

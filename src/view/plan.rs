@@ -658,7 +658,7 @@ pub(super) fn errors(plan: &Plan) -> Vec<((&'static str, String), Vec<&HostPlan>
             HostStatus::Unreachable(error) => ("unreachable", error),
             HostStatus::Failed(error) => ("failed", error),
         };
-        let text = first_line(error);
+        let text = first_line(&error.to_string());
         let without_address = without_address(&text, host.host.as_str());
         let index = *index_of
             .entry((how, without_address.clone()))
@@ -859,7 +859,7 @@ pub(super) mod tests {
 
     pub(in crate::view) fn unreachable(name: &str, error: &str) -> HostPlan {
         HostPlan {
-            status: HostStatus::Unreachable(error.to_owned()),
+            status: HostStatus::Unreachable(error.into()),
             ..host(name, Vec::new())
         }
     }
@@ -1061,7 +1061,7 @@ No changes: 1 host agrees with the sources; 2 entries to record.
     #[test]
     fn host_that_was_looked_at_and_refused_is_not_called_unseen() {
         let mut refused = host("db1", Vec::new());
-        refused.status = HostStatus::Failed("more deletes than max_delete allows".to_owned());
+        refused.status = HostStatus::Failed("more deletes than max_delete allows".into());
         assert_eq!(
             shown(vec![refused]),
             "\
@@ -1122,7 +1122,7 @@ Nothing known: 0 of 1 host could be planned for; 1 host failed.
     #[test]
     fn hosts_that_are_down_stand_at_the_end_with_the_first_line_of_their_error() {
         let mut failed = unreachable("db1", "x");
-        failed.status = HostStatus::Failed("no folder\nnot for people".to_owned());
+        failed.status = HostStatus::Failed("no folder\nnot for people".into());
         let text = shown(vec![
             unreachable("web7", "login refused"),
             unreachable("web8", "login refused"),

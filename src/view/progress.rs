@@ -317,7 +317,9 @@ impl<W: Write + Send> Display for Plain<W> {
                         let work = self.totals.work_in_words();
                         format!("{work}, but {}", escape_text(what))
                     }
-                    HostOutcome::Failed(why) => format!("failed: {}", escape_text(why)),
+                    HostOutcome::Failed(why) => {
+                        format!("failed: {}", escape_text(&why.to_string()))
+                    }
                     HostOutcome::LeftAlone(why) => format!("left alone: {}", escape_text(why)),
                 };
                 self.line(&format!("{place} {host}: {outcome}"), now);
@@ -617,7 +619,7 @@ mod tests {
             ),
             (0, phase("a", Phase::Connecting, 0)),
             (1, finished("a", HostOutcome::Done)),
-            (2, finished("b", HostOutcome::Failed("x\ny".to_owned()))),
+            (2, finished("b", HostOutcome::Failed("x\ny".into()))),
             (2, Event::HostsFinished),
         ]);
         assert_eq!(text, "[1/2] a: applied\n[2/2] b: failed: x\\ny\n");

@@ -288,8 +288,8 @@ impl<'a> Outcome<'a> {
                 )
             }
             HostResult::Stale(why) => format!("left alone, no longer as planned: {}", line_of(why)),
-            HostResult::Unreachable(why) => format!("unreachable: {}", line_of(why)),
-            HostResult::Failed(why) => format!("failed: {}", line_of(why)),
+            HostResult::Unreachable(why) => format!("unreachable: {}", line_of(&why.to_string())),
+            HostResult::Failed(why) => format!("failed: {}", line_of(&why.to_string())),
             HostResult::NotBegun => "not begun".to_owned(),
             HostResult::Interrupted => "interrupted before anything was put in place".to_owned(),
         };
@@ -562,20 +562,12 @@ mod tests {
             moved: false,
         });
         let report = report(vec![
-            host(
-                "web9",
-                HostResult::Failed("no space left\nmore".to_owned()),
-                1,
-            ),
+            host("web9", HostResult::Failed("no space left\nmore".into()), 1),
             host("web1", HostResult::Done, 5),
             host("web2", HostResult::Done, 5),
             refusing,
             host("web4", HostResult::Unchanged, 0),
-            host(
-                "web5",
-                HostResult::Unreachable("login refused".to_owned()),
-                0,
-            ),
+            host("web5", HostResult::Unreachable("login refused".into()), 0),
             host("web6", HostResult::Conflicts(2), 0),
         ]);
         assert_eq!(
@@ -644,10 +636,10 @@ Nothing applied: 0 changes on 0 hosts in 2.1 s (5.0 KiB sent); 1 host not begun;
             let line = summary_line(&report(vec![host]), None);
             line.split_once(':').unwrap().0.to_owned()
         };
-        let failed = || HostResult::Failed("x".to_owned());
+        let failed = || HostResult::Failed("x".into());
         for result in [
             failed(),
-            HostResult::Unreachable("x".to_owned()),
+            HostResult::Unreachable("x".into()),
             HostResult::Stale("x".to_owned()),
             HostResult::Conflicts(1),
         ] {
@@ -674,7 +666,7 @@ Nothing applied: 0 changes on 0 hosts in 2.1 s (5.0 KiB sent); 1 host not begun;
                 plan_file: None,
                 rollback: None,
             };
-            let failed = host("a", HostResult::Failed("x".to_owned()), 0);
+            let failed = host("a", HostResult::Failed("x".into()), 0);
             let text = render(&report(vec![failed]), &options);
             let line = text.lines().find(|line| line.starts_with("  hostsync"));
             line.unwrap().trim().to_owned()
@@ -695,7 +687,7 @@ Nothing applied: 0 changes on 0 hosts in 2.1 s (5.0 KiB sent); 1 host not begun;
 
     #[test]
     fn command_to_pick_hosts_again_holds_only_harmless_names() {
-        let failed = |name: &str| host(name, HostResult::Failed("x".to_owned()), 0);
+        let failed = |name: &str| host(name, HostResult::Failed("x".into()), 0);
         let text = shown(&report(vec![failed("$(reboot)\u{1b}[1m")]));
         assert!(!text.contains("--limit $"), "{text}");
         assert!(text.contains("--limit PATTERN"), "{text}");

@@ -762,7 +762,7 @@ b               agrees
             "Status: 1 of 1 host agrees."
         );
         let mut failed = unseen("a", "x");
-        failed.0.status = HostStatus::Failed("x".to_owned());
+        failed.0.status = HostStatus::Failed("x".into());
         let mut unsendable = seen("b", vec![agrees()]);
         unsendable.0.problems = vec!["x: is a socket".to_owned()];
         assert_eq!(

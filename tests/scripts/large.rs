@@ -385,7 +385,7 @@ fn upload_that_was_given_up_is_gone_on_with_by_the_next_run() {
             .extend([1_500_000, 10, 10, 10]);
         let report = site.apply_plan(&prepared).hosts.swap_remove(0);
         assert!(
-            matches!(&report.result, HostResult::Failed(why) if why.contains("broke")),
+            matches!(&report.result, HostResult::Failed(why) if why.to_string().contains("broke")),
             "{:?}",
             report.result
         );

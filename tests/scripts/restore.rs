@@ -81,7 +81,10 @@ fn backup_that_is_gone_changed_or_a_link_changes_nothing_and_is_named() {
             spoil();
             match site.apply_plan(&back(&site)).hosts.swap_remove(0).result {
                 HostResult::Failed(error) => {
-                    assert!(error.contains("/closed cannot be brought back"), "{error}");
+                    assert!(
+                        error.to_string().contains("/closed cannot be brought back"),
+                        "{error}"
+                    );
                 }
                 other => panic!("{other:?}"),
             }

@@ -12,7 +12,7 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 use crate::config::{Exact, Host, Mapping, Modes};
-use crate::model::{Blake3, HostId, Kind, Node, RelPath};
+use crate::model::{Blake3, HostError, HostId, Kind, Node, RelPath};
 use crate::plan::build::{self, HostChanges};
 use crate::plan::comparison::Comparison;
 use crate::plan::interrupted::is_opened;
@@ -246,7 +246,10 @@ impl<'a> SavedPlanCheck<'a> {
     pub(in crate::plan) fn without_visit(&self, host: &Host) -> Option<HostPlan> {
         let planned = self.planned(host).filter(|_| !self.visits(host))?;
         let mut plan = planned.clone();
-        let then = |error: &String| format!("when the plan was made: {error}");
+        let then = |error: &HostError| HostError {
+            message: format!("when the plan was made: {}", error.message),
+            ..error.clone()
+        };
         plan.status = match &plan.status {
             HostStatus::Ok => HostStatus::Ok,
             HostStatus::Unreachable(error) => HostStatus::Unreachable(then(error)),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use miette::Diagnostic;
 use thiserror::Error;
 
-use crate::model::{ContentDigest, Kind, Mode, Node, RemotePath, Sha256};
+use crate::model::{ContentDigest, HostError, Kind, Mode, Node, RemotePath, Sha256};
 use crate::remote::{Login, Script, ScriptRun, Section, Task, last_line};
 use crate::transport::{ExecOutcome, TransportError};
 
@@ -57,6 +57,15 @@ pub enum LookError {
         /// What the host's `stat` said.
         complaint: String,
     },
+}
+
+impl From<&LookError> for HostError {
+    fn from(error: &LookError) -> Self {
+        match error {
+            LookError::Transport(error) => error.into(),
+            _ => Self::of(error, false),
+        }
+    }
 }
 
 /// The hash that a host computes.

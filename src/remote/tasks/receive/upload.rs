@@ -14,7 +14,7 @@ use miette::Diagnostic;
 use rustix::fs::OFlags;
 use thiserror::Error;
 
-use crate::model::Mode;
+use crate::model::{HostError, Mode};
 use crate::transport::{Aborted, Flow, plain_reason};
 
 /// How much is encoded at once.
@@ -149,6 +149,12 @@ pub enum UploadError {
         /// What is missing.
         reason: String,
     },
+}
+
+impl From<&UploadError> for HostError {
+    fn from(error: &UploadError) -> Self {
+        Self::of(error, matches!(error, UploadError::Incomplete { .. }))
+    }
 }
 
 impl UploadError {
