@@ -11,7 +11,7 @@ use crate::config::{self, Host};
 use crate::plan::prepare::PrepareError;
 use crate::plan::{Plan, follow, saved};
 use crate::state::StateStore;
-use crate::view::plan::PlanCommand;
+use crate::view::review::plan::PlanCommand;
 
 pub(super) fn run(
     global: &GlobalSettings,

@@ -11,7 +11,7 @@ use crate::plan::prepare::Aim;
 use crate::plan::status::{self, Status};
 use crate::state::StateStore;
 use crate::view;
-use crate::view::status::StatusView;
+use crate::view::text::status::StatusView;
 
 pub(super) fn run(
     global: &GlobalSettings,
@@ -39,7 +39,7 @@ pub(super) fn run(
                 width: console.width(),
                 color: console.color(),
             };
-            console.data(view::status::render(&status, &options).as_bytes());
+            console.data(view::text::status::render(&status, &options).as_bytes());
         }
         Format::Json => console.data(status::to_json(&status).as_bytes()),
     }

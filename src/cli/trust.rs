@@ -11,7 +11,7 @@ use crate::config::Host;
 use crate::model::map_parallel;
 use crate::plan::prepare::with_help;
 use crate::transport::known_hosts::{self, HostKey, KnownHosts, Verdict};
-use crate::view::text::{count, escape_text};
+use crate::view::words::{count, escape_text};
 
 pub(super) fn run(
     global: &GlobalSettings,
