@@ -19,7 +19,7 @@ use crate::plan::prepare::{Aim, Preparation, Prepared};
 use crate::plan::{HostPlan, Plan, Refresh, saved};
 use crate::state::{StateLock, StateStore};
 use crate::view;
-use crate::view::events::Events;
+use crate::view::json::events::Events;
 use crate::view::review::report::PlanFile;
 use crate::view::words::count;
 

@@ -127,7 +127,7 @@ pub(super) fn print(
 ) -> Exit {
     match output.format {
         PlanFormat::Human => show(plan, command, output.is_full, console),
-        PlanFormat::Json => console.data(saved::to_json(plan).as_bytes()),
+        PlanFormat::Json => console.data(view::json::plan::to_json(plan).as_bytes()),
         PlanFormat::Markdown => {
             let text = view::markdown::render(plan, digest, output.max_bytes);
             console.data(text.as_bytes());

@@ -8,7 +8,7 @@ use super::interrupt::Interrupts;
 use super::plan::{self, How};
 use crate::plan::Refresh;
 use crate::plan::prepare::Aim;
-use crate::plan::status::{self, Status};
+use crate::plan::status::Status;
 use crate::state::StateStore;
 use crate::view;
 use crate::view::text::status::StatusView;
@@ -41,7 +41,7 @@ pub(super) fn run(
             };
             console.data(view::text::status::render(&status, &options).as_bytes());
         }
-        Format::Json => console.data(status::to_json(&status).as_bytes()),
+        Format::Json => console.data(view::json::status::to_json(&status).as_bytes()),
     }
     Ok(context.finish(plan::exit_of(&status.plan)))
 }
