@@ -10,7 +10,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`cli`] | parses the command line, runs one command, turns the outcome into an exit code |
-//! | [`view`] | turns plans, reports and events into text, JSON and progress bars |
+//! | [`view`] | turns plans, reports and events into text, Markdown, JSON and progress bars |
 //! | [`apply`] | executes a plan: upload, verify, commit, record |
 //! | [`plan`] | the plan: its types, the pure function that builds it, its file format |
 //! | [`source`] | reads local sources: trees, digests, contents |

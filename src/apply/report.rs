@@ -13,7 +13,7 @@ pub struct Refused {
     pub path: RelPath,
     /// Full destination, for people.
     pub dest: String,
-    /// Why, for people.
+    /// Refusal, for people.
     pub reason: String,
     /// Whether the reason is that it moved on the host after it was looked at.
     pub moved: bool,

@@ -19,9 +19,9 @@ use crate::plan::prepare::{Goal, Preparation, Prepared};
 use crate::plan::{HostPlan, Plan, Refresh, document};
 use crate::state::{StateLock, StateStore};
 use crate::view;
-use crate::view::events::Events;
-use crate::view::report::PlanFile;
-use crate::view::text::count;
+use crate::view::json::events::Events;
+use crate::view::review::report::PlanFile;
+use crate::view::words::count;
 
 /// How long a host is waited for on which another run is committing.
 const WAIT_FOR_HOST: Duration = Duration::from_secs(30);
@@ -109,7 +109,7 @@ fn carry_out(
     if let Some(saved) = &saved {
         console.say(&introduction(saved));
     } else if events.is_none() {
-        let command = view::plan::PlanCommand::Apply;
+        let command = view::review::plan::PlanCommand::Apply;
         plan::show(the_plan, command, settings.is_full, console);
     }
     if let Some(events) = events {
@@ -214,7 +214,7 @@ pub(super) fn cancelled(console: &Console) -> Exit {
 /// What is said before a saved plan is carried out.
 fn introduction(saved: &Plan) -> String {
     let made = &saved.header.created_at;
-    let summary = view::plan::summary_line(saved);
+    let summary = view::review::summary::summary_line(saved);
     format!("The saved plan, made {made}: {summary}")
 }
 
@@ -227,7 +227,7 @@ fn show(
     settings: &ApplySettings,
     console: &Console,
 ) {
-    let options = view::report::ReportView {
+    let options = view::text::report::ReportView {
         full: settings.is_full,
         width: console.width(),
         color: console.color(),
@@ -246,7 +246,7 @@ fn show(
         // Below the plan.
         console.data(b"\n");
     }
-    console.data(view::report::render(report, &options).as_bytes());
+    console.data(view::text::report::render(report, &options).as_bytes());
     if unsendable > 0 {
         let unsendable = count(unsendable, "entry", "entries");
         console.note(&format!(

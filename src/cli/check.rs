@@ -16,7 +16,7 @@ use crate::remote::Login;
 use crate::remote::tasks::look::{self, LookRequest};
 use crate::state::StateStore;
 use crate::transport::Connector;
-use crate::view::text::{count, escape_text};
+use crate::view::words::{count, escape_text};
 
 pub(super) fn run(
     global: &GlobalSettings,

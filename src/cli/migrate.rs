@@ -7,7 +7,7 @@ use super::console::Console;
 use super::context::{self, Stop};
 use super::exit::Exit;
 use crate::config::{self, MigrateError, Migration};
-use crate::view::text::{count, escape_text};
+use crate::view::words::{count, escape_text};
 
 pub(super) fn run(global: &GlobalSettings, console: &Console) -> Result<Exit, Stop> {
     let environment = context::environment()?;

@@ -11,7 +11,8 @@ use crate::plan::prepare::{self, Goal, Prepared, Request};
 use crate::plan::{HostPlan, Plan, Refresh, document};
 use crate::state::StateStore;
 use crate::view;
-use crate::view::plan::{PlanCommand, PlanView};
+use crate::view::review::plan::PlanCommand;
+use crate::view::text::plan::PlanView;
 
 pub(super) fn run(
     global: &GlobalSettings,
@@ -101,7 +102,7 @@ pub(super) fn prepare(
 
 /// Says on which hosts an apply did not come to its end, and that the last one was a rollback.
 pub(super) fn tell_what_came_before(prepared: &Prepared, state: &StateStore, console: &Console) {
-    for line in view::plan::cut_short(prepared.cut_short()) {
+    for line in view::review::interrupted::cut_short(prepared.cut_short()) {
         console.say(&line);
     }
     let mut runs = state.runs().iter().rev();
@@ -126,7 +127,7 @@ pub(super) fn print(
 ) -> Exit {
     match output.format {
         PlanFormat::Human => show(plan, command, output.is_full, console),
-        PlanFormat::Json => console.data(document::to_json(plan).as_bytes()),
+        PlanFormat::Json => console.data(view::json::plan::to_json(plan).as_bytes()),
         PlanFormat::Markdown => {
             let text = view::markdown::render(plan, digest, output.max_bytes);
             console.data(text.as_bytes());
@@ -149,7 +150,7 @@ pub(super) fn show(plan: &Plan, command: PlanCommand, full: bool, console: &Cons
         automation: console.is_automation(),
         command,
     };
-    console.data(view::plan::render(plan, &options).as_bytes());
+    console.data(view::text::plan::render(plan, &options).as_bytes());
 }
 
 /// How a plan ends by itself: a host without a look, or an entry that cannot be sent, is a failure.

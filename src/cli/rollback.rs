@@ -15,8 +15,8 @@ use crate::plan::prepare::Goal;
 use crate::plan::{HostPlan, Refresh};
 use crate::state::StateStore;
 use crate::view;
-use crate::view::plan::PlanCommand;
-use crate::view::report::RollbackView;
+use crate::view::review::plan::PlanCommand;
+use crate::view::review::report::RollbackView;
 
 /// Plans the way back, shows it, asks, carries it out, reports.
 pub(super) fn run(
@@ -48,7 +48,7 @@ pub(super) fn run(
     };
     let prepared = plan::prepare(&context, &state, &hosts, &how)?;
     let the_plan = &prepared.plan;
-    let introduction = view::rollback::introduction(&undo, &prepared, console.width());
+    let introduction = view::text::rollback::introduction(&undo, &prepared, console.width());
     console.data(introduction.as_bytes());
     plan::show(the_plan, PlanCommand::Rollback, settings.is_full, console);
     if !the_plan.is_applyable() && !prepared.has_hosts_to_visit() {
@@ -98,10 +98,14 @@ fn subcommand(settings: &RollbackSettings) -> String {
 
 /// The same command without a question.
 fn approved_command(global: &GlobalSettings, settings: &RollbackSettings) -> String {
-    let mut command = view::report::command_start(global.config.as_deref());
+    let mut command = view::review::commands::command_start(global.config.as_deref());
     command.push_str(&subcommand(settings));
     for pattern in &settings.limit {
-        let _ = write!(command, " --limit {}", view::report::shell_word(pattern));
+        let _ = write!(
+            command,
+            " --limit {}",
+            view::review::commands::shell_word(pattern)
+        );
     }
     command.push_str(" --auto-approve");
     command
@@ -116,7 +120,7 @@ fn show(
     console: &Console,
 ) {
     let config = global.config.as_ref();
-    let options = view::report::ReportView {
+    let options = view::text::report::ReportView {
         full: settings.is_full,
         width: console.width(),
         color: console.color(),
@@ -130,5 +134,5 @@ fn show(
     };
     // Below the plan.
     console.data(b"\n");
-    console.data(view::report::render(report, &options).as_bytes());
+    console.data(view::text::report::render(report, &options).as_bytes());
 }

@@ -12,7 +12,7 @@ use crate::plan::goal::saved;
 use crate::plan::prepare::PrepareError;
 use crate::plan::{Plan, document};
 use crate::state::StateStore;
-use crate::view::plan::PlanCommand;
+use crate::view::review::plan::PlanCommand;
 
 pub(super) fn run(
     global: &GlobalSettings,

@@ -9,7 +9,7 @@ use super::context::{Context, Stop};
 use super::exit::Exit;
 use crate::model::{Entry, HostId, Node};
 use crate::state::{HostRecord, PastRun, Progress, StateStore};
-use crate::view::text::{count, escape, size};
+use crate::view::words::{count, escape, size};
 
 pub(super) fn run(
     global: &GlobalSettings,

@@ -8,10 +8,10 @@ use super::interrupt::Interrupts;
 use super::plan::{self, How};
 use crate::plan::Refresh;
 use crate::plan::prepare::Goal;
-use crate::plan::status::{self, Status};
+use crate::plan::status::Status;
 use crate::state::StateStore;
 use crate::view;
-use crate::view::status::StatusView;
+use crate::view::text::status::StatusView;
 
 pub(super) fn run(
     global: &GlobalSettings,
@@ -39,9 +39,9 @@ pub(super) fn run(
                 width: console.width(),
                 color: console.color(),
             };
-            console.data(view::status::render(&status, &options).as_bytes());
+            console.data(view::text::status::render(&status, &options).as_bytes());
         }
-        Format::Json => console.data(status::to_json(&status).as_bytes()),
+        Format::Json => console.data(view::json::status::to_json(&status).as_bytes()),
     }
     Ok(context.finish(plan::exit_of(&status.plan)))
 }

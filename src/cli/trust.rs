@@ -10,7 +10,7 @@ use super::interrupt::Interrupts;
 use crate::config::Host;
 use crate::model::{HostError, map_parallel};
 use crate::transport::known_hosts::{self, HostKey, KnownHosts, Verdict};
-use crate::view::text::{count, escape_text};
+use crate::view::words::{count, escape_text};
 
 pub(super) fn run(
     global: &GlobalSettings,

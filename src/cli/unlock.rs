@@ -11,7 +11,7 @@ use crate::plan::prepare::base_on_host;
 use crate::remote::Login;
 use crate::state::StateStore;
 use crate::transport::Connector as _;
-use crate::view::text::escape_text;
+use crate::view::words::escape_text;
 
 pub(super) fn run(
     global: &GlobalSettings,

@@ -381,7 +381,7 @@ struct HostDocument {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum StatusDocument {
+pub(crate) enum StatusDocument {
     Ok,
     Unreachable,
     Failed,
@@ -457,7 +457,7 @@ impl DiffDocument {
 
 /// Names its own kind, since what is there may be of another kind than what will be there.
 #[derive(Serialize, Deserialize)]
-pub(super) struct NodeDocument {
+pub(crate) struct NodeDocument {
     kind: Kind,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     blake3: Option<Blake3>,
@@ -541,7 +541,7 @@ impl Document {
 }
 
 impl StatusDocument {
-    pub(super) fn of(status: &HostStatus) -> Self {
+    pub(crate) fn of(status: &HostStatus) -> Self {
         match status {
             HostStatus::Ok => Self::Ok,
             HostStatus::Unreachable(_) => Self::Unreachable,
@@ -708,7 +708,7 @@ fn is_possible(change: &Change) -> bool {
 }
 
 impl NodeDocument {
-    pub(super) fn from_plan(node: &Node) -> Self {
+    pub(crate) fn from_plan(node: &Node) -> Self {
         let mut document = Self {
             kind: node.kind(),
             blake3: None,

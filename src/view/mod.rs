@@ -1,23 +1,22 @@
-//! Plans, reports and events as text, JSON and progress bars.
+//! Plans, reports and events as text, Markdown, JSON and progress bars.
+//!
+//! [`review`] decides what a reviewer sees and gives it as plain data. [`text`] and [`markdown`] draw that
+//! data, each in its form; a further form would be one more folder beside them. [`json`] has the documents
+//! for programs.
 //!
 //! What renders here is pure: it takes data and returns text, and the command line prints it. The
 //! exceptions are [`progress`], which draws on standard error while hosts are worked on, and [`log`],
-//! which writes the log files. The JSON of a plan is [`crate::plan::document`], that of an apply is
-//! [`events`].
+//! which writes the log files.
 
-mod change;
-mod diff;
-pub mod events;
-pub mod host_ranges;
+mod errors;
+pub mod json;
 pub mod log;
 pub mod markdown;
-mod page;
-pub mod plan;
 pub mod progress;
-pub mod report;
-pub mod rollback;
-pub mod status;
-pub mod style;
-mod table;
+pub mod review;
+#[cfg(test)]
+mod samples;
 pub mod terminal;
 pub mod text;
+pub mod width;
+pub mod words;

@@ -1,77 +1,13 @@
 //! One change in words.
 
-use anstyle::Style;
-
-use super::style::{ALARM, CREATE, DELETE, UPDATE};
-use super::table::Row;
-use super::text::{count, escape, size};
 use crate::model::{Kind, Node};
 use crate::plan::status::{Drift, Moved};
 use crate::plan::{Action, Change, Reason};
+use crate::view::words::{escape, size};
 
-/// What happens to an entry, in the order in which reviewers want to see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Class {
-    Conflict,
-    Delete,
-    Create,
-    Update,
-    Metadata,
-}
-
-impl Class {
-    /// `None` for an entry that is only recorded.
-    pub(super) fn of(change: &Change) -> Option<Self> {
-        Some(match change.action {
-            Action::Adopt => return None,
-            _ if change.conflict => Self::Conflict,
-            Action::Delete => Self::Delete,
-            Action::Create => Self::Create,
-            Action::Update => Self::Update,
-            Action::Metadata => Self::Metadata,
-        })
-    }
-
-    pub(super) fn symbol(self) -> (&'static str, Style) {
-        match self {
-            Self::Conflict => ("!", ALARM),
-            Self::Delete => ("-", DELETE),
-            Self::Create => ("+", CREATE),
-            Self::Update | Self::Metadata => ("~", UPDATE),
-        }
-    }
-
-    /// `12 to update`.
-    pub(super) fn number(self, number: usize) -> String {
-        match self {
-            Self::Conflict => count(number, "conflict", "conflicts"),
-            Self::Delete => format!("{number} to delete"),
-            Self::Create => format!("{number} to create"),
-            Self::Update => format!("{number} to update"),
-            Self::Metadata => format!("{} to change", count(number, "mode", "modes")),
-        }
-    }
-
-    pub(super) fn always_shown(self) -> bool {
-        matches!(self, Self::Conflict | Self::Delete)
-    }
-}
-
-/// The line of a change. `root` is what a mapping is called that is a single file; `goes_back` is for one
-/// of a rollback.
-pub(super) fn row(class: Class, change: &Change, root: &str, goes_back: bool) -> Row {
-    let (symbol, style) = class.symbol();
-    Row {
-        symbol,
-        style,
-        name: name(change, root),
-        detail: detail(change),
-        reason: reason(change, goes_back),
-    }
-}
-
-/// The path; folders with a slash, symlinks with their target.
-fn name(change: &Change, root: &str) -> String {
+/// The path; folders with a slash, symlinks with their target. `root` is what a mapping is called that is a
+/// single file.
+pub(super) fn name(change: &Change, root: &str) -> String {
     let node = change.after.as_ref().or(change.before.as_ref());
     let path = match node {
         Some(Node::Dir { .. }) if change.path.is_root() => return "./".to_owned(),
@@ -86,7 +22,7 @@ fn name(change: &Change, root: &str) -> String {
 }
 
 /// Sizes, kinds or permission bits.
-fn detail(change: &Change) -> String {
+pub(super) fn detail(change: &Change) -> String {
     let size_of = |node: &Node| match node {
         Node::File { size_bytes, .. } => Some(size(*size_bytes)),
         _ => None,
@@ -119,8 +55,8 @@ fn kind(kind: Kind) -> &'static str {
     }
 }
 
-/// Why, in words.
-fn reason(change: &Change, goes_back: bool) -> String {
+/// Why, in words. `goes_back` is for a change of a rollback.
+pub(super) fn reason(change: &Change, goes_back: bool) -> String {
     let mode = || match (&change.before, &change.after) {
         (Some(before), Some(after)) if change.action == Action::Update => {
             let modes = before.mode().zip(after.mode());
@@ -168,7 +104,7 @@ fn reason(change: &Change, goes_back: bool) -> String {
     text
 }
 
-/// What somebody did to an entry since it was written.
+/// What somebody did to an entry since it was written, as status knows it.
 pub(super) fn moved_in_words(drift: &Drift) -> String {
     let actual = drift.actual.as_ref();
     match (drift.moved(), actual, actual.and_then(Node::mode)) {
@@ -180,7 +116,7 @@ pub(super) fn moved_in_words(drift: &Drift) -> String {
     }
 }
 
-/// What somebody did to the entry.
+/// What somebody did to an entry since it was written, as the plan knows it.
 pub(super) fn drift_in_words(change: &Change) -> String {
     let text = match (&change.before, &change.after) {
         _ if change.action == Action::Adopt => "changed to what the source has",

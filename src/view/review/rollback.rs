@@ -1,36 +1,26 @@
-//! What a rollback undoes, for people.
+//! What a rollback undoes.
 
-use super::host_ranges::folded;
-use super::plan::cut_short;
-use super::style::PLAIN;
-use super::table;
-use super::text::count;
+use super::hosts::Hosts;
+use super::interrupted::cut_short;
 use crate::plan::goal::rollback::{RollbackTarget, Undone};
 use crate::plan::prepare::Prepared;
 use crate::state::PastRun;
+use crate::view::words::count;
 
-/// What stands above the plan of a rollback: what is undone, and which hosts are not among those that were
-/// picked. Ends in an empty line.
-pub fn introduction(undo: &RollbackTarget, prepared: &Prepared, width: usize) -> String {
+/// What stands above the plan of a rollback, paragraph by paragraph: what is undone, and which hosts are not
+/// among those that were picked.
+pub fn introduction(undo: &RollbackTarget, prepared: &Prepared) -> Vec<String> {
     let mut paragraphs = vec![what(undo)];
     paragraphs.extend(cut_short(prepared.cut_short()));
     let others = prepared.back.as_ref().map_or(&[][..], |back| &back.others);
     if !others.is_empty() {
         let number = count(others.len(), "host", "hosts");
-        let hosts = folded(others);
+        let hosts = Hosts::from_iter(others).folded();
         paragraphs.push(format!(
             "Not picked, and to be undone as well: {hosts} ({number})."
         ));
     }
-    let mut text = String::new();
-    for paragraph in paragraphs {
-        for line in table::paragraph(&paragraph, 0, width, PLAIN, false) {
-            text.push_str(&line);
-            text.push('\n');
-        }
-    }
-    text.push('\n');
-    text
+    paragraphs
 }
 
 fn what(undo: &RollbackTarget) -> String {

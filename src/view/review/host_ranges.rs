@@ -2,18 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::text::escape;
-use crate::model::HostId;
-
-/// The names of some hosts, folded, on one line.
-pub(super) fn folded<'a>(hosts: impl IntoIterator<Item = &'a HostId>) -> String {
-    let names = hosts
-        .into_iter()
-        .map(|host| escape(host.as_str().as_bytes()));
-    let names: Vec<String> = names.collect();
-    fold_hosts(names.iter().map(String::as_str)).join(", ")
-}
-
 /// Folds names that differ only in numbers. Each result stands for exactly the names that went into
 /// it; zero padding is kept. The order is that in which the first name of each result comes.
 ///

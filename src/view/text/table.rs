@@ -3,21 +3,34 @@
 use anstyle::Style;
 
 use super::style::{PLAIN, paint};
-use super::text::{pad, width_of, wrap, wrap_path};
+use crate::view::width::{pad, width_of, wrap, wrap_path};
 
 /// One entry of a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Row {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Row<'a> {
     /// One character in front of the name; empty for none.
     pub(super) symbol: &'static str,
     /// Of symbol and name.
     pub(super) style: Style,
     /// Escaped; never shortened, but broken after slashes when it is too long for a line.
-    pub(super) name: String,
+    pub(super) name: &'a str,
     /// Sizes or permission bits; may be empty.
-    pub(super) detail: String,
+    pub(super) detail: &'a str,
     /// In words; may be empty.
-    pub(super) reason: String,
+    pub(super) reason: &'a str,
+}
+
+impl<'a> Row<'a> {
+    /// One of text alone.
+    pub(super) fn plain(name: &'a str, reason: &'a str) -> Self {
+        Self {
+            symbol: "",
+            style: PLAIN,
+            name,
+            detail: "",
+            reason,
+        }
+    }
 }
 
 /// Space between columns.
@@ -35,7 +48,7 @@ struct Columns {
 }
 
 /// The rows as lines of at most `width` columns, each after `indent` spaces; none ends in a space.
-pub(super) fn lines(rows: &[Row], indent: usize, width: usize, color: bool) -> Vec<String> {
+pub(super) fn lines(rows: &[Row<'_>], indent: usize, width: usize, color: bool) -> Vec<String> {
     let symbol = if rows.iter().any(|row| !row.symbol.is_empty()) {
         2
     } else {
@@ -51,11 +64,11 @@ pub(super) fn lines(rows: &[Row], indent: usize, width: usize, color: bool) -> V
             Some(columns) => columns.rest(row),
             None => stacked(row, available),
         };
-        let name = wrap_path(&row.name, available);
+        let name = wrap_path(row.name, available);
         let in_column = columns
             .as_ref()
             .map(|columns| columns.for_name(row))
-            .filter(|name_width| name.len() == 1 && width_of(&row.name) <= *name_width);
+            .filter(|name_width| name.len() == 1 && width_of(row.name) <= *name_width);
         for (at, part) in name.iter().enumerate() {
             let symbol = if at > 0 || symbol == 0 {
                 " ".repeat(symbol)
@@ -101,16 +114,16 @@ pub(super) fn lines(rows: &[Row], indent: usize, width: usize, color: bool) -> V
 }
 
 /// The widths to be used, or `None` when there is no room for columns.
-fn columns(rows: &[Row], available: usize) -> Option<Columns> {
-    let widest = |text: fn(&Row) -> &str| {
+fn columns(rows: &[Row<'_>], available: usize) -> Option<Columns> {
+    let widest = |text: for<'a> fn(&Row<'a>) -> &'a str| {
         rows.iter()
             .map(|row| width_of(text(row)))
             .max()
             .unwrap_or(0)
     };
-    let name = widest(|row| &row.name);
-    let detail = widest(|row| &row.detail);
-    let reason = widest(|row| &row.reason);
+    let name = widest(|row| row.name);
+    let detail = widest(|row| row.detail);
+    let reason = widest(|row| row.reason);
     let gap = |column: usize| if column == 0 { 0 } else { GAP };
     let fixed = gap(detail) + detail + gap(reason);
     let left = available.checked_sub(fixed)?;
@@ -132,7 +145,7 @@ fn columns(rows: &[Row], available: usize) -> Option<Columns> {
 
 impl Columns {
     /// How wide the name may be: a row without a detail has its room too.
-    fn for_name(&self, row: &Row) -> usize {
+    fn for_name(&self, row: &Row<'_>) -> usize {
         if row.detail.is_empty() && self.detail > 0 {
             self.name + GAP + self.detail
         } else {
@@ -141,7 +154,7 @@ impl Columns {
     }
 
     /// Detail and reason, one string a line.
-    fn rest(&self, row: &Row) -> Vec<String> {
+    fn rest(&self, row: &Row<'_>) -> Vec<String> {
         if row.detail.is_empty() && row.reason.is_empty() {
             return Vec::new();
         }
@@ -151,11 +164,11 @@ impl Columns {
             let gap = " ".repeat(GAP);
             let blank = " ".repeat(self.detail);
             (
-                format!("{}{gap}", pad(&row.detail, self.detail)),
+                format!("{}{gap}", pad(row.detail, self.detail)),
                 format!("{blank}{gap}"),
             )
         };
-        wrap(&row.reason, self.reason)
+        wrap(row.reason, self.reason)
             .into_iter()
             .enumerate()
             .map(|(at, part)| format!("{}{part}", if at == 0 { &before } else { &after }))
@@ -164,8 +177,8 @@ impl Columns {
 }
 
 /// Detail and reason below the name.
-fn stacked(row: &Row, available: usize) -> Vec<String> {
-    let parts = [row.detail.as_str(), row.reason.as_str()];
+fn stacked(row: &Row<'_>, available: usize) -> Vec<String> {
+    let parts = [row.detail, row.reason];
     let text = parts
         .into_iter()
         .filter(|part| !part.is_empty())
@@ -195,28 +208,17 @@ pub(super) fn paragraph(
         .collect()
 }
 
-/// A row of text alone.
-pub(super) fn plain_row(name: String, reason: String) -> Row {
-    Row {
-        symbol: "",
-        style: PLAIN,
-        name,
-        detail: String::new(),
-        reason,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn row(name: &str, detail: &str, reason: &str) -> Row {
+    fn row<'a>(name: &'a str, detail: &'a str, reason: &'a str) -> Row<'a> {
         Row {
             symbol: "+",
             style: PLAIN,
-            name: name.to_owned(),
-            detail: detail.to_owned(),
-            reason: reason.to_owned(),
+            name,
+            detail,
+            reason,
         }
     }
 
@@ -269,7 +271,8 @@ mod tests {
 
     #[test]
     fn unlimited_width_keeps_every_row_on_one_line() {
-        let rows = [row(&"x/".repeat(500), "1 B", "new"), row("a", "", "new")];
+        let long = "x/".repeat(500);
+        let rows = [row(&long, "1 B", "new"), row("a", "", "new")];
         assert_eq!(lines(&rows, 4, usize::MAX, false).len(), 2);
     }
 }
