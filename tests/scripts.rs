@@ -36,7 +36,8 @@ use hostsync::config::{Exact, Excludes};
 use hostsync::model::{Kind, Node, RelPath, RemotePath};
 use hostsync::plan::{Action, HostStatus};
 use hostsync::remote::Login;
-use hostsync::remote::tasks::look::{self, HostLook, Listing, LookError, LookRequest};
+use hostsync::remote::RemoteError;
+use hostsync::remote::tasks::look::{self, HostLook, Listing, LookRequest};
 use hostsync::transport::Session as _;
 use sha2::{Digest as _, Sha256};
 
@@ -64,7 +65,7 @@ fn look(
     names: &[&[u8]],
     mirrors: &[usize],
     listing: Option<&str>,
-) -> Result<HostLook, LookError> {
+) -> Result<HostLook, RemoteError> {
     let root = remote(b"~/d");
     let paths: Vec<RemotePath> = names
         .iter()
@@ -243,7 +244,7 @@ fn folder_that_may_not_be_entered_is_an_error_and_nothing_is_taken_for_missing()
         host.mkdir("d/closed");
         set_mode(&host.home().join("d/closed"), 0);
         let error = look(&host, &[b"closed/x"], &[], None).unwrap_err();
-        assert!(matches!(&error, LookError::NotAllowed { .. }), "{error}");
+        assert!(matches!(&error, RemoteError::NotAllowed { .. }), "{error}");
         assert!(error.to_string().contains("closed/x"), "{error}");
     });
 }

@@ -1,33 +1,35 @@
 //! What a host says when it cannot write, in the words of the configuration.
 
+use super::failure::{ApplyError, UploadError};
+use super::job::entry_of_staged;
+use super::staged::{Staged, StagedTree};
+use super::staging::UploadTarget;
 use crate::config::Host;
 use crate::model::RemotePath;
-use crate::remote::tasks::receive::upload::UploadError;
-
-use super::program::{Staged, StagedTree};
-use super::stage::{Destination, Trouble};
+use crate::remote::tasks::receive::stream::StreamError;
+use crate::remote::tasks::receive::without_run_folder;
 
 /// What the system says when nothing more fits in.
 const FULL: [&str; 2] = ["No space left on device", "quota exceeded"];
 
 /// Names destinations where a host that cannot write names what is staged, and the staging folder.
 pub(super) fn explained(
-    trouble: Trouble,
+    error: UploadError,
     host: &Host,
-    to: &Destination<'_>,
+    target: UploadTarget<'_>,
     tree: &StagedTree,
-) -> Trouble {
-    match trouble {
-        Trouble::Upload(UploadError::Refused { complaints, .. }) => {
+) -> UploadError {
+    match error {
+        UploadError::Stream(StreamError::Refused { complaints, .. }) => {
             let complaints: Vec<String> = complaints
                 .iter()
-                .map(|complaint| with_destination(complaint, host, to, tree))
+                .map(|complaint| with_destination(complaint, host, target, tree))
                 .collect();
             let has_large = tree
                 .values()
                 .any(|staged| matches!(staged, Staged::File { is_large: true, .. }));
-            let cure = cure(&complaints, &shown(to.base), has_large);
-            Trouble::Upload(UploadError::Refused { complaints, cure })
+            let cure = cure(&complaints, &shown(target.base), has_large);
+            UploadError::Stream(StreamError::Refused { complaints, cure })
         }
         other => other,
     }
@@ -37,16 +39,10 @@ pub(super) fn explained(
 fn with_destination(
     complaint: &str,
     host: &Host,
-    to: &Destination<'_>,
+    target: UploadTarget<'_>,
     tree: &StagedTree,
 ) -> String {
-    let folder = format!("{}/{}/", to.base, to.run_name);
-    let text = complaint.strip_prefix(&folder).map_or(complaint, |below| {
-        let in_folder = |name| below.strip_prefix(name);
-        in_folder("up/")
-            .or_else(|| in_folder("large/"))
-            .unwrap_or(below)
-    });
+    let text = without_run_folder(complaint, target.base, target.run_name);
     let found = tree.iter().find_map(|(components, staged)| {
         let rest = match staged {
             Staged::File {
@@ -65,7 +61,7 @@ fn with_destination(
 }
 
 /// A reason that a host gives, with what to do about it where it cannot write in a folder of ours.
-pub(super) fn with_cure(reason: &str) -> String {
+pub(super) fn with_cure(reason: &str) -> ApplyError {
     let is_about_writing = [
         "cannot write in ",
         "cannot make a folder in ",
@@ -74,10 +70,15 @@ pub(super) fn with_cure(reason: &str) -> String {
     .iter()
     .any(|start| reason.starts_with(start));
     if !is_about_writing {
-        return reason.to_owned();
+        return ApplyError::Host {
+            reason: reason.to_owned(),
+            cure: None,
+        };
     }
-    let reason = reason.replacen(" ./", " ~/", 1);
-    format!("{reason}; make room or permit it there, then run the same command again")
+    ApplyError::Host {
+        reason: reason.replacen(" ./", " ~/", 1),
+        cure: Some("make room or permit it there, then run the same command again"),
+    }
 }
 
 /// Where something goes that is staged, by its path below the staging folder.
@@ -89,15 +90,12 @@ pub(super) fn destination(host: &Host, staged: &[u8]) -> String {
 
 /// Where something goes that is staged, as the configuration has it.
 fn dest_as_written(host: &Host, components: &[Vec<u8>]) -> Option<String> {
-    let (mapping, path) = components.split_first()?;
-    let mapping: usize = std::str::from_utf8(mapping).ok()?.parse().ok()?;
+    let (mapping, path) = entry_of_staged(components)?;
     let dest = &host.mappings.get(mapping)?.dest_as_written;
-    if path.is_empty() {
+    if path.is_root() {
         return Some(dest.clone());
     }
-    let path = path.join(&b'/');
-    let (dest, path) = (dest.trim_end_matches('/'), String::from_utf8_lossy(&path));
-    Some(format!("{dest}/{path}"))
+    Some(format!("{}/{path}", dest.trim_end_matches('/')))
 }
 
 /// A folder of ours as people write it.
@@ -147,10 +145,14 @@ mod tests {
     fn folder_of_ours_that_cannot_be_written_has_a_cure_and_other_reasons_are_left_alone() {
         let reason = "cannot make a folder in ./.hostsync/l/h (Read-only file system)";
         let text = with_cure(reason);
-        let (said, cure) = text.split_once("; ").expect("a cure");
+        let ApplyError::Host { reason: said, cure } = text else {
+            panic!("{text}");
+        };
         assert_eq!(said, reason.replace("./", "~/"));
-        assert!(cure.contains("permit it there"), "{cure}");
-        assert_eq!(with_cure("this host has no awk"), "this host has no awk");
+        assert!(cure.expect("a cure").contains("permit it there"));
+        let other = with_cure("this host has no awk");
+        assert_eq!(other.to_string(), "this host has no awk");
+        assert!(matches!(other, ApplyError::Host { cure: None, .. }));
     }
 
     #[test]

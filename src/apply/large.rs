@@ -13,23 +13,23 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicIsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 use sha2::Digest as _;
 
-use crate::config::Host;
-use crate::model::{Blake3, Kind, LocalPath, Mode, Phase, RelPath, RemotePath, Sha256};
-use crate::remote::tasks::look::{Algorithm, HostLook};
-use crate::remote::tasks::receive::upload::{Content, UploadRecord};
-use crate::remote::{Login, Script, ScriptRun, Task, last_line};
-use crate::transport::{Aborted, ExecIo, Flow, Input};
-
 use super::blocks::{Attempts, LargeFiles, missing, split};
 use super::explain;
-use super::program::{Origin, Staged, StagedTree};
-use super::stage::{Destination, Receiver, Trouble};
-use super::worker::{Failure, Worker};
+use super::failure::{ApplyError, HostFailure, UploadError};
+use super::job::{Job, entry_of_staged};
+use super::link::HostLink;
+use super::staged::{Origin, Staged, StagedTree};
+use super::staging::UploadTarget;
+use super::transfer::transfer;
+use crate::model::{Blake3, Kind, LocalPath, Mode, Phase, RemotePath, Sha256};
+use crate::remote::tasks::blocks::{BlocksError, BlocksFile, BlocksRequest, HostBlocks, blocks};
+use crate::remote::tasks::receive::RunFolder;
+use crate::remote::tasks::receive::stream::{Content, UploadRecord};
+use crate::remote::{Algorithm, Login};
 
 /// A large file that a host is to have, once however often it is staged.
 pub(super) struct LargeFile<'a> {
@@ -49,11 +49,7 @@ impl LargeFile<'_> {
 }
 
 /// The large files of a staging folder.
-pub(super) fn large_files<'a>(
-    host: &Host,
-    look: &HostLook,
-    tree: &'a StagedTree,
-) -> Vec<LargeFile<'a>> {
+pub(super) fn large_files<'a>(job: &Job<'_>, tree: &'a StagedTree) -> Vec<LargeFile<'a>> {
     let mut files: Vec<LargeFile<'a>> = Vec::new();
     for (components, staged) in tree {
         if let Staged::File {
@@ -64,9 +60,12 @@ pub(super) fn large_files<'a>(
             ..
         } = staged
             && let Some(id) = digest.blake3
-            && let Some(dest) = dest_of(host, components)
+            && let Some((mapping, path)) = entry_of_staged(components)
+            && let Some(mapping) = job.host.mappings.get(mapping)
         {
-            let there = look.seen.get(dest.as_bytes()).map(|seen| seen.node.kind());
+            let dest = mapping.dest.join(&path);
+            let there = job.prepared.look.seen.get(dest.as_bytes());
+            let there = there.map(|seen| seen.node.kind());
             let file = LargeFile {
                 id,
                 size_bytes: *size_bytes,
@@ -84,34 +83,35 @@ pub(super) fn large_files<'a>(
     files
 }
 
-/// Where something goes that is staged: the number of the mapping, then the path below it.
-fn dest_of(host: &Host, components: &[Vec<u8>]) -> Option<RemotePath> {
-    let (mapping, path) = components.split_first()?;
-    let mapping: usize = std::str::from_utf8(mapping).ok()?.parse().ok()?;
-    let path = RelPath::new(path.join(&b'/')).ok()?;
-    Some(host.mappings.get(mapping)?.dest.join(&path))
-}
-
 /// A run of blocks, and the index of its file.
 type Piece = (usize, Range<u64>);
 
-impl Worker<'_> {
+/// What the uploads of large files of all hosts share.
+#[derive(Clone, Copy)]
+pub(super) struct LargeContext<'a> {
+    pub(super) settings: LargeFiles,
+    /// The algorithm of the digests that the host computes.
+    pub(super) algorithm: Algorithm,
+    pub(super) source_blocks: &'a SourceBlocks,
+    pub(super) spare_logins: &'a SpareLogins,
+}
+
+impl LargeContext<'_> {
     /// Brings the partials of these files to where they should be. As often as it brings something, it
     /// logs in again and goes on after the connection broke. Afterwards `after_bytes` will be sent.
-    pub(super) fn send_large(
+    pub(super) fn send(
         &self,
+        link: HostLink<'_>,
         login: &mut Login,
-        to: &Destination<'_>,
+        target: UploadTarget<'_>,
         files: &[LargeFile<'_>],
-        receiver: Receiver,
         after_bytes: u64,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), UploadError> {
         let mut sending = LargeUpload {
-            worker: self,
-            large: self.run.request.large,
-            to,
+            link,
+            large: *self,
+            target,
             files,
-            receiver,
             after_bytes,
             attempts: Attempts::new(),
             is_alone: false,
@@ -121,55 +121,44 @@ impl Worker<'_> {
             let tried = if is_connected {
                 sending.attempt(login)
             } else {
-                self.log_in_again(login)
-                    .and_then(|()| sending.attempt(login))
+                log_in_again(link, login).and_then(|()| sending.attempt(login))
             };
-            let trouble = match tried {
+            let error = match tried {
                 Ok(true) => return Ok(()),
                 Ok(false) => {
                     is_connected = true;
                     continue;
                 }
-                Err(trouble) => trouble,
+                Err(error) => error,
             };
-            if self.is_interrupted() {
-                return Err(Trouble::Other(Failure::Interrupted));
+            if link.is_interrupted() {
+                return Err(UploadError::Other(HostFailure::Interrupted));
             }
-            if !trouble.may_pass() {
-                return Err(trouble);
+            if !error.may_pass() {
+                return Err(error);
             }
             let Some(pause) = sending.attempts.fail() else {
-                return Err(trouble);
+                return Err(error);
             };
-            tracing::warn!("{trouble}: logging in again to send what is missing");
+            tracing::warn!("{error}: logging in again to send what is missing");
             is_connected = false;
-            self.begin(Phase::Reconnecting, 0);
-            self.pause(pause);
-        }
-    }
-
-    fn log_in_again(&self, login: &mut Login) -> Result<(), Trouble> {
-        let session = self.run.request.connector.connect(self.host)?;
-        *login = Login::new(session);
-        Ok(())
-    }
-
-    /// Waits, but not for what was interrupted.
-    fn pause(&self, pause: Duration) {
-        let started = Instant::now();
-        while started.elapsed() < pause && !self.is_interrupted() {
-            thread::sleep(Duration::from_millis(50));
+            link.begin(Phase::Reconnecting, 0);
+            link.pause(pause);
         }
     }
 }
 
+fn log_in_again(link: HostLink<'_>, login: &mut Login) -> Result<(), UploadError> {
+    *login = link.log_in()?;
+    Ok(())
+}
+
 /// Large files on their way into one staging folder.
 struct LargeUpload<'a> {
-    worker: &'a Worker<'a>,
-    large: LargeFiles,
-    to: &'a Destination<'a>,
+    link: HostLink<'a>,
+    large: LargeContext<'a>,
+    target: UploadTarget<'a>,
     files: &'a [LargeFile<'a>],
-    receiver: Receiver,
     /// What is sent when all of this is there.
     after_bytes: u64,
     attempts: Attempts,
@@ -179,9 +168,12 @@ struct LargeUpload<'a> {
 
 impl LargeUpload<'_> {
     /// Sends what is missing; false when there still is something.
-    fn attempt(&mut self, login: &mut Login) -> Result<bool, Trouble> {
-        self.worker.begin(Phase::Looking, 0);
-        let (on_host, round_trip) = thread::scope(|scope| {
+    fn attempt(&mut self, login: &mut Login) -> Result<bool, UploadError> {
+        self.link.begin(Phase::Looking, 0);
+        let HostBlocks {
+            digests: on_host,
+            round_trip,
+        } = thread::scope(|scope| {
             // While the host looks at what it has.
             scope.spawn(|| {
                 for file in self.files.iter().filter(|file| file.is_update) {
@@ -202,7 +194,7 @@ impl LargeUpload<'_> {
                 let block = usize::try_from(block).unwrap_or(usize::MAX);
                 here.get(block).is_some() && here.get(block) == on_host.get(block)
             };
-            let runs = missing(self.large.count(file.size_bytes), is_there);
+            let runs = missing(self.large.settings.count(file.size_bytes), is_there);
             pieces.extend(runs.into_iter().map(|run| (index, run)));
         }
         let blocks = pieces.iter().map(|(_, run)| run.end - run.start).sum();
@@ -212,19 +204,19 @@ impl LargeUpload<'_> {
             .map(|piece| self.bytes_of(piece))
             .map(|bytes| bytes.end - bytes.start);
         let bytes = bytes.sum();
-        self.worker.tally.expect_more(bytes + self.after_bytes);
+        self.link.tally.expect_more(bytes + self.after_bytes);
         if pieces.is_empty() {
             return Ok(true);
         }
-        self.worker.tally.set_keeps_part(true);
-        self.worker.begin(Phase::Uploading, bytes);
+        self.link.tally.set_keeps_part(true);
+        self.link.begin(Phase::Uploading, bytes);
         let sessions = if self.is_alone {
             1
         } else {
             let cores = thread::available_parallelism().map_or(1, usize::from);
-            self.large.sessions(bytes, round_trip, cores)
+            self.large.settings.sessions(bytes, round_trip, cores)
         };
-        let spare = &self.worker.run.spare_logins;
+        let spare = self.large.spare_logins;
         let extra: Vec<SpareLogin<'_>> = (1..sessions).map_while(|_| spare.take()).collect();
         let parts = split(&pieces, 1 + extra.len());
         tracing::debug!(
@@ -257,19 +249,18 @@ impl LargeUpload<'_> {
 
     /// Sends a part over a session of its own. What does not arrive is found missing later.
     fn send_beside(&self, part: &[Piece], place: SpareLogin<'_>) -> bool {
-        let connected = self.worker.run.request.connector.connect(self.worker.host);
-        let sent = connected.map_err(Trouble::from).and_then(|session| {
-            let mut login = Login::new(session);
+        let connected = self.link.log_in().map_err(UploadError::from);
+        let sent = connected.and_then(|mut login| {
             let sent = self.send(&mut login, part);
             login.close();
             sent
         });
         drop(place);
-        sent.inspect_err(|trouble| tracing::warn!("one of several sessions failed: {trouble}"))
+        sent.inspect_err(|error| tracing::warn!("one of several sessions failed: {error}"))
             .is_ok()
     }
 
-    fn send(&self, login: &mut Login, pieces: &[Piece]) -> Result<(), Trouble> {
+    fn send(&self, login: &mut Login, pieces: &[Piece]) -> Result<(), UploadError> {
         let records = pieces.iter().map(|piece| {
             let (index, blocks) = piece;
             let file = &self.files[*index];
@@ -286,121 +277,55 @@ impl LargeUpload<'_> {
                 },
             }
         });
-        let to = self.to.for_extents();
-        self.worker
-            .upload(login, &to, records.collect(), self.receiver)
+        transfer(
+            self.link,
+            login,
+            self.target,
+            RunFolder::Extents,
+            records.collect(),
+        )
     }
 
     fn bytes_of(&self, piece: &Piece) -> Range<u64> {
         let (index, blocks) = piece;
-        self.large.bytes_of(blocks, self.files[*index].size_bytes)
+        self.large
+            .settings
+            .bytes_of(blocks, self.files[*index].size_bytes)
     }
 
-    /// Has the host prepare its partials. By file, the digests of their blocks; and how long a round
-    /// trip takes.
-    fn ask(&self, login: &mut Login) -> Result<(Vec<Vec<String>>, Duration), Trouble> {
-        let mut data = Vec::new();
-        let mut total_bytes = 0;
-        for file in self.files {
-            data.extend_from_slice(format!("{} {}\n", file.id, file.size_bytes).as_bytes());
-            data.extend_from_slice(file.dest.as_bytes());
-            data.push(b'\n');
-            total_bytes += file.size_bytes;
-        }
-        let mut script = Script::new(Task::Blocks, self.worker.stall_timeout());
-        script
-            .path("hs_base", self.to.base)
-            .text("hs_run", self.to.run_name.as_bytes())
-            .number("hs_block", self.large.block_bytes)
-            // Two megabytes a second is slow for any disk.
-            .number("hs_patience", 600 + total_bytes / 2_000_000)
-            .number("hs_files", data.len() as u64);
-        let mut io = Asking {
-            worker: self.worker,
-            run: ScriptRun::new(&script, Vec::new()),
-            files: data,
-            sent: None,
-            round_trip: None,
+    /// Has the host prepare its partials.
+    fn ask(&self, login: &mut Login) -> Result<HostBlocks, UploadError> {
+        let files: Vec<BlocksFile<'_>> = self
+            .files
+            .iter()
+            .map(|file| BlocksFile {
+                id: file.id,
+                size_bytes: file.size_bytes,
+                dest: &file.dest,
+            })
+            .collect();
+        let request = BlocksRequest {
+            base: self.target.base,
+            run_name: self.target.run_name,
+            block_bytes: self.large.settings.block_bytes,
+            files: &files,
+            stall_timeout: self.link.stall_timeout,
         };
-        let outcome = login.run(&script, &mut io)?;
-        let round_trip = io.round_trip.unwrap_or_default();
-        let sections = io.run.sections();
-        let section = |name: &str| sections.iter().find(|section| section.name == name);
-        if let Some(fail) = section("fail") {
-            let reason = explain::with_cure(&last_line(fail.body));
-            return Err(Trouble::Other(Failure::failed(reason)));
-        }
-        if section("end").map(|end| end.argument) != Some("ok") {
-            return Err(Trouble::Other(Failure::failed(format!(
-                "the host did not say what it has of large files: {}",
-                last_line(&outcome.stderr)
-            ))));
-        }
-        let mut digests = vec![Vec::new(); self.files.len()];
-        for section in sections.iter().filter(|section| section.name == "blocks") {
-            let index: Option<usize> = section.argument.parse().ok();
-            if let Some(digests) = index.and_then(|index| digests.get_mut(index)) {
-                let lines = section.lines();
-                *digests = lines
-                    .map(|line| String::from_utf8_lossy(line).into_owned())
-                    .collect();
-            }
-        }
-        Ok((digests, round_trip))
+        let answer = blocks(login, &request, &|| self.link.is_interrupted());
+        answer.map_err(|error| match error {
+            BlocksError::Transport(error) => error.into(),
+            BlocksError::Host(reason) => explain::with_cure(&reason).into(),
+            BlocksError::NoAnswer(said) => ApplyError::NoBlocks { said }.into(),
+        })
     }
 
     fn digests_of(&self, file: &LargeFile<'_>) -> Option<Arc<Vec<String>>> {
-        let algorithm = self.worker.prepared.look.facts.algorithm;
-        let blocks = &self.worker.run.source_blocks;
-        blocks.digests(
+        self.large.source_blocks.digests(
             file.source.as_path(),
             file.size_bytes,
-            algorithm,
-            self.large,
+            self.large.algorithm,
+            self.large.settings,
         )
-    }
-}
-
-/// The ends of the task that asks; stops when the run is interrupted. It sends its input when the
-/// task has begun, and so sees how long that takes without how long it takes to begin.
-struct Asking<'a> {
-    worker: &'a Worker<'a>,
-    run: ScriptRun,
-    /// The input, until it is sent.
-    files: Vec<u8>,
-    sent: Option<Instant>,
-    round_trip: Option<Duration>,
-}
-
-impl Asking<'_> {
-    fn has_said(&self, name: &str) -> bool {
-        let sections = self.run.sections();
-        sections.iter().any(|section| section.name == name)
-    }
-}
-
-impl ExecIo for Asking<'_> {
-    fn next_input(&mut self, buffer: &mut Vec<u8>) -> Result<Input, Aborted> {
-        if self.sent.is_some() || !self.has_said("begun") {
-            return Ok(Input::Wait);
-        }
-        buffer.append(&mut self.files);
-        self.sent = Some(Instant::now());
-        Ok(Input::Ready)
-    }
-
-    fn output(&mut self, bytes: &[u8]) -> Result<Flow, Aborted> {
-        if self.worker.is_interrupted() {
-            return Err(Aborted("interrupted".into()));
-        }
-        let flow = self.run.output(bytes)?;
-        if self.round_trip.is_none()
-            && let Some(sent) = self.sent
-            && self.has_said("taken")
-        {
-            self.round_trip = Some(sent.elapsed());
-        }
-        Ok(flow)
     }
 }
 

@@ -12,9 +12,10 @@ use std::collections::{HashMap, HashSet};
 use crate::config::{Exact, Host, Mapping};
 use crate::model::{Kind, RelPath, Tree};
 use crate::plan::{Action, Change};
-use crate::remote::tasks::look::{Seen, StatTuple};
+use crate::remote::StatTuple;
+use crate::remote::tasks::look::Seen;
 
-use super::program;
+use super::job::dest_of;
 
 /// How exact a time is that came as a floating point number, in seconds. Clocks of file systems are far
 /// coarser.
@@ -118,7 +119,7 @@ impl ListingTrust<'_> {
     }
 
     fn path_of(&self, change: &Change) -> Vec<u8> {
-        program::dest_of(self.host, change).as_bytes().to_vec()
+        dest_of(self.host, change).as_bytes().to_vec()
     }
 
     fn explains(

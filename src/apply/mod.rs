@@ -1,366 +1,46 @@
-//! Executing a plan: upload, verify, commit, record.
+//! Executing a plan: stage, commit, confirm, record.
 //!
 //! Each host is worked on by one thread over one session: an upload per file system that is written
 //! to, and one commit. Large files are sent before that, as blocks, and may take further sessions.
 //! Nothing becomes visible before the host has verified it, and the state learns of nothing that the
 //! host has not confirmed.
+//!
+//! | file | does |
+//! |---|---|
+//! | `run.rs` | all hosts of a plan |
+//! | `host.rs` | one host: the stages below, in their order |
+//! | `job.rs`, `link.rs` | what the stages share: what is to be done; how the host is reached and who is told |
+//! | `staging.rs`, `commit_steps.rs`, `staged.rs` | where things are staged, the steps, and what is staged for them |
+//! | `upload.rs`, `transfer.rs`, `large.rs`, `blocks.rs` | gets it there |
+//! | `commit.rs` | has the host verify and take the steps |
+//! | `confirm.rs`, `listing_trust.rs`, `recorded.rs` | what the host has confirmed, and what is recorded then: pure |
+//! | `record.rs` | tells the state |
+//! | `failure.rs`, `explain.rs` | what goes wrong, and in whose words |
+//! | `report.rs`, `tally.rs` | what became of each host |
 
 mod blocks;
 mod commit;
-mod explain;
-mod large;
-mod listing_trust;
-mod program;
 #[cfg(test)]
-mod protocol_tests;
+mod commit_model;
+mod commit_steps;
+mod confirm;
+mod explain;
+mod failure;
+mod host;
+mod job;
+mod large;
+mod link;
+mod listing_trust;
 mod record;
+mod recorded;
 mod report;
-mod stage;
+mod run;
+mod staged;
+mod staging;
 mod tally;
-pub mod unlock;
-mod worker;
-
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+mod transfer;
+mod upload;
 
 pub use blocks::LargeFiles;
 pub use report::{HostReport, HostResult, Refused, Report};
-
-use large::{SourceBlocks, SpareLogins};
-use tally::Tally;
-
-use crate::config::{Config, Host};
-use crate::model::{
-    Blake3, ChangeEnd, EndedChange, Event, HostOutcome, Observer, Work, map_parallel,
-};
-use crate::plan::prepare::{Preparation, Prepared, PreparedHost};
-use crate::plan::{Change, HostPlan, HostStatus, document};
-use crate::remote::Login;
-use crate::state::{GoalDigests, Identity, Intent, StateError, StateLock, StateStore};
-use crate::transport::Connector;
-
-/// What happens to changes that would destroy bytes that nobody reviewed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum OnConflict {
-    /// The host that has one is left untouched.
-    #[default]
-    Fail,
-    /// Just these entries are left as they are.
-    Skip,
-    /// They are overwritten.
-    Overwrite,
-}
-
-/// What to apply with.
-pub struct Request<'a> {
-    /// The configuration.
-    pub config: &'a Config,
-    /// The plan and what is known of its hosts.
-    pub prepared: &'a Prepared,
-    /// Proof that nobody else writes the state.
-    pub lock: &'a StateLock,
-    /// Logs in to hosts.
-    pub connector: &'a dyn Connector,
-    /// What happens to conflicts.
-    pub on_conflict: OnConflict,
-    /// How long to wait on a host for another run that is committing there.
-    pub wait_for_host: Duration,
-    /// How large files are sent.
-    pub large: LargeFiles,
-    /// Told to stop when somebody sets it: hosts that are not begun are left, those that are
-    /// committing come to their end.
-    pub interrupted: &'a AtomicBool,
-    /// The time of day for the records: RFC 3339, UTC.
-    pub now: &'a (dyn Fn() -> String + Sync),
-    /// Told what happens.
-    pub observer: &'a dyn Observer,
-    /// Told of every host of the plan how it ended, as soon as that is known: also of one on which there
-    /// was nothing to do. Called from many threads.
-    pub on_host: &'a (dyn Fn(&HostReport) + Sync),
-}
-
-/// What all workers share.
-struct Run<'a> {
-    request: &'a Request<'a>,
-    state: &'a StateStore,
-    identity: Identity,
-    plan_digest: Blake3,
-    source_blocks: SourceBlocks,
-    spare_logins: SpareLogins,
-}
-
-/// Applies a plan and records what every host confirmed.
-///
-/// # Errors
-/// When the state cannot be written before anything was done. What fails on one host is in its
-/// report.
-pub fn apply(request: &Request<'_>, state: &mut StateStore) -> Result<Report, StateError> {
-    let started = Instant::now();
-    let plan = &request.prepared.plan;
-    let prepared_hosts = || plan.hosts.iter().zip(&request.prepared.hosts);
-    let visits =
-        prepared_hosts().filter(|(host, preparation)| is_visited(host, preparation.ready()));
-    let visits = visits.count();
-    if visits == 0 {
-        let hosts = prepared_hosts().map(|(host, preparation)| {
-            let report = without_visit(host, preparation);
-            (request.on_host)(&report);
-            report
-        });
-        return Ok(Report {
-            serial: None,
-            hosts: hosts.collect(),
-            interrupted: request.interrupted.load(Ordering::Relaxed),
-            elapsed: started.elapsed(),
-        });
-    }
-    let plan_digest = request
-        .prepared
-        .follows
-        .unwrap_or_else(|| document::digest(plan));
-    let identity = state.begin_apply(request.lock, &intent_of(request, plan_digest))?;
-    let serial = identity.serial;
-    let run = Run {
-        request,
-        state,
-        identity,
-        plan_digest,
-        source_blocks: SourceBlocks::default(),
-        spare_logins: SpareLogins::new(
-            request.config.settings.number_of_connections,
-            plan.hosts.len(),
-        ),
-    };
-
-    let threads = request.config.settings.number_of_connections;
-    let mut work: Vec<_> = prepared_hosts().enumerate().collect();
-    request.observer.event(&Event::HostsStarted {
-        work: Work::Applying,
-        hosts: visits,
-        total_bytes: request.prepared.bytes_to_send(plan.hosts.iter()),
-    });
-    // A login that was kept is not to wait for the others.
-    work.sort_by_key(|(_, (host_plan, _))| !request.prepared.logins.has(&host_plan.host));
-    let mut hosts = map_parallel(&work, threads, |(index, (host_plan, preparation))| {
-        let span = tracing::info_span!("apply", host = %host_plan.host);
-        let _entered = span.enter();
-        let report = run.host(host_plan, preparation);
-        (request.on_host)(&report);
-        run.spare_logins.release();
-        (*index, report)
-    });
-    hosts.sort_by_key(|(index, _)| *index);
-    let hosts = hosts.into_iter().map(|(_, report)| report).collect();
-    request.observer.event(&Event::HostsFinished);
-    let report = Report {
-        serial: Some(serial),
-        hosts,
-        interrupted: request.interrupted.load(Ordering::Relaxed),
-        elapsed: started.elapsed(),
-    };
-    if request.prepared.is_all() && report.is_complete() {
-        // What is on the hosts is recorded already: this only says that nothing is left to be retried.
-        if let Err(error) = state.complete_apply(request.lock, serial) {
-            tracing::warn!("{error}");
-        }
-    }
-    Ok(report)
-}
-
-/// What the state is to know of a run that begins.
-fn intent_of(request: &Request<'_>, plan_digest: Blake3) -> Intent {
-    let plan = &request.prepared.plan;
-    let mappings = plan.hosts.iter().flat_map(|host| &host.mappings);
-    let sources: BTreeSet<(String, Blake3)> = mappings
-        .filter_map(|mapping| Some((mapping.src.clone(), mapping.source?)))
-        .collect();
-    let back = request.prepared.back.as_ref();
-    Intent {
-        plan: plan_digest,
-        began_at: (request.now)(),
-        has_changes: plan.summary().has_changes(),
-        back_to: back.map(|back| back.to),
-        undoes: back.map_or_else(Vec::new, |back| back.undoes.clone()),
-        aim: GoalDigests {
-            config: Some(plan.header.config_digest),
-            sources: sources.into_iter().collect(),
-        },
-    }
-}
-
-/// Whether there is something to do on a host: changes, or a listing to be renewed.
-fn is_visited(plan: &HostPlan, prepared: Option<&PreparedHost>) -> bool {
-    plan.status == HostStatus::Ok
-        && prepared.is_some_and(|prepared| plan.change_set.is_some() || prepared.needs_visit)
-}
-
-/// The report of a host on which nothing is done.
-fn without_visit(plan: &HostPlan, preparation: &Preparation) -> HostReport {
-    let result = match (&plan.status, preparation) {
-        (HostStatus::Unreachable(error), _) => HostResult::Unreachable(error.clone()),
-        (HostStatus::Failed(error), _) => HostResult::Failed(error.clone()),
-        (HostStatus::Ok, Preparation::Stale(what)) => {
-            tracing::warn!(host = %plan.host, "left untouched: {what}");
-            HostResult::Stale(what.clone())
-        }
-        (HostStatus::Ok, _) => HostResult::Unchanged,
-    };
-    HostReport {
-        host: plan.host.clone(),
-        result,
-        changed: 0,
-        adopted: 0,
-        refused: Vec::new(),
-        skipped: 0,
-        spared: 0,
-        sent_bytes: 0,
-        keeps_part: false,
-        elapsed: Duration::ZERO,
-    }
-}
-
-impl Run<'_> {
-    fn host(&self, plan: &HostPlan, preparation: &Preparation) -> HostReport {
-        let started = Instant::now();
-        let mut report = without_visit(plan, preparation);
-        let prepared = preparation.ready();
-        let mut hosts = self.request.config.hosts.iter();
-        let host = hosts.find(|host| host.id == plan.host);
-        if let (Some(prepared), Some(host)) = (prepared, host)
-            && is_visited(plan, Some(prepared))
-        {
-            let tally = Tally::new(
-                self.request.observer,
-                &host.id,
-                self.request.prepared.bytes_to_send([plan]),
-            );
-            self.work(host, plan, prepared, &tally, &mut report);
-            tally.expect_more(0);
-            report.sent_bytes = tally.sent_bytes();
-            report.keeps_part = tally.keeps_part();
-            report.elapsed = started.elapsed();
-            self.tell(&report);
-        }
-        report
-    }
-
-    fn work(
-        &self,
-        host: &Host,
-        plan: &HostPlan,
-        prepared: &PreparedHost,
-        tally: &Tally<'_>,
-        report: &mut HostReport,
-    ) {
-        let login = self.request.prepared.logins.take(&host.id);
-        let changes = match self.changes_to_make(plan) {
-            Ok(changes) => changes,
-            Err(result) => {
-                report.result = result;
-                login.into_iter().for_each(Login::close);
-                return;
-            }
-        };
-        report.skipped = plan.changes().len() - changes.len();
-        if report.skipped > 0 {
-            self.tell_skipped(plan, &changes);
-        }
-        let worker = worker::Worker {
-            run: self,
-            host,
-            prepared,
-            changes,
-            tally,
-            leaves_some: report.skipped > 0 || prepared.leaves_drift,
-        };
-        report.result = match worker.work(login, report) {
-            Ok(()) if plan.change_set.is_none() => HostResult::Unchanged,
-            Ok(()) => HostResult::Done,
-            Err(failure) => failure.into_result(),
-        };
-    }
-
-    /// What is to be done on a host; else, how it ends without anything being done.
-    fn changes_to_make<'p>(&self, plan: &'p HostPlan) -> Result<Vec<&'p Change>, HostResult> {
-        if self.request.interrupted.load(Ordering::Relaxed) {
-            return Err(HostResult::NotBegun);
-        }
-        let changes = plan.changes();
-        match self.request.on_conflict {
-            OnConflict::Overwrite => Ok(changes.iter().collect()),
-            OnConflict::Skip => Ok(worker::without_conflicts(changes)),
-            OnConflict::Fail => match changes.iter().filter(|change| change.conflict).count() {
-                0 => Ok(changes.iter().collect()),
-                conflicts => Err(HostResult::Conflicts(conflicts)),
-            },
-        }
-    }
-
-    /// Tells the observer which changes of the plan are left out: all but these.
-    fn tell_skipped(&self, plan: &HostPlan, to_make: &[&Change]) {
-        let mut to_make = to_make.iter().peekable();
-        let is_skipped = |change: &&Change| {
-            // Both are in the order of the plan.
-            to_make
-                .next_if(|made| std::ptr::eq(**made, *change))
-                .is_none()
-        };
-        let skipped = plan.changes().iter().filter(is_skipped);
-        let changes = skipped.map(|change| {
-            let why = if change.conflict {
-                "it is a conflict"
-            } else {
-                "a conflict is in its way"
-            };
-            EndedChange {
-                mapping: change.mapping,
-                path: change.path.clone(),
-                end: ChangeEnd::Skipped(why.to_owned()),
-            }
-        });
-        self.request.observer.event(&Event::ChangesEnded {
-            host: plan.host.clone(),
-            changes: changes.collect(),
-        });
-    }
-
-    fn tell(&self, report: &HostReport) {
-        let outcome = match &report.result {
-            HostResult::Done | HostResult::Unchanged => {
-                tracing::info!(
-                    changed = report.changed,
-                    adopted = report.adopted,
-                    refused = report.refused.len(),
-                    sent_bytes = report.sent_bytes,
-                    "done"
-                );
-                match report.refused.len() {
-                    0 => HostOutcome::Done,
-                    1 => HostOutcome::DoneExcept("1 entry refused".to_owned()),
-                    refused => HostOutcome::DoneExcept(format!("{refused} entries refused")),
-                }
-            }
-            HostResult::Unreachable(error) | HostResult::Failed(error) => {
-                tracing::error!("{error}");
-                HostOutcome::Failed(error.clone())
-            }
-            HostResult::Stale(reason) => HostOutcome::LeftAlone(reason.clone()),
-            HostResult::Conflicts(count) => {
-                tracing::warn!(count, "left untouched because of conflicts");
-                let plural = if *count == 1 { "" } else { "s" };
-                HostOutcome::LeftAlone(format!("{count} conflict{plural}"))
-            }
-            HostResult::NotBegun | HostResult::Interrupted => {
-                HostOutcome::LeftAlone("interrupted".to_owned())
-            }
-        };
-        for refused in &report.refused {
-            tracing::warn!(path = refused.dest, "{}", refused.reason);
-        }
-        self.request.observer.event(&Event::HostFinished {
-            host: report.host.clone(),
-            outcome,
-        });
-    }
-}
+pub use run::{ApplyRequest, OnConflict, apply};

@@ -176,7 +176,7 @@ impl Approved<'_> {
         let mut observers: Vec<&dyn Observer> = vec![progress.as_ref()];
         observers.extend(self.events.map(|events| events as &dyn Observer));
         let report = apply::apply(
-            &apply::Request {
+            &apply::ApplyRequest {
                 config: &self.context.config,
                 prepared: self.prepared,
                 lock: self.lock,

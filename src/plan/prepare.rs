@@ -12,7 +12,8 @@ use crate::model::{
     RemotePath, Tree, Work, map_parallel,
 };
 use crate::remote::Login;
-use crate::remote::tasks::look::{self, Algorithm, HostLook, Listing, LookError, LookRequest};
+use crate::remote::tasks::look::{self, HostLook, Listing, LookRequest};
+use crate::remote::{Algorithm, RemoteError};
 use crate::source::local::{SourceError, SourceTree};
 use crate::state::{HostRecord, Identity, StateError, StateStore};
 use crate::transport::{Connector, TransportError};
@@ -442,10 +443,10 @@ impl Obstacle {
     }
 }
 
-impl From<LookError> for Obstacle {
-    fn from(error: LookError) -> Self {
+impl From<RemoteError> for Obstacle {
+    fn from(error: RemoteError) -> Self {
         match error {
-            LookError::Transport(error) => Self::from(error),
+            RemoteError::Transport(error) => Self::from(error),
             _ => Self::Failed(HostError::from(&error)),
         }
     }
@@ -821,7 +822,7 @@ impl Run<'_> {
         comparisons: &[Arc<Comparison>],
         base: &RemotePath,
         login: &mut Login,
-    ) -> Result<HostLook, LookError> {
+    ) -> Result<HostLook, RemoteError> {
         let request = self.request;
         self.tell_phase(host, Phase::Looking);
         let roots: Vec<RemotePath> = host.mappings.iter().map(|m| m.dest.clone()).collect();

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::config::{Mapping, Modes};
 use crate::model::{Blake3, Mode, Node, Tree};
-use crate::remote::tasks::look::Algorithm;
+use crate::remote::Algorithm;
 use crate::source::local::{self, SourceError, SourceSpec, SourceTree};
 use crate::state::HostRecord;
 

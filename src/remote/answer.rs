@@ -1,7 +1,12 @@
 //! What the programs on hosts answer: sections, until the one named `end`.
 
-use super::Script;
+use super::bootstrap::Script;
 use crate::transport::{Aborted, ExecIo, Flow, Input};
+
+/// What a line of an answer begins with that is no content.
+pub(super) fn marker(nonce: &str) -> String {
+    format!("HOSTSYNC {nonce} ")
+}
 
 /// How much a login shell may print before the answer begins.
 const NOISE_BYTES: usize = 256 * 1024;
@@ -10,31 +15,31 @@ const NOISE_BYTES: usize = 256 * 1024;
 const ANSWER_BYTES: usize = 1024 * 1024 * 1024;
 
 /// How the last line of an answer ends when an agent waits for its next task.
-pub(crate) const AGENT_WAITS: &[u8] = b" waits";
+pub(super) const AGENT_WAITS: &[u8] = b" waits";
 
 /// A part of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Section<'a> {
+pub(super) struct Section<'a> {
     /// The word that names it.
-    pub name: &'a str,
+    pub(super) name: &'a str,
     /// What follows the name on its line.
-    pub argument: &'a str,
+    pub(super) argument: &'a str,
     /// Everything up to the next section.
-    pub body: &'a [u8],
+    pub(super) body: &'a [u8],
 }
 
 impl<'a> Section<'a> {
     /// The lines of the body, without their ends.
-    pub fn lines(&self) -> impl Iterator<Item = &'a [u8]> {
+    pub(super) fn lines(&self) -> impl Iterator<Item = &'a [u8]> {
         self.body
             .split(|byte| *byte == b'\n')
             .filter(|line| !line.is_empty())
     }
 }
 
-/// The ends of a running [`Script`]: sends what it works on, and gathers the answer until its end.
+/// The ends of a running task: sends what it works on, and gathers the answer until its end.
 #[derive(Debug)]
-pub struct ScriptRun {
+pub(super) struct TaskRun {
     input: Vec<u8>,
     sent_to: usize,
     marker: Vec<u8>,
@@ -45,13 +50,13 @@ pub struct ScriptRun {
     ended: Option<Flow>,
 }
 
-impl ScriptRun {
+impl TaskRun {
     /// Sends `data`, the length of which the script has to know: input stays open.
-    pub fn new(script: &Script, data: Vec<u8>) -> Self {
+    pub(super) fn new(script: &Script, data: Vec<u8>) -> Self {
         Self {
             input: data,
             sent_to: 0,
-            marker: format!("HOSTSYNC {} ", script.nonce()).into_bytes(),
+            marker: marker(script.nonce().as_str()).into_bytes(),
             output: Vec::new(),
             searched_to: 0,
             has_begun: false,
@@ -60,12 +65,12 @@ impl ScriptRun {
     }
 
     /// Whether the script came to its end.
-    pub fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.ended.is_some()
     }
 
     /// The sections of the answer so far; what was printed before the first one is skipped.
-    pub fn sections(&self) -> Vec<Section<'_>> {
+    pub(super) fn sections(&self) -> Vec<Section<'_>> {
         let mut sections = Vec::new();
         let mut at = find(&self.output, &self.marker);
         while let Some(start) = at {
@@ -89,8 +94,18 @@ impl ScriptRun {
         sections
     }
 
+    /// The first section of this name.
+    pub(super) fn section(&self, name: &str) -> Option<Section<'_>> {
+        self.sections().into_iter().find(|it| it.name == name)
+    }
+
+    /// Why the task gave up, as it says itself.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.section("fail").map(|fail| last_line(fail.body))
+    }
+
     /// What came instead of an answer, for people: the last printable line, shortened.
-    pub fn noise(&self) -> String {
+    pub(super) fn noise(&self) -> String {
         last_line(&self.output)
     }
 
@@ -110,7 +125,7 @@ impl ScriptRun {
     }
 }
 
-impl ExecIo for ScriptRun {
+impl ExecIo for TaskRun {
     fn next_input(&mut self, buffer: &mut Vec<u8>) -> Result<Input, Aborted> {
         const CHUNK: usize = 128 * 1024;
         let rest = &self.input[self.sent_to..];
@@ -147,7 +162,7 @@ impl ExecIo for ScriptRun {
 
 /// The last line of some output that holds anything, for people: without control characters and at
 /// most 200 characters long.
-pub fn last_line(output: &[u8]) -> String {
+pub(super) fn last_line(output: &[u8]) -> String {
     let text = String::from_utf8_lossy(output);
     let line = text
         .lines()
@@ -174,7 +189,7 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 mod tests {
     use std::time::Duration;
 
-    use super::super::Task;
+    use super::super::task::Task;
     use super::*;
 
     #[test]
@@ -186,7 +201,7 @@ mod tests {
                 "welcome\nHOSTSYNC fake end ok\nHOSTSYNC {nonce} one a b\nx\ny\n\
                  HOSTSYNC {nonce} two\np\0q\0HOSTSYNC {nonce} {end}\n"
             );
-            let mut run = ScriptRun::new(&script, Vec::new());
+            let mut run = TaskRun::new(&script, Vec::new());
             for (index, byte) in text.as_bytes().iter().enumerate() {
                 let flow = run.output(&[*byte]).expect("no reason to stop");
                 let is_last = index + 1 == text.len();

@@ -166,7 +166,7 @@ impl Site {
             &mut |_| {},
         );
         let lock = lock.unwrap();
-        let request = apply::Request {
+        let request = apply::ApplyRequest {
             config: &self.config,
             prepared: &prepared,
             lock: &lock,

@@ -11,8 +11,8 @@ use std::time::Duration;
 use hostsync::apply::OnConflict;
 use hostsync::model::RelPath;
 use hostsync::plan::{Diff, Refresh};
+use hostsync::remote::RemoteError;
 use hostsync::remote::tasks::fetch::{Fetched, Wanted, fetch};
-use hostsync::remote::tasks::look::LookError;
 use hostsync::remote::{Login, Script, Task};
 
 use super::shell::{LocalHost, Shell, own};
@@ -258,6 +258,6 @@ fn answer_that_is_cut_off_is_not_in_the_error() {
     let mut login = Login::new(Box::new(host.session()));
     let result = fetch(&mut login, &[wanted], Duration::from_mins(1));
     let error = result.unwrap_err();
-    assert!(matches!(error, LookError::NoAnswer { .. }), "{error:?}");
+    assert!(matches!(error, RemoteError::NoAnswer { .. }), "{error:?}");
     assert!(!format!("{error:?}").contains("CONTENT"), "{error:?}");
 }

@@ -3,8 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
-use hostsync::apply::unlock::{HostLock, unlock};
 use hostsync::remote::Login;
+use hostsync::remote::tasks::unlock::{HostLock, unlock};
 
 use super::shell::own;
 use super::{host_with_folder, remote, under_every_shell};

@@ -10,8 +10,8 @@ use std::process::Command;
 
 use hostsync::model::{Blake3, Mode};
 use hostsync::remote::tasks::receive::scp::ScpUpload;
+use hostsync::remote::tasks::receive::stream::{Content, StreamError, UploadRecord, UploadReport};
 use hostsync::remote::tasks::receive::tar::TarUpload;
-use hostsync::remote::tasks::receive::upload::{Content, UploadError, UploadRecord, UploadReport};
 use hostsync::transport::TransportError;
 
 use crate::harness::session;
@@ -220,9 +220,9 @@ fn source_that_is_gone_ends_the_upload_and_the_session_lives_on() {
 
 /// What the host complained about.
 #[track_caller]
-fn complaints(outcome: Result<UploadReport, UploadError>) -> Vec<String> {
+fn complaints(outcome: Result<UploadReport, StreamError>) -> Vec<String> {
     match outcome.expect_err("is refused") {
-        UploadError::Refused { complaints, .. } => complaints,
+        StreamError::Refused { complaints, .. } => complaints,
         other => panic!("{other}"),
     }
 }
@@ -281,8 +281,8 @@ fn full_disk_gives_the_reason_of_busybox_tar_under_dropbear() {
     assert!(complaints[0].contains("File too large"), "{complaints:?}");
 }
 
-fn unavailable(program: &'static str) -> UploadError {
-    UploadError::Unavailable {
+fn unavailable(program: &'static str) -> StreamError {
+    StreamError::Unavailable {
         program,
         status: 127,
     }

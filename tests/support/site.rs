@@ -178,7 +178,7 @@ impl Site {
         let lock =
             StateLock::acquire(dir, "apply", "me@here", Duration::ZERO, &mut |_| {}).unwrap();
         let mut state = self.state();
-        let request = apply::Request {
+        let request = apply::ApplyRequest {
             config: &self.config,
             prepared,
             lock: &lock,

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use super::look::{LookError, check_end};
 use crate::model::RemotePath;
-use crate::remote::{Login, Script, ScriptRun, Task};
+use crate::remote::{Login, RemoteError, Script, Task};
 
 /// A file that is to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +34,7 @@ pub fn fetch(
     login: &mut Login,
     wanted: &[Wanted],
     stall_timeout: Duration,
-) -> Result<Vec<Fetched>, LookError> {
+) -> Result<Vec<Fetched>, RemoteError> {
     let mut data = Vec::new();
     for Wanted { path, size_bytes } in wanted {
         data.extend_from_slice(size_bytes.to_string().as_bytes());
@@ -45,9 +44,7 @@ pub fn fetch(
     }
     let mut script = Script::new(Task::Fetch, stall_timeout);
     script.number("hs_files", data.len() as u64);
-    let mut run = ScriptRun::new(&script, data);
-    let outcome = login.run(&script, &mut run)?;
-    check_end(&run, &outcome)?;
+    let run = login.ask(&script, data)?;
     let mut fetched = vec![None; wanted.len()];
     for section in run.sections() {
         let (index, reason) = section
@@ -66,7 +63,7 @@ pub fn fetch(
         }
     }
     let all: Option<Vec<Fetched>> = fetched.into_iter().collect();
-    all.ok_or_else(|| LookError::Answer {
+    all.ok_or_else(|| RemoteError::Answer {
         what: "some of the files are missing".to_owned(),
     })
 }

@@ -3,103 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use miette::Diagnostic;
-use thiserror::Error;
-
-use crate::model::{ContentDigest, HostError, Kind, Mode, Node, RemotePath, Sha256};
-use crate::remote::{Login, Script, ScriptRun, Section, Task, last_line};
-use crate::transport::{ExecOutcome, TransportError};
-
-/// A host could not be looked at.
-#[derive(Debug, Error, Diagnostic)]
-pub enum LookError {
-    /// The connection did not carry the question or the answer.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Transport(#[from] TransportError),
-    /// The host lacks something.
-    #[error("{reason}")]
-    #[diagnostic(
-        code(hostsync::scan::host),
-        help("hosts need sshd, a POSIX sh and the usual GNU or busybox tools")
-    )]
-    Host {
-        /// What it lacks, as it says itself.
-        reason: String,
-    },
-    /// The host answered something else than it was asked.
-    #[error("no answer from the host's shell{}", .said.as_ref().map(|said| format!("; it said: {said}")).unwrap_or_default())]
-    #[diagnostic(
-        code(hostsync::scan::no_answer),
-        help("the login shell must run `/bin/sh`; a restricted shell or nologin does not")
-    )]
-    NoAnswer {
-        /// The last line of what it said.
-        said: Option<String>,
-    },
-    /// The answer cannot be understood.
-    #[error("the host's answer cannot be understood: {what}")]
-    #[diagnostic(
-        code(hostsync::scan::answer),
-        help("run again with -v and look into the log")
-    )]
-    Answer {
-        /// The part that is wrong.
-        what: String,
-    },
-    /// Something on the host may not be looked at.
-    #[error("{complaint}")]
-    #[diagnostic(
-        code(hostsync::scan::not_allowed),
-        help("the login user must be able to see the destinations")
-    )]
-    NotAllowed {
-        /// What the host's `stat` said.
-        complaint: String,
-    },
-}
-
-impl From<&LookError> for HostError {
-    fn from(error: &LookError) -> Self {
-        match error {
-            LookError::Transport(error) => error.into(),
-            _ => Self::of(error, false),
-        }
-    }
-}
-
-/// The hash that a host computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Algorithm {
-    /// It has `b3sum`.
-    Blake3,
-    /// It has one of the many tools for sha256.
-    Sha256,
-}
-
-impl Algorithm {
-    /// `blake3` or `sha256`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Blake3 => "blake3",
-            Self::Sha256 => "sha256",
-        }
-    }
-
-    /// Reads hexadecimal digits as a digest of this algorithm.
-    fn digest(self, hex: &str) -> Option<ContentDigest> {
-        match self {
-            Self::Blake3 => hex.parse().ok().map(|d| ContentDigest {
-                blake3: Some(d),
-                sha256: None,
-            }),
-            Self::Sha256 => hex.parse::<Sha256>().ok().map(|d| ContentDigest {
-                blake3: None,
-                sha256: Some(d),
-            }),
-        }
-    }
-}
+use crate::model::{ContentDigest, Node, RemotePath};
+use crate::remote::answer::{Section, TaskRun};
+use crate::remote::error::check_end;
+use crate::remote::{Algorithm, Login, RemoteError, Script, StatTuple, Task};
 
 /// What a host has and who we are there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,140 +47,6 @@ pub struct DestPlace {
     pub parent: Place,
     /// The destination itself, when it is a folder.
     pub inside: Option<Place>,
-}
-
-/// What `stat` said of a path, as text: type and permission bits, size, mtime, ctime, inode, uid,
-/// gid, device. Two equal ones mean that nothing has touched the entry in between.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct StatTuple(String);
-
-/// How many words a [`StatTuple`] has; each of its two times is three.
-const STAT_WORDS: usize = 12;
-
-impl StatTuple {
-    /// Splits a line of `stat` into the tuple and the path.
-    pub fn from_line(line: &[u8]) -> Option<(Self, &[u8])> {
-        let mut spaces = line.iter().enumerate().filter(|(_, byte)| **byte == b' ');
-        let (end, _) = spaces.nth(STAT_WORDS - 1)?;
-        let tuple = Self(std::str::from_utf8(&line[..end]).ok()?.to_owned());
-        tuple.raw_mode()?;
-        tuple.word(1)?.parse::<u64>().ok()?;
-        tuple.word(11)?.parse::<u64>().ok()?;
-        Some((tuple, &line[end + 1..]))
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    fn word(&self, index: usize) -> Option<&str> {
-        self.0.split(' ').nth(index)
-    }
-
-    fn raw_mode(&self) -> Option<u32> {
-        u32::from_str_radix(self.word(0)?, 16).ok()
-    }
-
-    fn number(&self, index: usize) -> u64 {
-        // Checked when it was made.
-        self.word(index)
-            .and_then(|word| word.parse().ok())
-            .unwrap_or_default()
-    }
-
-    /// Type and permission bits together, hexadecimal, as `stat` wrote them.
-    pub fn type_and_mode(&self) -> &str {
-        self.word(0).unwrap_or_default()
-    }
-
-    /// Permission bits.
-    pub fn mode(&self) -> Mode {
-        Mode::new(self.raw_mode().unwrap_or_default())
-    }
-
-    /// Length in bytes.
-    pub fn size_bytes(&self) -> u64 {
-        self.number(1)
-    }
-
-    /// Time of the last change of the entry itself, in seconds since 1970.
-    pub fn changed(&self) -> Option<f64> {
-        seconds_of(
-            &[self.word(5), self.word(6)]
-                .map(Option::unwrap_or_default)
-                .join(" "),
-        )
-    }
-
-    /// Time of the last change of the content, in seconds since 1970.
-    pub fn modified(&self) -> Option<f64> {
-        seconds_of(
-            &[self.word(2), self.word(3)]
-                .map(Option::unwrap_or_default)
-                .join(" "),
-        )
-    }
-
-    /// Time of the last change of the content, in whole seconds since 1970.
-    pub fn modified_s(&self) -> Option<i64> {
-        let seconds = self.modified()?.floor();
-        // Far below the integers that a float cannot hold.
-        format!("{seconds:.0}").parse().ok()
-    }
-
-    /// Inode number.
-    pub fn inode(&self) -> u64 {
-        self.number(8)
-    }
-
-    /// Numeric owner.
-    pub fn uid(&self) -> u64 {
-        self.number(9)
-    }
-
-    /// Numeric group.
-    pub fn gid(&self) -> u64 {
-        self.number(10)
-    }
-
-    /// Number of the file system.
-    pub fn device(&self) -> u64 {
-        self.number(11)
-    }
-
-    /// What sort of thing it is: the digits before the permission bits.
-    fn file_type(&self) -> u32 {
-        self.raw_mode().unwrap_or_default() >> 12
-    }
-
-    /// What sort of thing it is.
-    pub fn kind(&self) -> Kind {
-        match self.file_type() {
-            0o4 => Kind::Dir,
-            0o10 => Kind::File,
-            0o12 => Kind::Symlink,
-            _ => Kind::Other,
-        }
-    }
-
-    /// Whether it is a folder.
-    pub fn is_folder(&self) -> bool {
-        self.file_type() == 0o4
-    }
-}
-
-/// Seconds since 1970 of a time as `stat` writes it (`2026-11-22 15:22:31.239433909`, UTC; what
-/// follows is ignored), or as a number. Exact to some hundred nanoseconds.
-pub fn seconds_of(text: &str) -> Option<f64> {
-    let mut words = text.split(' ');
-    let (date, time) = (words.next()?, words.next());
-    let Some(time) = time.filter(|time| *time != "-") else {
-        return date.parse().ok();
-    };
-    let moment: jiff::civil::DateTime = format!("{date}T{time}").parse().ok()?;
-    let moment = moment.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
-    Some(moment.as_duration().as_secs_f64())
 }
 
 /// An entry that is on the host.
@@ -341,7 +114,7 @@ pub struct LookRequest<'a> {
 ///
 /// # Errors
 /// When the host cannot be asked, cannot answer, or may not see what it is asked about.
-pub fn look(login: &mut Login, request: &LookRequest<'_>) -> Result<HostLook, LookError> {
+pub fn look(login: &mut Login, request: &LookRequest<'_>) -> Result<HostLook, RemoteError> {
     let mut script = Script::new(Task::Look, request.stall_timeout);
     script.path("hs_base", request.base);
     script.path("hs_staging", request.base);
@@ -367,35 +140,13 @@ pub fn look(login: &mut Login, request: &LookRequest<'_>) -> Result<HostLook, Lo
         data.push(0);
     }
     script.number("hs_paths", data.len() as u64);
-    let mut run = ScriptRun::new(&script, data);
+    let mut run = TaskRun::new(&script, data);
     let outcome = login.run(&script, &mut run)?;
     check_end(&run, &outcome)?;
     let look = read_answer(&run.sections(), request.roots.len())?;
     let complaint = complaint(&outcome.stderr).or_else(|| complaint_of_agent(&run.sections()));
     complaint.map_or(Ok(look), |complaint| {
-        Err(LookError::NotAllowed { complaint })
-    })
-}
-
-/// Whether the script came to its end.
-///
-/// # Errors
-/// What it said itself if it gave up.
-pub fn check_end(run: &ScriptRun, outcome: &ExecOutcome) -> Result<(), LookError> {
-    let sections = run.sections();
-    if !run.has_ended() {
-        // What comes behind a marker is an answer that was cut off, and may be the content of a file.
-        let noise = sections.is_empty().then(|| run.noise());
-        let said = noise.into_iter().chain([last_line(&outcome.stderr)]);
-        return Err(LookError::NoAnswer {
-            said: { said }.find(|said| !said.is_empty()),
-        });
-    }
-    let fail = sections.iter().find(|section| section.name == "fail");
-    fail.map_or(Ok(()), |fail| {
-        Err(LookError::Host {
-            reason: last_line(fail.body),
-        })
+        Err(RemoteError::NotAllowed { complaint })
     })
 }
 
@@ -415,9 +166,9 @@ fn complaint_of_agent(sections: &[Section<'_>]) -> Option<String> {
     Some(line.chars().filter(|c| !c.is_control()).take(300).collect())
 }
 
-fn read_answer(sections: &[Section<'_>], roots: usize) -> Result<HostLook, LookError> {
+fn read_answer(sections: &[Section<'_>], roots: usize) -> Result<HostLook, RemoteError> {
     let section = |name: &str| sections.iter().find(|section| section.name == name);
-    let answer = |what: &str| LookError::Answer {
+    let answer = |what: &str| RemoteError::Answer {
         what: what.to_owned(),
     };
     let facts = section("facts")
@@ -605,19 +356,6 @@ fn unescaped(name: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn stat_line_gives_tuple_and_path_with_spaces() {
-        let line = b"81a4 5 2026-11-22 15:22:31.239433909 +0000 2026-11-22 15:22:31.2 +0000 77 1 2 64 /a b  c";
-        let (stat, path) = StatTuple::from_line(line).expect("a stat line");
-        assert_eq!(path, b"/a b  c");
-        assert_eq!(
-            (stat.mode().bits(), stat.size_bytes(), stat.inode()),
-            (0o644, 5, 77)
-        );
-        assert_eq!((stat.uid(), stat.gid(), stat.device()), (1, 2, 64));
-        assert!(StatTuple::from_line(b"81a4 5 2026").is_none());
-    }
 
     #[test]
     fn sums_are_read_as_every_tool_writes_them() {

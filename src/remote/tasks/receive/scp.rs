@@ -5,8 +5,8 @@
 //! only into a fresh private folder: a sink that cannot open a file takes the bytes of that file for
 //! further records.
 
-use super::upload::{
-    CHUNK_BYTES, Replies, Sending, Source, UploadError, UploadRecord, UploadReport, check_name,
+use super::stream::{
+    CHUNK_BYTES, Replies, Sending, Source, StreamError, UploadRecord, UploadReport, check_name,
     clamped,
 };
 use crate::model::Mode;
@@ -61,38 +61,38 @@ impl<'a> ScpUpload<'a> {
     ///
     /// # Errors
     /// Unless the sink ended well and acknowledged every record.
-    pub fn finish(self) -> Result<UploadReport, UploadError> {
+    pub fn finish(self) -> Result<UploadReport, StreamError> {
         if let Some(failure) = self.source.failure {
             return Err(failure);
         }
         if !self.replies.complaints().is_empty() {
             let complaints = self.replies.into_complaints();
-            return Err(UploadError::refused(complaints));
+            return Err(StreamError::refused(complaints));
         }
         let acknowledged = self.replies.acknowledged;
         match self.replies.status()? {
             0 => {}
             status if acknowledged == 0 => {
-                return Err(UploadError::Unavailable {
+                return Err(StreamError::Unavailable {
                     program: "scp",
                     status,
                 });
             }
             status => {
                 let reason = format!("its `scp` ended with status {status}");
-                return Err(UploadError::incomplete(reason));
+                return Err(StreamError::incomplete(reason));
             }
         }
         if !self.is_all_encoded || acknowledged != self.expected {
             let reason = format!("{acknowledged} of {} answers came", self.expected);
-            return Err(UploadError::incomplete(reason));
+            return Err(StreamError::incomplete(reason));
         }
         Ok(self.source.report)
     }
 
     /// Encodes the start of a record. Answers to come are counted here, so that none can be
     /// forgotten.
-    fn encode(&mut self, record: UploadRecord, buffer: &mut Vec<u8>) -> Result<(), UploadError> {
+    fn encode(&mut self, record: UploadRecord, buffer: &mut Vec<u8>) -> Result<(), StreamError> {
         match record {
             UploadRecord::EnterDir { name, mode, mtime } => {
                 check_name(&name)?;
@@ -148,7 +148,7 @@ impl<'a> ScpUpload<'a> {
         }
     }
 
-    fn fill(&mut self, buffer: &mut Vec<u8>) -> Result<(), UploadError> {
+    fn fill(&mut self, buffer: &mut Vec<u8>) -> Result<(), StreamError> {
         while buffer.len() < CHUNK_BYTES {
             if let Some(mut sending) = self.sending.take() {
                 self.source.read(&mut sending, buffer)?;
@@ -202,7 +202,7 @@ impl ExecIo for ScpUpload<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::remote::tasks::receive::upload::Content;
+    use crate::remote::tasks::receive::stream::Content;
 
     fn file(name: &str, content: &[u8]) -> UploadRecord {
         UploadRecord::File {
@@ -236,7 +236,7 @@ mod tests {
     }
 
     /// The same upload, all sent, after these replies.
-    fn outcome(replies: &[u8]) -> Result<UploadReport, UploadError> {
+    fn outcome(replies: &[u8]) -> Result<UploadReport, StreamError> {
         let mut upload = sample();
         sent(&mut upload);
         // Byte by byte: no reply may depend on how the network cuts it.
@@ -283,7 +283,7 @@ mod tests {
             b"HOSTSYNC m scp\n\0\0\0\0\0\0HOSTSYNC n end 0\n",
         ] {
             let error = outcome(replies).expect_err("not complete");
-            assert!(matches!(error, UploadError::Incomplete { .. }), "{error}");
+            assert!(matches!(error, StreamError::Incomplete { .. }), "{error}");
         }
     }
 
@@ -291,7 +291,7 @@ mod tests {
     fn scp_that_is_not_there_is_told_apart() {
         assert_eq!(
             outcome(b"HOSTSYNC n scp\nHOSTSYNC n end 127\n"),
-            Err(UploadError::Unavailable {
+            Err(StreamError::Unavailable {
                 program: "scp",
                 status: 127
             })
@@ -381,7 +381,7 @@ mod tests {
         }
         assert!(matches!(
             upload.finish(),
-            Err(UploadError::SourceChanged { .. })
+            Err(StreamError::SourceChanged { .. })
         ));
     }
 

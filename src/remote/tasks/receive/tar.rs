@@ -8,8 +8,8 @@
 
 use tar::{EntryType, Header};
 
-use super::upload::{
-    CHUNK_BYTES, Replies, Sending, Source, UploadError, UploadRecord, UploadReport, check_name,
+use super::stream::{
+    CHUNK_BYTES, Replies, Sending, Source, StreamError, UploadRecord, UploadReport, check_name,
     clamped,
 };
 use crate::model::Mode;
@@ -73,13 +73,13 @@ impl<'a> TarUpload<'a> {
     ///
     /// # Errors
     /// Unless everything was sent and the host's `tar` ended well.
-    pub fn finish(self) -> Result<UploadReport, UploadError> {
+    pub fn finish(self) -> Result<UploadReport, StreamError> {
         if let Some(failure) = self.source.failure {
             return Err(failure);
         }
         let status = self.replies.status()?;
         if NOT_RUN.contains(&status) {
-            return Err(UploadError::Unavailable {
+            return Err(StreamError::Unavailable {
                 program: "tar",
                 status,
             });
@@ -87,18 +87,18 @@ impl<'a> TarUpload<'a> {
         if status != 0 {
             let complaints = self.replies.into_complaints();
             return Err(if complaints.is_empty() {
-                UploadError::incomplete(format!("its `tar` ended with status {status}"))
+                StreamError::incomplete(format!("its `tar` ended with status {status}"))
             } else {
-                UploadError::refused(complaints)
+                StreamError::refused(complaints)
             });
         }
         if !self.is_all_encoded {
-            return Err(UploadError::incomplete("its `tar` ended early"));
+            return Err(StreamError::incomplete("its `tar` ended early"));
         }
         Ok(self.source.report)
     }
 
-    fn encode(&mut self, record: UploadRecord, buffer: &mut Vec<u8>) -> Result<(), UploadError> {
+    fn encode(&mut self, record: UploadRecord, buffer: &mut Vec<u8>) -> Result<(), StreamError> {
         match record {
             UploadRecord::EnterDir { name, mode, mtime } => {
                 check_name(&name)?;
@@ -149,7 +149,7 @@ impl<'a> TarUpload<'a> {
         Ok(())
     }
 
-    fn fill(&mut self, buffer: &mut Vec<u8>) -> Result<(), UploadError> {
+    fn fill(&mut self, buffer: &mut Vec<u8>) -> Result<(), StreamError> {
         while buffer.len() < CHUNK_BYTES {
             if let Some((mut sending, padding)) = self.sending.take() {
                 self.source.read(&mut sending, buffer)?;
@@ -264,7 +264,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
-    use crate::remote::tasks::receive::upload::Content;
+    use crate::remote::tasks::receive::stream::Content;
 
     const START: &[u8] = b"HOSTSYNC n tar\n";
 
@@ -437,7 +437,7 @@ mod tests {
     }
 
     /// A small upload, all sent, after these replies.
-    fn outcome(replies: &[u8]) -> Result<UploadReport, UploadError> {
+    fn outcome(replies: &[u8]) -> Result<UploadReport, StreamError> {
         let mut upload = TarUpload::new(
             "n",
             [
@@ -484,7 +484,7 @@ mod tests {
             "HOSTSYNC n scp\nHOSTSYNC n end 0\n",
         ] {
             let error = outcome(replies.as_bytes()).expect_err("not complete");
-            assert!(matches!(error, UploadError::Incomplete { .. }), "{error}");
+            assert!(matches!(error, StreamError::Incomplete { .. }), "{error}");
         }
     }
 
@@ -494,13 +494,13 @@ mod tests {
         let _ = upload.output(START).expect("never fails");
         let _ = upload.output(b"HOSTSYNC n end 0\n").expect("never fails");
         let error = upload.finish().expect_err("not complete");
-        assert!(matches!(error, UploadError::Incomplete { .. }), "{error}");
+        assert!(matches!(error, StreamError::Incomplete { .. }), "{error}");
     }
 
     #[test]
     fn tar_that_is_not_there_is_told_apart() {
         let replies = b"HOSTSYNC n tar\nsh: tar: not found\nHOSTSYNC n end 127\n";
-        let unavailable = UploadError::Unavailable {
+        let unavailable = StreamError::Unavailable {
             program: "tar",
             status: 127,
         };
@@ -545,7 +545,7 @@ mod tests {
                 let mut upload = TarUpload::new("n", [record]);
                 let error = upload.next_input(&mut Vec::new()).expect_err("refused");
                 assert!(error.to_string().contains("cannot be sent"), "{name:?}");
-                assert!(matches!(upload.finish(), Err(UploadError::Name { .. })));
+                assert!(matches!(upload.finish(), Err(StreamError::Name { .. })));
             }
         }
     }
@@ -569,7 +569,7 @@ mod tests {
         let error = upload.finish().expect_err("is shorter");
         let text = error.to_string();
         assert!(text.starts_with(&path.display().to_string()), "{text}");
-        assert!(matches!(error, UploadError::SourceChanged { .. }));
+        assert!(matches!(error, StreamError::SourceChanged { .. }));
     }
 
     #[test]

@@ -24,9 +24,12 @@ use std::sync::Arc;
 
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
-use super::listing_trust::ListingTrust;
-use super::program::{self, Job, Staged};
-use super::record::with_changes;
+use super::commit_steps::{CommitSteps, compile};
+use super::confirm::{Confirmed, confirm};
+use super::job::Job;
+use super::recorded;
+use super::staged::{Staged, StagedTree};
+use super::staging::Staging;
 use crate::config::{Auth, Exact, Excludes, Host, Mapping, MaxDelete, Modes, SymlinkPolicy};
 use crate::model::{
     Blake3, ContentDigest, Entry, HostId, Kind, LocalPath, Mode, Node, RelPath, RemotePath, Tree,
@@ -34,9 +37,11 @@ use crate::model::{
 use crate::plan::build::{MappingInput, Policy, build};
 use crate::plan::prepare::PreparedHost;
 use crate::plan::{Action, Actual, Change, interrupted};
-use crate::remote::tasks::look::{
-    Algorithm, DestPlace, HostFacts, HostLook, Listing, Place, Seen, StatTuple,
+use crate::remote::tasks::commit::{
+    ChmodExpected, CommitAnswer, FolderStat, ListingScope, NewListing, Step, StepAt, StepOutcome,
 };
+use crate::remote::tasks::look::{DestPlace, HostFacts, HostLook, Listing, Place, Seen};
+use crate::remote::{Algorithm, StatTuple};
 use crate::source::local::SourceTree;
 
 const DEVICE: u64 = 7;
@@ -495,7 +500,7 @@ struct Left {
     has_struck: bool,
 }
 
-struct Run<'a> {
+struct ModelRun<'a> {
     look: &'a Look,
     host: ModelHost,
     staged: BTreeMap<RelPath, Item>,
@@ -516,7 +521,7 @@ fn apply(
     cut_at: usize,
     stranger: Option<Stranger>,
 ) -> Left {
-    let mut run = Run {
+    let mut run = ModelRun {
         look,
         host: host.clone(),
         staged: BTreeMap::new(),
@@ -538,7 +543,7 @@ fn apply(
     }
 }
 
-impl Run<'_> {
+impl ModelRun<'_> {
     /// Between two system calls.
     fn pass(&mut self) -> Result<(), Cut> {
         if let Some(stranger) = self.stranger
@@ -557,85 +562,109 @@ impl Run<'_> {
     }
 
     fn run(&mut self, record: &mut Record) -> Result<(), Cut> {
-        let changes: Vec<&Change> = self.look.changes.iter().collect();
-        let prepared = &self.look.prepared;
-        let recorded = &prepared.recorded[0];
-        let actual = &prepared.actual[0];
-        let source = &prepared.sources[0].tree;
-        let program = program::compile(&Job {
+        let job = Job {
             host: &self.look.host,
-            prepared,
-            changes: &changes,
-            base_of: &[0],
-            devices: &[DEVICE],
-            large_from_bytes: u64::MAX,
-        });
-        assert!(program.impossible.is_empty());
-        self.stage(&program.staged[0]);
+            prepared: &self.look.prepared,
+            changes: self.look.changes.iter().collect(),
+            leaves_some: false,
+        };
+        let staging = Staging {
+            bases: vec![RemotePath::from_dest(b"~/.hostsync")],
+            devices: vec![DEVICE],
+            base_of: vec![0],
+            run_name: "run".to_owned(),
+        };
+        let commit = compile(&job, &staging, u64::MAX);
+        assert!(commit.impossible.is_empty());
+        self.stage(&commit.staged[0]);
         self.pass()?;
 
-        let intended = with_changes(source, recorded, actual, changes.iter().copied());
+        let mut recorded_after = recorded::if_all_is_done(&job);
+        let listing = recorded::new_listing(&job, &recorded_after);
         *record = Record {
-            tree: (**recorded).clone(),
-            intended: Some(intended),
+            tree: (*job.prepared.recorded[0]).clone(),
+            intended: recorded_after.pop(),
             listing: None,
         };
         self.pass()?;
 
-        let mut done = HashMap::new();
-        let mut spared = HashSet::new();
-        let mut begun = None;
-        let mut lines = program.intent.split(|byte| *byte == b'\n');
-        while let (Some(head), Some(at), Some(expected)) =
-            (lines.next(), lines.next(), lines.next())
-        {
-            let head = String::from_utf8(head.to_vec()).unwrap();
-            let words: Vec<&str> = head.split(' ').collect();
-            let at = RelPath::new(at).unwrap();
-            let expected = String::from_utf8(expected.to_vec()).unwrap();
-            self.silent(&words, &at, &expected);
-            if matches!(words[0], "link" | "touch" | "bits" | "parents") {
-                continue;
-            }
-            if begun.is_none() {
-                begun = Some(self.host.tick());
-            }
-            if words[0] == "relock" {
-                let opened_by: usize = words[4].parse().unwrap();
-                self.pass()?;
-                let is_folder = self.host.node(&at).map(Node::kind) == Some(Kind::Dir);
-                if done.contains_key(&opened_by) && is_folder {
-                    self.host.chmod(&at, octal(words[3])).unwrap();
-                }
-                continue;
-            }
-            let number: usize = words[1].parse().unwrap();
-            self.pass()?;
-            let is_there = self.is_as_expected(&words, &at, &expected);
-            self.pass()?;
-            if !is_there {
-                continue;
-            }
-            match self.step(&words, &at)? {
-                Ok(()) => {
-                    let time = self.host.there.get(&at).map(|item| item.changed);
-                    _ = done.insert(number, time);
-                }
-                Err(Denied) if words[3] == "spare" => _ = spared.insert(number),
-                Err(Denied) => {}
-            }
-        }
+        let mut answer = self.take_steps(&commit)?;
         self.pass()?;
-        self.keep_listing(
-            &with_changes(source, recorded, actual, changes.iter().copied()),
-            &changes,
-        );
+        self.keep_listing(&listing, &mut answer);
         self.pass()?;
-        self.record_end(record, &program, &changes, &done, &spared, begun);
+        let Confirmed {
+            mut recorded,
+            listing,
+            ..
+        } = confirm(&job, &commit, &answer);
+        *record = Record {
+            tree: recorded.pop().unwrap(),
+            intended: None,
+            listing: listing.and(self.host.listing.clone()),
+        };
         self.pass()
     }
 
-    fn stage(&mut self, staged: &program::StagedTree) {
+    /// What the host does with the steps, in the order of `commit.pl`.
+    fn take_steps(&mut self, commit: &CommitSteps) -> Result<CommitAnswer, Cut> {
+        let mut answer = CommitAnswer::default();
+        for (number, StepAt { path: at, step, .. }) in commit.steps.iter().enumerate() {
+            match step {
+                Step::Link { target } => {
+                    let item = self.host.new_item(Node::Symlink {
+                        target: target.clone(),
+                    });
+                    self.staged.insert(at.clone(), item);
+                    continue;
+                }
+                Step::Bits { mode: bits } => {
+                    if let Some(Node::File { mode, .. } | Node::Dir { mode }) =
+                        self.staged.get_mut(at).map(|item| &mut item.node)
+                    {
+                        *mode = *bits;
+                    }
+                    continue;
+                }
+                Step::Touch { .. } | Step::Parents => continue,
+                _ => {}
+            }
+            if answer.begun.is_none() {
+                answer.begun = Some(seconds(self.host.tick()));
+            }
+            if let Step::Relock { mode, after } = step {
+                self.pass()?;
+                let is_folder = self.host.node(at).map(Node::kind) == Some(Kind::Dir);
+                let is_taken = matches!(answer.steps.get(after), Some(StepOutcome::Done { .. }));
+                if is_taken && is_folder {
+                    self.host.chmod(at, mode.bits()).unwrap();
+                }
+                continue;
+            }
+            self.pass()?;
+            let is_there = self.is_as_expected(step, at);
+            self.pass()?;
+            let outcome = if !is_there {
+                StepOutcome::Moved
+            } else if self.step(step, at)?.is_ok() {
+                let changed = self.host.there.get(at).map(|item| seconds(item.changed));
+                StepOutcome::Done { changed }
+            } else if matches!(
+                step,
+                Step::Rmdir {
+                    is_spared: true,
+                    ..
+                }
+            ) {
+                StepOutcome::Spared
+            } else {
+                StepOutcome::Refused("denied".to_owned())
+            };
+            answer.steps.insert(number, outcome);
+        }
+        Ok(answer)
+    }
+
+    fn stage(&mut self, staged: &StagedTree) {
         for (components, staged) in staged {
             if components.len() == 1
                 && !matches!(
@@ -665,47 +694,45 @@ impl Run<'_> {
         }
     }
 
-    /// What is done in staging, where nobody sees it.
-    fn silent(&mut self, words: &[&str], at: &RelPath, target: &str) {
-        match words[0] {
-            "link" => {
-                let item = self.host.new_item(link(target));
-                self.staged.insert(at.clone(), item);
-            }
-            "bits" => {
-                if let Some(Node::File { mode, .. } | Node::Dir { mode }) =
-                    self.staged.get_mut(at).map(|item| &mut item.node)
-                {
-                    *mode = Mode::new(octal(words[3]));
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn is_as_expected(&self, words: &[&str], at: &RelPath, expected: &str) -> bool {
+    /// Whether the host has what a step expects.
+    fn is_as_expected(&self, step: &Step, at: &RelPath) -> bool {
         let mut folders = std::iter::successors(at.parent(), RelPath::parent);
         let is_reached =
             folders.all(|folder| self.host.node(&folder).map(Node::kind) == Some(Kind::Dir));
-        let is_folder = matches!(words[0], "clear" | "rmdir" | "unlock")
-            || (words[0] == "chmod" && words[4] == "folder");
-        let Some(item) = self.host.there.get(at) else {
-            return is_reached && expected == "-";
-        };
-        let stat = item.stat();
-        let is = if is_folder {
-            format!("{} {}", stat.type_and_mode(), stat.inode())
-        } else {
-            stat.as_str().to_owned()
-        };
-        is_reached && is == expected
+        let stat = self.host.there.get(at).map(Item::stat);
+        let is_entry = |expected: &StatTuple| stat.as_ref() == Some(expected);
+        let is_folder =
+            |expected: &FolderStat| stat.as_ref().map(FolderStat::of).as_ref() == Some(expected);
+        is_reached
+            && match step {
+                Step::New { .. } => stat.is_none(),
+                Step::Replace { expected, .. }
+                | Step::Retype { expected }
+                | Step::Delete { expected }
+                | Step::Chmod {
+                    expected: ChmodExpected::File(expected),
+                    ..
+                } => is_entry(expected),
+                Step::Unlock { expected }
+                | Step::Clear { expected }
+                | Step::Rmdir { expected, .. }
+                | Step::Chmod {
+                    expected: ChmodExpected::Folder(expected),
+                    ..
+                } => is_folder(expected),
+                Step::Link { .. }
+                | Step::Touch { .. }
+                | Step::Bits { .. }
+                | Step::Parents
+                | Step::Relock { .. } => true,
+            }
     }
 
     /// A step on the destination, once it was found to be as expected.
-    fn step(&mut self, words: &[&str], at: &RelPath) -> Result<Result<(), Denied>, Cut> {
-        match words[0] {
-            "new" => self.place(at),
-            "replace" => {
+    fn step(&mut self, step: &Step, at: &RelPath) -> Result<Result<(), Denied>, Cut> {
+        match step {
+            Step::New { .. } => self.place(at),
+            Step::Replace { .. } => {
                 let Some(old) = self.host.there.get(at).cloned() else {
                     return Ok(Err(Denied));
                 };
@@ -723,7 +750,7 @@ impl Run<'_> {
                 self.host.put(at, new);
                 Ok(Ok(()))
             }
-            "retype" => {
+            Step::Retype { .. } => {
                 let old = match self.host.take(at) {
                     Ok(old) => old,
                     Err(denied) => return Ok(Err(denied)),
@@ -740,21 +767,25 @@ impl Run<'_> {
                 }
                 Ok(placed)
             }
-            "clear" => {
+            Step::Clear { .. } => {
                 if let Err(denied) = self.host.rmdir(at) {
                     return Ok(Err(denied));
                 }
                 self.pass()?;
                 self.place(at)
             }
-            "delete" => Ok(self.host.take(at).map(|old| self.host.backups.push(old))),
-            "rmdir" => Ok(self.host.rmdir(at)),
-            "chmod" => Ok(self.host.chmod(at, octal(words[3]))),
-            "unlock" => {
+            Step::Delete { .. } => Ok(self.host.take(at).map(|old| self.host.backups.push(old))),
+            Step::Rmdir { .. } => Ok(self.host.rmdir(at)),
+            Step::Chmod { mode, .. } => Ok(self.host.chmod(at, mode.bits())),
+            Step::Unlock { .. } => {
                 let bits = self.host.node(at).and_then(Node::mode).unwrap().bits();
                 Ok(self.host.chmod(at, bits | 0o700))
             }
-            other => panic!("{other}"),
+            Step::Link { .. }
+            | Step::Touch { .. }
+            | Step::Bits { .. }
+            | Step::Parents
+            | Step::Relock { .. } => panic!("{step:?} is not answered"),
         }
     }
 
@@ -799,102 +830,33 @@ impl Run<'_> {
         Ok(Ok(()))
     }
 
-    fn keep_listing(&mut self, after: &Tree, changes: &[&Change]) {
-        let paths = after.entries().iter().map(|entry| &entry.path);
-        let paths = paths.chain(changes.iter().map(|change| &change.path));
-        let stat = |path: &RelPath| Some((path.clone(), self.host.there.get(path)?.stat()));
-        self.host.listing = Some(paths.filter_map(stat).collect());
-    }
-
-    fn record_end(
-        &self,
-        record: &mut Record,
-        program: &program::Program,
-        changes: &[&Change],
-        done: &HashMap<usize, Option<u64>>,
-        spared: &HashSet<usize>,
-        begun: Option<u64>,
-    ) {
-        let prepared = &self.look.prepared;
-        let mut confirmed = BTreeSet::new();
-        for (index, change) in changes.iter().enumerate() {
-            if change.action == Action::Adopt {
-                confirmed.insert(index);
-            }
+    /// Makes the new listing, and answers what is in it.
+    fn keep_listing(&mut self, listing: &NewListing, answer: &mut CommitAnswer) {
+        self.host.listing = None;
+        if listing.scope == ListingScope::Nothing {
+            return;
         }
-        let listing = self.host.listing.as_ref().unwrap();
-        let mut is_refused = false;
-        for (step, covers) in program.steps.iter().enumerate() {
-            for &index in covers {
-                let (stat, after) = (listing.get(&changes[index].path), &changes[index].after);
-                let is_as_planned = stat.zip(after.as_ref()).is_none_or(|(stat, node)| {
-                    stat.kind() == node.kind() && node.mode().is_none_or(|mode| stat.mode() == mode)
-                });
-                if spared.contains(&step) || (done.contains_key(&step) && is_as_planned) {
-                    confirmed.insert(index);
-                } else {
-                    is_refused = true;
-                }
-            }
-        }
-        let made = confirmed.iter().map(|index| changes[*index]);
-        let tree = with_changes(
-            &prepared.sources[0].tree,
-            &prepared.recorded[0],
-            &prepared.actual[0],
-            made,
-        );
-        let dest = |path: &RelPath| {
-            self.look.host.mappings[0]
-                .dest
-                .join(path)
-                .as_bytes()
-                .to_vec()
-        };
-        let sent = changes.iter().filter(|change| {
-            matches!(change.action, Action::Create | Action::Update)
-                && change.kind() == Kind::File
-                && change.after.is_some()
+        // The model has no listing of a part.
+        assert_eq!(listing.scope, ListingScope::All);
+        let root = &self.look.host.mappings[0].dest;
+        let listed = listing.paths.iter().filter_map(|dest| {
+            let path = root.strip_from(dest.as_bytes()).unwrap();
+            let stat = self.host.there.get(&path)?.stat();
+            Some((path, stat))
         });
-        let mtimes = sent
-            .map(|change| (dest(&change.path), SENT_MTIME))
-            .collect();
-        let after: Vec<_> = listing
+        let listed: Stats = listed.collect();
+        let lines = listed
             .iter()
-            .map(|(path, stat)| (dest(path), stat))
-            .collect();
-        let after = after
-            .iter()
-            .map(|(path, stat)| (path.as_slice(), *stat))
-            .collect();
-        let float = |time: u64| f64::from(u32::try_from(time).unwrap());
-        let times = done
-            .iter()
-            .filter_map(|(step, time)| Some((*step, float((*time)?))));
-        let listing_trust = ListingTrust {
-            host: &self.look.host,
-            seen: &prepared.look.seen,
-            changes,
-            steps: &program.steps,
-            step_times: &times.collect(),
-            mtimes: &mtimes,
-            begun: begun.map(float),
-            after: &after,
-            unnamed_is_unmoved: false,
-        };
-        let trees = [tree];
-        let is_trusted = !is_refused && listing_trust.stands_for(&trees);
-        let [tree] = trees;
-        *record = Record {
-            tree,
-            intended: None,
-            listing: self.host.listing.clone().filter(|_| is_trusted),
-        };
+            .map(|(path, stat)| (stat.clone(), root.join(path).as_bytes().to_vec()));
+        answer.listed = lines.collect();
+        answer.digest = Some("listing".to_owned());
+        self.host.listing = Some(listed);
     }
 }
 
-fn octal(text: &str) -> u32 {
-    u32::from_str_radix(text, 8).unwrap()
+/// A time of the model's clock.
+fn seconds(clock: u64) -> f64 {
+    f64::from(u32::try_from(clock).unwrap())
 }
 
 // --- what must hold ----------------------------------------------------------------------------------

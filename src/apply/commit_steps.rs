@@ -1,4 +1,4 @@
-//! From the changes of a host to the steps that its commit script takes.
+//! From the changes of a host to the steps of its commit.
 //!
 //! Pure: what is known of the host goes in, the upload and the list of steps come out. The order of
 //! the steps is part of the promises: links and permission bits of what is staged first, then what
@@ -6,100 +6,46 @@
 //! then permission bits.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
-use crate::config::{Exact, Host};
-use crate::model::{ContentDigest, Kind, LocalPath, Mode, Node, RelPath, RemotePath};
-use crate::plan::prepare::PreparedHost;
+use super::job::{Job, staged_at};
+use super::staged::{Origin, Staged, StagedTree};
+use super::staging::Staging;
+use crate::config::Exact;
+use crate::model::{Kind, Mode, Node, RelPath};
 use crate::plan::{Action, Change, Reason};
-use crate::remote::tasks::look::StatTuple;
-use crate::remote::tasks::receive::upload::clamped;
-
-/// The type of a folder in `st_mode`.
-const FOLDER: u32 = 0o40_000;
-
-/// What a host is to be changed to, and what is known of it.
-#[derive(Clone, Copy)]
-pub(crate) struct Job<'a> {
-    pub(crate) host: &'a Host,
-    pub(crate) prepared: &'a PreparedHost,
-    /// The changes to make, ordered by mapping and path.
-    pub(crate) changes: &'a [&'a Change],
-    /// By mapping, the number of the staging folder that serves it.
-    pub(crate) base_of: &'a [usize],
-    /// Device numbers of the staging folders.
-    pub(crate) devices: &'a [u64],
-    /// Files from this size on are sent as blocks.
-    pub(crate) large_from_bytes: u64,
-}
-
-/// Something to be staged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Staged {
-    /// A folder, with its modification time where it is a new one.
-    Dir { mode: Mode, mtime: Option<i64> },
-    /// A file.
-    File {
-        mode: Mode,
-        mtime: i64,
-        size_bytes: u64,
-        origin: Origin,
-        digest: ContentDigest,
-        /// Whether it is sent as blocks.
-        is_large: bool,
-    },
-}
-
-/// Where the bytes of a staged file come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// They are sent from here.
-    Source(LocalPath),
-    /// The host has them in a backup: paths below its staging folder, the likeliest first.
-    Backup(Vec<Vec<u8>>),
-}
-
-/// Everything that goes into one staging folder, by its components below `up`: so that a folder is
-/// followed by all that is in it.
-pub(crate) type StagedTree = BTreeMap<Vec<Vec<u8>>, Staged>;
+use crate::remote::StatTuple;
+use crate::remote::tasks::commit::{ChmodExpected, FolderStat, NewGroup, NewOwner, Step, StepAt};
 
 /// An entry that cannot be done, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Impossible {
+pub(super) struct Impossible {
     /// Index into the job's changes.
-    pub(crate) change: usize,
-    pub(crate) reason: String,
+    pub(super) change: usize,
+    pub(super) reason: String,
 }
 
-/// What the commit script is to do.
+/// What a commit is to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Program {
-    /// The steps, as the script reads them.
-    pub(crate) intent: Vec<u8>,
-    /// For each step that answers, the indices of the changes it makes.
-    pub(crate) steps: Vec<Vec<usize>>,
-    /// What to upload, by staging folder.
-    pub(crate) staged: Vec<StagedTree>,
+pub(super) struct CommitSteps {
+    /// The steps, in their order. The index of one is its number.
+    pub(super) steps: Vec<StepAt>,
+    /// By step, the indices of the changes that it makes; the first one is the one that it is about.
+    pub(super) changes: Vec<Vec<usize>>,
+    /// What to stage, by staging folder.
+    pub(super) staged: Vec<StagedTree>,
     /// Changes that are not attempted.
-    pub(crate) impossible: Vec<Impossible>,
+    pub(super) impossible: Vec<Impossible>,
 }
 
-/// When the source of an entry was modified, in seconds since 1970.
-pub(crate) fn mtime_of(prepared: &PreparedHost, change: &Change) -> i64 {
-    let source = &prepared.sources[change.mapping];
-    let entries = source.tree.entries();
-    entries
-        .binary_search_by(|entry| entry.path.cmp(&change.path))
-        .map_or(0, |at| source.mtimes[at])
-}
-
-/// Translates the changes.
-pub(crate) fn compile(job: &Job<'_>) -> Program {
+/// Translates the changes. Files from `large_from_bytes` on are sent as blocks.
+pub(super) fn compile(job: &Job<'_>, staging: &Staging, large_from_bytes: u64) -> CommitSteps {
     let mut compiler = Compiler {
         job,
-        program: Program {
-            staged: vec![StagedTree::new(); job.devices.len()],
-            ..Program::default()
+        staging,
+        large_from_bytes,
+        commit: CommitSteps {
+            staged: vec![StagedTree::new(); staging.bases.len()],
+            ..CommitSteps::default()
         },
         done: vec![false; job.changes.len()],
         unlocked: BTreeMap::new(),
@@ -112,12 +58,14 @@ pub(crate) fn compile(job: &Job<'_>) -> Program {
     compiler.delete();
     compiler.set_modes();
     compiler.relock_folders();
-    compiler.program
+    compiler.commit
 }
 
 struct Compiler<'a> {
     job: &'a Job<'a>,
-    program: Program,
+    staging: &'a Staging,
+    large_from_bytes: u64,
+    commit: CommitSteps,
     /// Changes that have their step, or will not get one.
     done: Vec<bool>,
     /// Folders that may not be written by their owner and are opened for a while: with the bits that
@@ -144,85 +92,51 @@ impl<'a> Compiler<'a> {
             .map(|seen| &seen.stat)
     }
 
-    /// Writes a step that answers.
-    fn step(
-        &mut self,
-        what: &str,
-        index: usize,
-        arguments: &str,
-        expected: &str,
-        covers: Vec<usize>,
-    ) {
+    /// Adds a step about a change, which makes this one and all else that `covers` has.
+    fn step(&mut self, step: Step, index: usize, covers: Vec<usize>) {
         let change = self.change(index);
-        let number = self.program.steps.len();
-        self.line(
-            what,
-            &number.to_string(),
-            change.mapping,
-            arguments,
-            &change.path,
-            expected.as_bytes(),
-        );
         for &covered in &covers {
             self.done[covered] = true;
         }
-        self.program.steps.push(covers);
+        self.push(change.mapping, &change.path, step, covers);
     }
 
-    /// Writes a step that does not answer.
-    fn silent(
-        &mut self,
-        what: &str,
-        mapping: usize,
-        arguments: &str,
-        path: &RelPath,
-        third: &[u8],
-    ) {
-        self.line(what, "-", mapping, arguments, path, third);
+    /// Adds a step that makes no change of the plan by itself.
+    fn step_at(&mut self, mapping: usize, path: &RelPath, step: Step) {
+        self.push(mapping, path, step, Vec::new());
     }
 
-    fn line(
-        &mut self,
-        what: &str,
-        number: &str,
-        mapping: usize,
-        arguments: &str,
-        path: &RelPath,
-        third: &[u8],
-    ) {
-        let head = format!("{what} {number} {mapping} {arguments}\n");
-        let intent = &mut self.program.intent;
-        intent.extend_from_slice(head.as_bytes());
-        intent.extend_from_slice(path.as_bytes());
-        intent.push(b'\n');
-        intent.extend_from_slice(third);
-        intent.push(b'\n');
+    fn push(&mut self, mapping: usize, path: &RelPath, step: Step, changes: Vec<usize>) {
+        let path = path.clone();
+        self.commit.steps.push(StepAt {
+            mapping,
+            path,
+            step,
+        });
+        self.commit.changes.push(changes);
     }
 
     fn refuse(&mut self, change: usize, reason: impl Into<String>) {
         self.done[change] = true;
-        self.program.impossible.push(Impossible {
+        self.commit.impossible.push(Impossible {
             change,
             reason: reason.into(),
         });
     }
 
     /// What must be there for an entry whose content is about to change; a file or link.
-    fn expected(&self, change: &Change) -> Option<String> {
-        self.stat(change.mapping, &change.path)
-            .map(|stat| stat.as_str().to_owned())
+    fn expected(&self, change: &Change) -> Option<StatTuple> {
+        self.stat(change.mapping, &change.path).cloned()
     }
 
     /// What must be there for a folder, whose times change with its entries.
-    fn expected_folder(&self, change: &Change) -> Option<String> {
+    fn expected_folder(&self, change: &Change) -> Option<FolderStat> {
         let stat = self.stat(change.mapping, &change.path)?;
         let unlocked = self.unlocked.get(&(change.mapping, change.path.clone()));
         Some(match unlocked {
             // It was opened, so that it can be emptied.
-            Some((mode, _)) => {
-                format!("{:x} {}", FOLDER | mode.bits() | 0o700, stat.inode())
-            }
-            None => format!("{} {}", stat.type_and_mode(), stat.inode()),
+            Some((mode, _)) => FolderStat::with_mode(stat, Mode::new(mode.bits() | 0o700)),
+            None => FolderStat::of(stat),
         })
     }
 
@@ -238,7 +152,7 @@ impl<'a> Compiler<'a> {
                 self.refuse(index, "has a newline in its name");
                 continue;
             }
-            let device = self.job.devices[self.job.base_of[change.mapping]];
+            let device = self.staging.devices[self.staging.base_of[change.mapping]];
             let parent = change.path.parent();
             let elsewhere = parent
                 .and_then(|parent| self.stat(change.mapping, &parent))
@@ -272,10 +186,10 @@ impl<'a> Compiler<'a> {
             }
             let Some(after) = &change.after else { continue };
             let rollback_path = self.job.prepared.rollback_path.as_ref();
-            let mtime = mtime_of(self.job.prepared, change);
-            let base = self.job.base_of[change.mapping];
-            let components = components(change);
-            let tree = &mut self.program.staged[base];
+            let mtime = self.job.mtime_of(change);
+            let base = self.staging.base_of[change.mapping];
+            let components = staged_at(change.mapping, &change.path);
+            let tree = &mut self.commit.staged[base];
             for depth in 1..components.len() {
                 // What is only passed through stays private.
                 tree.entry(components[..depth].to_vec())
@@ -299,7 +213,7 @@ impl<'a> Compiler<'a> {
                     };
                     // Their content names them.
                     let is_large = rollback_path.is_none()
-                        && *size_bytes >= self.job.large_from_bytes
+                        && *size_bytes >= self.large_from_bytes
                         && digest.blake3.is_some();
                     if is_large {
                         finished
@@ -324,8 +238,8 @@ impl<'a> Compiler<'a> {
                         } else {
                             0o7777
                         };
-                        let mode = Mode::new(mode.bits() & kept).to_string();
-                        self.silent("bits", change.mapping, &mode, &change.path, b"");
+                        let mode = Mode::new(mode.bits() & kept);
+                        self.step_at(change.mapping, &change.path, Step::Bits { mode });
                     }
                 }
                 Node::Dir { mode } => {
@@ -341,12 +255,12 @@ impl<'a> Compiler<'a> {
                     );
                     if mode.bits() & 0o7000 != 0 {
                         // Not every program that receives an upload sets these bits.
-                        let mode = mode.to_string();
-                        self.silent("bits", change.mapping, &mode, &change.path, b"");
+                        self.step_at(change.mapping, &change.path, Step::Bits { mode });
                     }
                 }
                 Node::Symlink { target } => {
-                    self.silent("link", change.mapping, "", &change.path, target);
+                    let target = target.clone();
+                    self.step_at(change.mapping, &change.path, Step::Link { target });
                     finished.extend(change.path.parent().map(|parent| (change.mapping, parent)));
                 }
                 Node::Other { .. } => {}
@@ -360,14 +274,14 @@ impl<'a> Compiler<'a> {
     /// A link that is made in a staged folder, and a large file that is put there, must not change when
     /// that folder was modified.
     fn keep_mtime(&mut self, mapping: usize, folder: &RelPath) {
-        let base = self.job.base_of[mapping];
-        let components = components_of(mapping, folder);
+        let base = self.staging.base_of[mapping];
+        let components = staged_at(mapping, folder);
         if let Some(Staged::Dir {
             mtime: Some(mtime), ..
-        }) = self.program.staged[base].get(&components)
+        }) = self.commit.staged[base].get(&components)
         {
-            let mtime = mtime.to_string();
-            self.silent("touch", mapping, &mtime, folder, b"");
+            let mtime = *mtime;
+            self.step_at(mapping, folder, Step::Touch { mtime });
         }
     }
 
@@ -413,17 +327,9 @@ impl<'a> Compiler<'a> {
             let Some(stat) = self.stat(mapping, &folder) else {
                 continue;
             };
-            let expected = format!("{:x} {}", FOLDER | mode.bits(), stat.inode());
-            let number = self.program.steps.len();
-            self.line(
-                "unlock",
-                &number.to_string(),
-                mapping,
-                "",
-                &folder,
-                expected.as_bytes(),
-            );
-            self.program.steps.push(Vec::new());
+            let expected = FolderStat::with_mode(stat, mode);
+            let number = self.commit.steps.len();
+            self.step_at(mapping, &folder, Step::Unlock { expected });
             self.unlocked.insert((mapping, folder), (mode, number));
         }
     }
@@ -454,7 +360,7 @@ impl<'a> Compiler<'a> {
                 }
             }
             if let Some(expected) = self.expected_folder(top) {
-                self.step("clear", room, "", &expected, vec![room]);
+                self.step(Step::Clear { expected }, room, vec![room]);
             }
         }
     }
@@ -474,8 +380,8 @@ impl<'a> Compiler<'a> {
                 self.make_parents(change.mapping);
             }
             let Some(before) = &change.before else {
-                let owner = self.inherited_group(change);
-                self.step("new", index, &owner, "-", covers.clone());
+                let group = self.inherited_group(change);
+                self.step(Step::New { group }, index, covers.clone());
                 self.finish_folders(&covers);
                 continue;
             };
@@ -483,11 +389,11 @@ impl<'a> Compiler<'a> {
                 continue;
             };
             if change.reason == Reason::Type || before.kind() == Kind::Other {
-                self.step("retype", index, "", &expected, covers.clone());
+                self.step(Step::Retype { expected }, index, covers.clone());
                 self.finish_folders(&covers);
             } else {
                 let owner = self.owner_to_keep(change);
-                self.step("replace", index, &owner, &expected, covers);
+                self.step(Step::Replace { expected, owner }, index, covers);
             }
         }
     }
@@ -511,25 +417,20 @@ impl<'a> Compiler<'a> {
         let end = dest.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
         let parent = if end == 0 { &dest[..1] } else { &dest[..end] };
         if self.job.prepared.look.places[mapping].parent.path != parent {
-            self.silent("parents", mapping, "", &RelPath::root(), b"");
+            self.step_at(mapping, &RelPath::root(), Step::Parents);
         }
     }
 
     /// New folders whose owner may not write them had to be open until now.
     fn finish_folders(&mut self, covers: &[usize]) {
-        let placed_by = self.program.steps.len() - 1;
+        let after = self.commit.steps.len() - 1;
         for &index in covers.iter().rev() {
             let change = self.change(index);
             if let Some(Node::Dir { mode }) = &change.after
                 && mode.bits() & 0o700 != 0o700
             {
-                self.silent(
-                    "relock",
-                    change.mapping,
-                    &format!("{mode} {placed_by}"),
-                    &change.path,
-                    b"",
-                );
+                let mode = *mode;
+                self.step_at(change.mapping, &change.path, Step::Relock { mode, after });
             }
         }
     }
@@ -540,40 +441,30 @@ impl<'a> Compiler<'a> {
     }
 
     /// A folder with the setgid bit gives its group to what is made in it.
-    fn inherited_group(&self, change: &Change) -> String {
+    fn inherited_group(&self, change: &Change) -> Option<NewGroup> {
         if self.has_own_owner() {
-            return "=".to_owned();
+            return None;
         }
-        let facts = &self.job.prepared.look.facts;
-        let parent = change
-            .path
-            .parent()
-            .and_then(|parent| self.stat(change.mapping, &parent));
-        match (parent, change.after.as_ref().and_then(Node::mode)) {
-            (Some(stat), Some(mode))
-                if stat.mode().bits() & 0o2000 != 0 && stat.gid() != u64::from(facts.gid) =>
-            {
-                format!("{} {mode}", stat.gid())
-            }
-            _ => "=".to_owned(),
-        }
+        let parent = change.path.parent()?;
+        let parent = self.stat(change.mapping, &parent)?;
+        let mode = change.after.as_ref().and_then(Node::mode)?;
+        let gid = parent.gid();
+        let is_setgid = parent.mode().bits() & 0o2000 != 0;
+        let is_other = gid != u64::from(self.job.prepared.look.facts.gid);
+        (is_setgid && is_other).then_some(NewGroup { gid, mode })
     }
 
     /// Owner and group of a file that is replaced, where they are not those of the login.
-    fn owner_to_keep(&self, change: &Change) -> String {
+    fn owner_to_keep(&self, change: &Change) -> Option<NewOwner> {
         if self.has_own_owner() {
-            return "=".to_owned();
+            return None;
         }
         let facts = &self.job.prepared.look.facts;
-        let stat = self.stat(change.mapping, &change.path);
-        match (stat, change.after.as_ref().and_then(Node::mode)) {
-            (Some(stat), Some(mode))
-                if stat.uid() != u64::from(facts.uid) || stat.gid() != u64::from(facts.gid) =>
-            {
-                format!("{}:{} {mode}", stat.uid(), stat.gid())
-            }
-            _ => "=".to_owned(),
-        }
+        let stat = self.stat(change.mapping, &change.path)?;
+        let mode = change.after.as_ref().and_then(Node::mode)?;
+        let (uid, gid) = (stat.uid(), stat.gid());
+        let is_other = uid != u64::from(facts.uid) || gid != u64::from(facts.gid);
+        is_other.then_some(NewOwner { uid, gid, mode })
     }
 
     fn delete(&mut self) {
@@ -587,18 +478,21 @@ impl<'a> Compiler<'a> {
     fn delete_one(&mut self, index: usize) {
         let change = self.change(index);
         let is_folder = change.before.as_ref().map(Node::kind) == Some(Kind::Dir);
-        let (what, expected) = if is_folder {
-            ("rmdir", self.expected_folder(change))
-        } else {
-            ("delete", self.expected(change))
-        };
-        if let Some(expected) = expected {
+        let step = if is_folder {
             // A mirror was asked about all that is in it; else it may hold what is not ours.
-            let is_orphan = is_folder && change.reason == Reason::Orphan;
             let exact = self.job.host.mappings[change.mapping].exact;
             let knows_all = exact == Exact::Mirror && self.job.prepared.rollback_path.is_none();
-            let argument = if is_orphan && !knows_all { "spare" } else { "" };
-            self.step(what, index, argument, &expected, vec![index]);
+            let is_spared = change.reason == Reason::Orphan && !knows_all;
+            self.expected_folder(change).map(|expected| Step::Rmdir {
+                expected,
+                is_spared,
+            })
+        } else {
+            self.expected(change)
+                .map(|expected| Step::Delete { expected })
+        };
+        if let Some(step) = step {
+            self.step(step, index, vec![index]);
         }
     }
 
@@ -616,166 +510,20 @@ impl<'a> Compiler<'a> {
         let Some(mode) = change.after.as_ref().and_then(Node::mode) else {
             return;
         };
-        // Of a file, the content has to be as it was, too: it is recorded together with the bits.
-        let (expected, what) = if change.kind() == Kind::Dir {
-            (self.expected_folder(change), "folder")
+        let expected = if change.kind() == Kind::Dir {
+            self.expected_folder(change).map(ChmodExpected::Folder)
         } else {
-            (self.expected(change), "file")
+            self.expected(change).map(ChmodExpected::File)
         };
         if let Some(expected) = expected {
-            self.step(
-                "chmod",
-                index,
-                &format!("{mode} {what}"),
-                &expected,
-                vec![index],
-            );
+            self.step(Step::Chmod { expected, mode }, index, vec![index]);
         }
     }
 
     fn relock_folders(&mut self) {
         for ((mapping, folder), (mode, opened_by)) in std::mem::take(&mut self.unlocked) {
-            self.silent(
-                "relock",
-                mapping,
-                &format!("{mode} {opened_by}"),
-                &folder,
-                b"",
-            );
+            let after = opened_by;
+            self.step_at(mapping, &folder, Step::Relock { mode, after });
         }
     }
-}
-
-/// Where a change is staged, below `up`: the mapping, then the path.
-fn components(change: &Change) -> Vec<Vec<u8>> {
-    components_of(change.mapping, &change.path)
-}
-
-fn components_of(mapping: usize, path: &RelPath) -> Vec<Vec<u8>> {
-    let mut components = vec![mapping.to_string().into_bytes()];
-    if !path.is_root() {
-        components.extend(
-            path.as_bytes()
-                .split(|byte| *byte == b'/')
-                .map(<[u8]>::to_vec),
-        );
-    }
-    components
-}
-
-/// The staged files of all staging folders, and their digests: what the script verifies.
-///
-/// `None` when a digest is missing in the algorithm that the host computes.
-pub(crate) fn verification(staged: &[StagedTree], is_blake3: bool) -> Option<(Vec<u8>, Vec<u8>)> {
-    let (mut names, mut sums) = (Vec::new(), String::new());
-    for (base, tree) in staged.iter().enumerate() {
-        for (components, staged) in tree {
-            let Staged::File { digest, .. } = staged else {
-                continue;
-            };
-            let _ = if is_blake3 {
-                writeln!(sums, "{}", digest.blake3?)
-            } else {
-                writeln!(sums, "{}", digest.sha256?)
-            };
-            names.extend_from_slice(format!("{base} ").as_bytes());
-            names.extend_from_slice(&components.join(&b'/'));
-            names.push(b'\n');
-        }
-    }
-    Some((names, sums.into_bytes()))
-}
-
-/// The staged files that come in blocks, as the commit script reads them.
-pub(crate) fn large_files(staged: &[StagedTree]) -> Vec<u8> {
-    let mut text = Vec::new();
-    for (base, tree) in staged.iter().enumerate() {
-        let mut taken = BTreeSet::new();
-        let mut lines = Vec::new();
-        // From the last one: of those that share a partial, it is the one that gets it.
-        for (components, staged) in tree.iter().rev() {
-            if let Staged::File {
-                is_large: true,
-                mode,
-                mtime,
-                size_bytes,
-                digest,
-                ..
-            } = staged
-                && let Some(id) = digest.blake3
-            {
-                let how = if taken.insert(id.to_string()) {
-                    "move"
-                } else {
-                    "copy"
-                };
-                let mtime = clamped(*mtime);
-                let head = format!("{base} {id} {size_bytes} {mode} {mtime} {how}\n");
-                lines.push([head.as_bytes(), &components.join(&b'/'), b"\n"].concat());
-            }
-        }
-        lines.reverse();
-        text.extend(lines.concat());
-    }
-    text
-}
-
-/// The staged files whose bytes the host has in a backup, as the restore script reads them. `None` when a
-/// digest is missing in the algorithm that the host computes.
-pub(crate) fn files_to_restore(staged: &StagedTree, is_blake3: bool) -> Option<Vec<u8>> {
-    let mut text = Vec::new();
-    for (components, staged) in staged {
-        let Staged::File {
-            mode,
-            size_bytes,
-            origin: Origin::Backup(backups),
-            digest,
-            ..
-        } = staged
-        else {
-            continue;
-        };
-        let digest = if is_blake3 {
-            digest.blake3?.to_string()
-        } else {
-            digest.sha256?.to_string()
-        };
-        let head = format!("{size_bytes} {mode} {} {digest}\n", backups.len());
-        text.extend([head.as_bytes(), &components.join(&b'/'), b"\n"].concat());
-        for backup in backups {
-            text.extend_from_slice(backup);
-            text.push(b'\n');
-        }
-    }
-    Some(text)
-}
-
-/// Bytes of content that the staged files have.
-pub(crate) fn content_bytes(staged: &StagedTree) -> u64 {
-    staged
-        .values()
-        .map(|staged| match staged {
-            Staged::File { size_bytes, .. } => *size_bytes,
-            Staged::Dir { .. } => 0,
-        })
-        .sum()
-}
-
-/// Bytes of content that an upload of all but the large files has. What the host has already is not sent.
-pub(crate) fn small_bytes(staged: &StagedTree) -> u64 {
-    let small = staged.values().map(|staged| match staged {
-        Staged::File {
-            is_large: false,
-            size_bytes,
-            origin: Origin::Source(_),
-            ..
-        } => *size_bytes,
-        _ => 0,
-    });
-    small.sum()
-}
-
-/// The destination of a change, for people.
-pub(crate) fn dest_of(host: &Host, change: &Change) -> RemotePath {
-    host.mappings[change.mapping].dest.join(&change.path)
 }

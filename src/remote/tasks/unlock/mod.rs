@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use crate::model::RemotePath;
-use crate::remote::tasks::look::{LookError, check_end};
-use crate::remote::{Login, Script, ScriptRun, Task};
+use crate::remote::{Login, RemoteError, Script, Task};
 
 /// A lock that was found on a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,12 +23,10 @@ pub fn unlock(
     login: &mut Login,
     base: &RemotePath,
     stall_timeout: Duration,
-) -> Result<Vec<HostLock>, LookError> {
+) -> Result<Vec<HostLock>, RemoteError> {
     let mut script = Script::new(Task::Unlock, stall_timeout);
     script.path("hs_base", base);
-    let mut run = ScriptRun::new(&script, Vec::new());
-    let outcome = login.run(&script, &mut run)?;
-    check_end(&run, &outcome)?;
+    let run = login.ask(&script, Vec::new())?;
     let locks = run.sections().into_iter().filter_map(|section| {
         let is_removed = match section.name {
             "removed" => true,

@@ -4,104 +4,26 @@ use std::fmt::Write as _;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::Nonce;
+use super::nonce::Nonce;
+use super::task::{AGENT, COMMON, Task};
 use crate::model::RemotePath;
-
-const COMMON: &str = include_str!("common.sh");
-const SCAN: &str = include_str!("tasks/look/look.sh");
-const FETCH: &str = include_str!("tasks/fetch/fetch.sh");
-const BLOCKS: &str = include_str!("tasks/blocks/blocks.sh");
-const UPLOAD: &str = include_str!("tasks/receive/receive.sh");
-const RESTORE: &str = include_str!("tasks/restore/restore.sh");
-const COMMIT: &str = include_str!("tasks/commit/commit.sh");
-const UNLOCK: &str = include_str!("tasks/unlock/unlock.sh");
-
-/// The agent, with what every session needs.
-const AGENT: &[&str] = &[include_str!("agent.pl"), include_str!("tasks/look/look.pl")];
-
-/// What it needs to show how contents differ.
-const AGENT_FOR_DIFFS: &[&str] = &[include_str!("tasks/fetch/fetch.pl")];
-
-/// What it needs to remove locks.
-const AGENT_FOR_LOCKS: &[&str] = &[include_str!("tasks/unlock/unlock.pl")];
-
-/// What it needs to bring back what is in backups.
-const AGENT_FOR_BACKUPS: &[&str] = &[include_str!("tasks/restore/restore.pl")];
-
-/// What it needs for an apply. To compile this takes a host longer than to look at a thousand files.
-const AGENT_FOR_APPLY: &[&str] = &[
-    include_str!("tasks/receive/receive.pl"),
-    include_str!("tasks/commit/commit.pl"),
-];
-
-/// The same where there are large files, with which it begins.
-const AGENT_FOR_LARGE: &[&str] = &[
-    include_str!("tasks/blocks/blocks.pl"),
-    include_str!("tasks/receive/receive.pl"),
-    include_str!("tasks/commit/commit.pl"),
-];
-
-/// Which task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Task {
-    /// Look, change nothing.
-    Look,
-    /// Read files, change nothing.
-    Fetch,
-    /// Prepare large files, and look at their blocks.
-    Blocks,
-    /// Receive into staging.
-    Receive,
-    /// Stage what is in the backups.
-    Restore,
-    /// Verify and move into place.
-    Commit,
-    /// Remove what runs that are gone have left.
-    Unlock,
-}
-
-impl Task {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Look => "scan",
-            Self::Fetch => "fetch",
-            Self::Blocks => "blocks",
-            Self::Receive => "upload",
-            Self::Restore => "restore",
-            Self::Commit => "commit",
-            Self::Unlock => "unlock",
-        }
-    }
-
-    fn script(self) -> &'static str {
-        match self {
-            Self::Look => SCAN,
-            Self::Fetch => FETCH,
-            Self::Blocks => BLOCKS,
-            Self::Receive => UPLOAD,
-            Self::Restore => RESTORE,
-            Self::Commit => COMMIT,
-            Self::Unlock => UNLOCK,
-        }
-    }
-}
 
 /// A task with its variables.
 #[derive(Clone, Debug)]
 pub struct Script {
     nonce: Nonce,
-    program: Task,
+    task: Task,
     variables: Vec<(String, Vec<u8>)>,
 }
 
 impl Script {
     /// A script without further variables. `stall_timeout` is what its signs of life have to beat.
-    pub fn new(program: Task, stall_timeout: Duration) -> Self {
+    pub fn new(task: Task, stall_timeout: Duration) -> Self {
         let nonce = Nonce::random();
         let pulse = (stall_timeout.as_secs() / 4).clamp(1, 5);
         let mut script = Self {
             nonce: nonce.clone(),
-            program,
+            task,
             variables: Vec::new(),
         };
         script
@@ -123,6 +45,12 @@ impl Script {
     /// Sets a variable to a path.
     pub fn path(&mut self, name: &str, value: &RemotePath) -> &mut Self {
         self.text(name, value.as_bytes())
+    }
+
+    /// Says how long the host may work on so many bytes at the very most: two megabytes a second is slow
+    /// for any disk.
+    pub(super) fn patience(&mut self, bytes: u64) -> &mut Self {
+        self.number("hs_patience", 600 + bytes / 2_000_000)
     }
 
     /// Sets a variable to any bytes but NUL. They must not end with a newline.
@@ -173,16 +101,10 @@ impl Script {
     /// The request of an agent that is to skip so many bytes behind it: the task, then a line for
     /// each variable, and an empty one. Bytes that are not plain are `%` and two digits.
     fn request_before(&self, skipped: usize) -> String {
-        let mut request = format!("{} {skipped}\n", self.program.name());
-        let code = match self.program {
-            Task::Look => None,
-            Task::Fetch => Some(AGENT_FOR_DIFFS),
-            Task::Unlock => Some(AGENT_FOR_LOCKS),
-            Task::Restore => Some(AGENT_FOR_BACKUPS),
-            Task::Blocks => Some(AGENT_FOR_LARGE),
-            Task::Receive | Task::Commit => Some(AGENT_FOR_APPLY),
-        };
-        let code = code.map(|parts| ("hs_code".to_owned(), without_comments(parts).into_bytes()));
+        let mut request = format!("{} {skipped}\n", self.task.name());
+        let parts = self.task.agent_parts();
+        let code = (!parts.is_empty())
+            .then(|| ("hs_code".to_owned(), without_comments(parts).into_bytes()));
         for (name, value) in self.variables.iter().chain(&code) {
             let _ = write!(request, "{name}=");
             for &byte in value {
@@ -204,7 +126,7 @@ impl Script {
         for (name, value) in &self.variables {
             let _ = writeln!(variables, "{name}={}", quoted(value));
         }
-        [variables.as_str(), COMMON, self.program.script()].concat()
+        [variables.as_str(), COMMON, self.task.script()].concat()
     }
 }
 
@@ -252,11 +174,11 @@ mod tests {
         let output = std::process::Command::new("perl")
             .args(["-MTime::HiRes", "-MFcntl", "-MErrno", "-ce"])
             .arg(
-                agent_text().to_owned()
-                    + &without_comments(AGENT_FOR_DIFFS)
-                    + &without_comments(AGENT_FOR_LOCKS)
-                    + &without_comments(AGENT_FOR_BACKUPS)
-                    + &without_comments(AGENT_FOR_LARGE),
+                Task::ALL
+                    .iter()
+                    .fold(agent_text().to_owned(), |text, task| {
+                        text + &without_comments(task.agent_parts())
+                    }),
             )
             .output()
             .expect("there is perl");
@@ -266,18 +188,10 @@ mod tests {
 
     #[test]
     fn programs_are_ascii_whatever_the_paths_are() {
-        for program in [
-            Task::Look,
-            Task::Fetch,
-            Task::Blocks,
-            Task::Receive,
-            Task::Restore,
-            Task::Commit,
-            Task::Unlock,
-        ] {
-            let mut script = Script::new(program, Duration::from_mins(1));
+        for task in Task::ALL {
+            let mut script = Script::new(task, Duration::from_mins(1));
             script.text("hs_a", b"it's \xff\xc3\xa9");
-            assert!(script.to_bytes().is_ascii(), "{program:?}");
+            assert!(script.to_bytes().is_ascii(), "{task:?}");
         }
     }
 

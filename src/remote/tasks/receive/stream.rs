@@ -15,6 +15,7 @@ use rustix::fs::OFlags;
 use thiserror::Error;
 
 use crate::model::{HostError, Mode};
+use crate::remote::answer::marker;
 use crate::transport::{Aborted, Flow, plain_reason};
 
 /// How much is encoded at once.
@@ -95,7 +96,7 @@ pub struct UploadReport {
 
 /// The upload is not complete.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Diagnostic)]
-pub enum UploadError {
+pub enum StreamError {
     /// A local file is not what it was when it was looked at.
     #[error("{path} changed while it was sent: {reason}")]
     #[diagnostic(
@@ -151,13 +152,20 @@ pub enum UploadError {
     },
 }
 
-impl From<&UploadError> for HostError {
-    fn from(error: &UploadError) -> Self {
-        Self::of(error, matches!(error, UploadError::Incomplete { .. }))
+impl StreamError {
+    /// Whether another attempt may succeed although nobody has changed anything.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Incomplete { .. })
     }
 }
 
-impl UploadError {
+impl From<&StreamError> for HostError {
+    fn from(error: &StreamError) -> Self {
+        Self::of(error, error.may_pass())
+    }
+}
+
+impl StreamError {
     pub(super) fn incomplete(reason: impl Into<String>) -> Self {
         Self::Incomplete {
             reason: reason.into(),
@@ -179,20 +187,20 @@ impl UploadError {
     }
 }
 
-impl From<UploadError> for Aborted {
-    fn from(error: UploadError) -> Self {
+impl From<StreamError> for Aborted {
+    fn from(error: StreamError) -> Self {
         Self(Box::new(error))
     }
 }
 
 /// Refuses names that a receiver would take for something else.
-pub(super) fn check_name(name: &[u8]) -> Result<(), UploadError> {
+pub(super) fn check_name(name: &[u8]) -> Result<(), StreamError> {
     let is_sendable = !matches!(name, b"" | b"." | b"..")
         && !name.iter().any(|byte| matches!(byte, b'/' | b'\n' | 0));
     if is_sendable {
         Ok(())
     } else {
-        Err(UploadError::Name {
+        Err(StreamError::Name {
             name: String::from_utf8_lossy(name).into_owned(),
         })
     }
@@ -209,7 +217,7 @@ pub(super) struct Source<'a> {
     progress: Box<dyn FnMut(u64) + 'a>,
     pub(super) report: UploadReport,
     /// Why it cannot go on.
-    pub(super) failure: Option<UploadError>,
+    pub(super) failure: Option<StreamError>,
 }
 
 impl<'a> Source<'a> {
@@ -235,7 +243,7 @@ impl<'a> Source<'a> {
         &mut self,
         sending: &mut Sending,
         buffer: &mut Vec<u8>,
-    ) -> Result<(), UploadError> {
+    ) -> Result<(), StreamError> {
         let count = sending.read(buffer)?;
         (self.progress)(count);
         self.report.content_bytes += count;
@@ -274,7 +282,7 @@ impl Sending {
         name: &[u8],
         content: Content,
         size_bytes: u64,
-    ) -> Result<Self, UploadError> {
+    ) -> Result<Self, StreamError> {
         let mut wanted_bytes = size_bytes;
         let (path, bytes, found_bytes) = match content {
             Content::Path(path) => {
@@ -289,7 +297,7 @@ impl Sending {
                 let (mut file, found_bytes) = open_file(&path)?;
                 let path = path.display().to_string();
                 file.seek(SeekFrom::Start(offset_bytes))
-                    .map_err(|error| UploadError::changed(&path, plain_reason(&error)))?;
+                    .map_err(|error| StreamError::changed(&path, plain_reason(&error)))?;
                 wanted_bytes = whole_bytes;
                 (path, Bytes::OfFile(file), found_bytes)
             }
@@ -301,7 +309,7 @@ impl Sending {
         };
         if found_bytes != wanted_bytes {
             let reason = format!("it has {found_bytes} bytes and had {wanted_bytes}");
-            return Err(UploadError::changed(&path, reason));
+            return Err(StreamError::changed(&path, reason));
         }
         Ok(Self {
             path,
@@ -315,25 +323,25 @@ impl Sending {
         self.left_bytes == 0
     }
 
-    fn read(&mut self, buffer: &mut Vec<u8>) -> Result<u64, UploadError> {
+    fn read(&mut self, buffer: &mut Vec<u8>) -> Result<u64, StreamError> {
         let room = u64::try_from(CHUNK_BYTES.saturating_sub(buffer.len())).unwrap_or(u64::MAX);
         let wanted = room.min(self.left_bytes);
         let count = match &mut self.bytes {
             Bytes::OfFile(file) => file.take(wanted).read_to_end(buffer),
             Bytes::OfMemory(bytes) => bytes.take(wanted).read_to_end(buffer),
         }
-        .map_err(|error| UploadError::changed(&self.path, plain_reason(&error)))?;
+        .map_err(|error| StreamError::changed(&self.path, plain_reason(&error)))?;
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         if count < wanted {
-            return Err(UploadError::changed(&self.path, "it became shorter"));
+            return Err(StreamError::changed(&self.path, "it became shorter"));
         }
         self.left_bytes -= count;
         Ok(count)
     }
 }
 
-fn open_file(path: &Path) -> Result<(File, u64), UploadError> {
-    let changed = |reason: String| UploadError::changed(&path.display().to_string(), reason);
+fn open_file(path: &Path) -> Result<(File, u64), StreamError> {
+    let changed = |reason: String| StreamError::changed(&path.display().to_string(), reason);
     let refuse = |error: std::io::Error| changed(plain_reason(&error));
     // What is a pipe by now must not keep us waiting.
     let file = OpenOptions::new()
@@ -383,8 +391,8 @@ impl Replies {
         Self {
             program,
             remarks,
-            start_marker: format!("HOSTSYNC {nonce} {program}\n").into_bytes(),
-            end_marker: format!("HOSTSYNC {nonce} end ").into_bytes(),
+            start_marker: format!("{}{program}\n", marker(nonce)).into_bytes(),
+            end_marker: format!("{}end ", marker(nonce)).into_bytes(),
             state: ReplyState::Noise(Vec::new()),
             acknowledged: 0,
             complaints: Vec::new(),
@@ -418,15 +426,15 @@ impl Replies {
     ///
     /// # Errors
     /// When it was not started, or is not known to have ended.
-    pub(super) fn status(&self) -> Result<i32, UploadError> {
+    pub(super) fn status(&self) -> Result<i32, StreamError> {
         match self.state {
             ReplyState::Ended(status) => Ok(status),
-            ReplyState::Noise(_) => Err(UploadError::incomplete(format!(
+            ReplyState::Noise(_) => Err(StreamError::incomplete(format!(
                 "its `{}` was never started",
                 self.program
             ))),
             ReplyState::Between | ReplyState::Line(_) => {
-                Err(UploadError::incomplete("the end of its answer is missing"))
+                Err(StreamError::incomplete("the end of its answer is missing"))
             }
         }
     }
