@@ -12,7 +12,7 @@ use crate::remote::StatTuple;
 use crate::remote::tasks::commit::{CommitAnswer, StepOutcome};
 use crate::remote::tasks::receive::stream::clamped;
 
-/// Why a change was not made.
+/// Refusal a change was not made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// The entry is no longer as it was when it was looked at.
@@ -59,7 +59,7 @@ pub(super) fn confirm(job: &Job<'_>, commit: &CommitSteps, answer: &CommitAnswer
     for (step, changes) in commit.changes.iter().enumerate() {
         let outcome = answer.steps.get(&step);
         for &index in changes {
-            let refusal = match outcome {
+            let explain = match outcome {
                 Some(StepOutcome::Done { .. }) => is_as_planned(job, index, &listed).err(),
                 Some(StepOutcome::Spared) => {
                     spared.insert(index);
@@ -69,9 +69,9 @@ pub(super) fn confirm(job: &Job<'_>, commit: &CommitSteps, answer: &CommitAnswer
                 Some(StepOutcome::Refused(reason)) => Some(Refusal::Other(reason.clone())),
                 None => Some(Refusal::Other("the host did not say".to_owned())),
             };
-            match refusal {
+            match explain {
                 None => _ = done.insert(index),
-                Some(refusal) => _ = refused.insert(index, refusal),
+                Some(explain) => _ = refused.insert(index, explain),
             }
         }
     }

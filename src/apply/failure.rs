@@ -1,4 +1,4 @@
-//! Why a host is not done.
+//! Refusal a host is not done.
 
 use miette::Diagnostic;
 use thiserror::Error;
@@ -90,7 +90,7 @@ impl ApplyError {
     }
 }
 
-/// Why a host is not done.
+/// Refusal a host is not done.
 #[derive(Debug)]
 pub(super) enum HostFailure {
     /// There is no login.
@@ -132,7 +132,7 @@ impl From<ApplyError> for HostFailure {
     }
 }
 
-/// Why an upload did not come to its end.
+/// Refusal an upload did not come to its end.
 #[derive(Debug)]
 pub(super) enum UploadError {
     /// The connection did not last.

@@ -142,9 +142,9 @@ impl HostWork<'_> {
             .count();
         report.changed = confirmed.done.len() - report.adopted;
         report.spared = confirmed.spared.len();
-        let refused = confirmed.refused.iter().map(|(index, refusal)| {
+        let refused = confirmed.refused.iter().map(|(index, explain)| {
             let change = self.job.changes[*index];
-            let reason = match refusal {
+            let reason = match explain {
                 Refusal::Moved => "it was changed on the host after it was looked at",
                 Refusal::Other(reason) => reason,
             };
@@ -153,7 +153,7 @@ impl HostWork<'_> {
                 path: change.path.clone(),
                 dest: self.job.dest_of(change).to_string(),
                 reason: reason.to_owned(),
-                moved: *refusal == Refusal::Moved,
+                moved: *explain == Refusal::Moved,
             }
         });
         report.refused = refused.collect();
