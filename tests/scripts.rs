@@ -19,6 +19,8 @@ mod fetch;
 mod large;
 #[path = "scripts/restore.rs"]
 mod restore;
+#[path = "scripts/steps.rs"]
+mod steps;
 #[path = "scripts/unlock.rs"]
 mod unlock;
 
