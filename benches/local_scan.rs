@@ -59,7 +59,7 @@ fn manifest() -> Tree {
         path: RelPath::new(format!("some/folder/{}/file-{index}.conf", index % 100)).unwrap(),
         node: Node::File {
             size_bytes: index as u64,
-            mode: Mode::new(0o644),
+            meta: Mode::new(0o644).into(),
             digest: ContentDigest {
                 blake3: Some(Blake3::of(&index.to_le_bytes())),
                 sha256: Some(Sha256::from_bytes(*Blake3::of(b"x").as_bytes())),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hostsync::config::{Exact, Excludes, MaxDelete, Modes};
-use hostsync::model::{Blake3, ContentDigest, Entry, Mode, Node, RelPath, Tree};
+use hostsync::model::{Blake3, ContentDigest, Entry, Meta, Mode, Node, RelPath, Tree};
 use hostsync::plan::Actual;
 use hostsync::plan::build::{MappingInput, Policy, build};
 
@@ -24,7 +24,7 @@ fn file(content: usize) -> Node {
     };
     Node::File {
         size_bytes: 4096,
-        mode: Mode::new(0o644),
+        meta: Mode::new(0o644).into(),
         digest,
     }
 }
@@ -38,7 +38,9 @@ fn tree(entries: usize, changed_each: usize) -> Tree {
             let mode = Mode::new(0o755);
             return Entry {
                 path: path(folder),
-                node: Node::Dir { mode },
+                node: Node::Dir {
+                    meta: Meta { mode },
+                },
             };
         }
         let is_changed = changed_each > 0 && index % changed_each == 1;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use hostsync::config::{Exact, Excludes, MaxDelete, Modes};
 use hostsync::model::{
-    Blake3, ContentDigest, Entry, HostId, Kind, Mode, Node, RelPath, Sha256, Tree,
+    Blake3, ContentDigest, Entry, HostId, Kind, Meta, Mode, Node, RelPath, Sha256, Tree,
 };
 use hostsync::plan::build::{HostChanges, MappingInput, Policy, TooManyDeletes, build};
 use hostsync::plan::{
@@ -238,12 +238,12 @@ fn content(number: u8) -> ContentDigest {
 /// Something that a source can have.
 fn any_node() -> impl Strategy<Value = Node> {
     let dir = select(vec![0o755, 0o755, 0o555]).prop_map(|bits| Node::Dir {
-        mode: Mode::new(bits),
+        meta: Mode::new(bits).into(),
     });
     let file = (0..3_u8, select(vec![0o644, 0o755, 0o600, 0o4555])).prop_map(|(number, bits)| {
         Node::File {
             size_bytes: 7,
-            mode: Mode::new(bits),
+            meta: Mode::new(bits).into(),
             digest: content(number),
         }
     });
@@ -268,21 +268,31 @@ fn any_side() -> impl Strategy<Value = Side> {
 /// On a host there may also be a device, and a file that cannot be read or was hashed otherwise.
 fn seen_on_host(node: Node, oddity: u8) -> Node {
     match (node, oddity) {
-        (Node::File { mode, .. }, 0) => Node::Other { mode },
         (
             Node::File {
-                size_bytes, mode, ..
+                meta: Meta { mode },
+                ..
+            },
+            0,
+        ) => Node::Other {
+            meta: Meta { mode },
+        },
+        (
+            Node::File {
+                size_bytes,
+                meta: Meta { mode },
+                ..
             },
             1,
         ) => Node::File {
             size_bytes,
-            mode,
+            meta: Meta { mode },
             digest: ContentDigest::default(),
         },
         (
             Node::File {
                 size_bytes,
-                mode,
+                meta: Meta { mode },
                 digest,
             },
             2..6,
@@ -293,7 +303,7 @@ fn seen_on_host(node: Node, oddity: u8) -> Node {
             };
             Node::File {
                 size_bytes,
-                mode,
+                meta: Meta { mode },
                 digest,
             }
         }
@@ -319,7 +329,8 @@ fn grown_together(entries: Entries, through_links: bool) -> Entries {
 
 fn any_case() -> impl Strategy<Value = Case> {
     let root = Just(RelPath::root());
-    let root_node = prop_oneof![9 => Just(Node::Dir { mode: Mode::new(0o755) }), 1 => any_node()];
+    let root_node =
+        prop_oneof![9 => Just(Node::Dir { meta: Mode::new(0o755).into()}), 1 => any_node()];
     let sides = || [any_side(), any_side(), any_side()];
     let top = (root, root_node, sides(), 0..20_u8);
     let below = prop::collection::vec((any_path(), any_node(), sides(), 0..20_u8), 0..24);

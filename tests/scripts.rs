@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 
 use hostsync::apply::{HostReport, HostResult, OnConflict};
 use hostsync::config::{Exact, Excludes};
-use hostsync::model::{Kind, Node, RelPath, RemotePath};
+use hostsync::model::{Kind, Meta, Node, RelPath, RemotePath};
 use hostsync::plan::{Action, HostStatus};
 use hostsync::remote::Login;
 use hostsync::remote::RemoteError;
@@ -229,7 +229,7 @@ fn file_that_may_not_be_read_has_no_digest() {
             Some(Node::File {
                 size_bytes: 1,
                 digest,
-                mode,
+                meta: Meta { mode },
             }) => {
                 assert!(digest.is_unknown() && mode.bits() == 0);
             }

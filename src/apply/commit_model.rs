@@ -32,7 +32,8 @@ use super::staged::{Staged, StagedTree};
 use super::staging::Staging;
 use crate::config::{Auth, Exact, Excludes, Host, Mapping, MaxDelete, Modes, SymlinkPolicy};
 use crate::model::{
-    Blake3, ContentDigest, Entry, HostId, Kind, LocalPath, Mode, Node, RelPath, RemotePath, Tree,
+    Blake3, ContentDigest, Entry, HostId, Kind, LocalPath, Meta, Mode, Node, RelPath, RemotePath,
+    Tree,
 };
 use crate::plan::build::{MappingInput, Policy, build};
 use crate::plan::prepare::PreparedHost;
@@ -59,7 +60,7 @@ fn file(text: &str, bits: u32) -> Node {
     Node::File {
         // Never tells two contents apart.
         size_bytes: 4,
-        mode: Mode::new(bits),
+        meta: Mode::new(bits).into(),
         digest: ContentDigest {
             blake3: Some(Blake3::of(text.as_bytes())),
             sha256: None,
@@ -69,7 +70,7 @@ fn file(text: &str, bits: u32) -> Node {
 
 fn dir(bits: u32) -> Node {
     Node::Dir {
-        mode: Mode::new(bits),
+        meta: Mode::new(bits).into(),
     }
 }
 
@@ -206,7 +207,7 @@ impl ModelHost {
     fn permits(&self, path: &RelPath) -> Result<(), Denied> {
         match path.parent().map(|parent| self.node(&parent).cloned()) {
             None => Ok(()),
-            Some(Some(Node::Dir { mode })) if mode.bits() & 0o300 == 0o300 => Ok(()),
+            Some(Some(Node::Dir { meta })) if meta.mode.bits() & 0o300 == 0o300 => Ok(()),
             Some(_) => Err(Denied),
         }
     }
@@ -244,7 +245,7 @@ impl ModelHost {
         let now = self.tick();
         let item = self.there.get_mut(path).ok_or(Denied)?;
         match &mut item.node {
-            Node::File { mode, .. } | Node::Dir { mode } => *mode = Mode::new(bits),
+            Node::File { meta, .. } | Node::Dir { meta } => meta.mode = Mode::new(bits),
             _ => return Err(Denied),
         }
         item.changed = now;
@@ -618,8 +619,15 @@ impl ModelRun<'_> {
                     continue;
                 }
                 Step::Bits { mode: bits } => {
-                    if let Some(Node::File { mode, .. } | Node::Dir { mode }) =
-                        self.staged.get_mut(at).map(|item| &mut item.node)
+                    if let Some(
+                        Node::File {
+                            meta: Meta { mode },
+                            ..
+                        }
+                        | Node::Dir {
+                            meta: Meta { mode },
+                        },
+                    ) = self.staged.get_mut(at).map(|item| &mut item.node)
                     {
                         *mode = *bits;
                     }
@@ -676,7 +684,9 @@ impl ModelRun<'_> {
             }
             let at = RelPath::new(components[1..].join(&b'/')).unwrap();
             let node = match staged {
-                Staged::Dir { mode, .. } => Node::Dir { mode: *mode },
+                Staged::Dir { mode, .. } => Node::Dir {
+                    meta: Meta { mode: *mode },
+                },
                 Staged::File {
                     mode,
                     size_bytes,
@@ -684,7 +694,7 @@ impl ModelRun<'_> {
                     ..
                 } => Node::File {
                     size_bytes: *size_bytes,
-                    mode: *mode,
+                    meta: Meta { mode: *mode },
                     digest: *digest,
                 },
             };
@@ -1010,12 +1020,8 @@ impl Story {
             let old = before.node(path);
             let new = after.get(path).copied().unwrap_or(old);
             let now = self.host.node(path);
-            let is_open = |node: Option<&Node>| match (node, now) {
-                (Some(Node::Dir { mode }), Some(Node::Dir { mode: now })) => {
-                    now.bits() == mode.bits() | 0o700
-                }
-                _ => false,
-            };
+            let is_open =
+                |node: Option<&Node>| now.is_some_and(|now| interrupted::is_opened(node, now));
             let is_between = now.is_none() && old.map(Node::kind) != new.map(Node::kind);
             assert!(
                 now == old || now == new || is_open(old) || is_open(new) || is_between,

@@ -11,7 +11,7 @@ use super::job::{Job, staged_at};
 use super::staged::{Origin, Staged, StagedTree};
 use super::staging::Staging;
 use crate::config::Exact;
-use crate::model::{Kind, Mode, Node, RelPath};
+use crate::model::{Kind, Meta, Mode, Node, RelPath};
 use crate::plan::{Action, Change, Reason};
 use crate::remote::StatTuple;
 use crate::remote::tasks::commit::{ChmodExpected, FolderStat, NewGroup, NewOwner, Step, StepAt};
@@ -201,7 +201,7 @@ impl<'a> Compiler<'a> {
             match after {
                 Node::File {
                     size_bytes,
-                    mode,
+                    meta: Meta { mode },
                     digest,
                 } => {
                     let source = &self.job.prepared.sources[change.mapping].root;
@@ -242,9 +242,9 @@ impl<'a> Compiler<'a> {
                         self.step_at(change.mapping, &change.path, Step::Bits { mode });
                     }
                 }
-                Node::Dir { mode } => {
+                Node::Dir { meta } => {
                     // Its owner has to be able to fill and to move it.
-                    let mode = Mode::new(mode.bits() | 0o700);
+                    let mode = Mode::new(meta.mode.bits() | 0o700);
                     tree.insert(
                         components,
                         Staged::Dir {
@@ -300,10 +300,10 @@ impl<'a> Compiler<'a> {
                 continue;
             };
             let actual = self.job.prepared.actual[change.mapping].get(&parent);
-            if let Some(Node::Dir { mode }) = actual
-                && mode.bits() & 0o300 != 0o300
+            if let Some(Node::Dir { meta }) = actual
+                && meta.mode.bits() & 0o300 != 0o300
             {
-                closed.insert((change.mapping, parent), *mode);
+                closed.insert((change.mapping, parent), meta.mode);
             }
         }
         for ((mapping, folder), mode) in closed {
@@ -426,10 +426,10 @@ impl<'a> Compiler<'a> {
         let after = self.commit.steps.len() - 1;
         for &index in covers.iter().rev() {
             let change = self.change(index);
-            if let Some(Node::Dir { mode }) = &change.after
-                && mode.bits() & 0o700 != 0o700
+            if let Some(Node::Dir { meta }) = &change.after
+                && meta.mode.bits() & 0o700 != 0o700
             {
-                let mode = *mode;
+                let mode = meta.mode;
                 self.step_at(change.mapping, &change.path, Step::Relock { mode, after });
             }
         }

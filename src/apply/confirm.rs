@@ -124,7 +124,7 @@ fn is_as_planned(
     match node {
         _ if stat.kind() != node.kind() => Err(Refusal::Moved),
         Node::File { size_bytes, .. } if stat.size_bytes() != *size_bytes => Err(Refusal::Moved),
-        Node::File { mode, .. } | Node::Dir { mode } if stat.mode() != *mode => Err(
+        Node::File { meta, .. } | Node::Dir { meta } if stat.meta() != *meta => Err(
             Refusal::Other("the host did not set its permission bits".to_owned()),
         ),
         _ => Ok(()),

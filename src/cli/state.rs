@@ -123,12 +123,12 @@ fn show(store: &StateStore, host: &HostId, console: &Console) -> Result<Exit, St
             };
             let _ = match node {
                 Node::File {
-                    size_bytes, mode, ..
+                    size_bytes, meta, ..
                 } => {
-                    writeln!(text, "  {mode}  {:>9}  {name}", size(*size_bytes))
+                    writeln!(text, "  {}  {:>9}  {name}", meta.mode, size(*size_bytes))
                 }
-                Node::Dir { mode } | Node::Other { mode } => {
-                    writeln!(text, "  {mode}  {:>9}  {name}/", "")
+                Node::Dir { meta } | Node::Other { meta } => {
+                    writeln!(text, "  {}  {:>9}  {name}/", meta.mode, "")
                 }
                 Node::Symlink { target } => {
                     writeln!(text, "  link  {:>9}  {name} -> {}", "", escape(target))

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Blake3, ContentDigest, RelPath};
+use super::{Blake3, ContentDigest, Meta, Mode, RelPath};
 
 /// What sort of thing an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -21,34 +21,6 @@ pub enum Kind {
     Other,
 }
 
-/// Permission bits, the low twelve of `st_mode` (so setuid, setgid and sticky are included).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Mode(u32);
-
-impl Mode {
-    /// Keeps the permission bits of `bits` and drops the file type.
-    pub fn new(bits: u32) -> Self {
-        Self(bits & 0o7777)
-    }
-
-    /// The bits, at most `0o7777`.
-    pub fn bits(self) -> u32 {
-        self.0
-    }
-
-    /// Whether anyone may execute the file.
-    pub fn is_executable(self) -> bool {
-        self.0 & 0o111 != 0
-    }
-}
-
-impl std::fmt::Display for Mode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:04o}", self.0)
-    }
-}
-
 /// What is found at a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Node {
@@ -56,15 +28,15 @@ pub enum Node {
     File {
         /// Length in bytes.
         size_bytes: u64,
-        /// Permission bits.
-        mode: Mode,
+        /// All about it but its content.
+        meta: Meta,
         /// Its content.
         digest: ContentDigest,
     },
     /// A folder.
     Dir {
-        /// Permission bits.
-        mode: Mode,
+        /// All about it but its content.
+        meta: Meta,
     },
     /// A symbolic link. Its permission bits mean nothing.
     Symlink {
@@ -73,8 +45,8 @@ pub enum Node {
     },
     /// A device, socket or pipe. Only ever found on a host, never sent.
     Other {
-        /// Permission bits.
-        mode: Mode,
+        /// All about it but its content.
+        meta: Meta,
     },
 }
 
@@ -89,15 +61,20 @@ impl Node {
         }
     }
 
-    /// The permission bits, for what has any.
-    pub fn mode(&self) -> Option<Mode> {
+    /// The metadata, for what has any.
+    pub fn meta(&self) -> Option<Meta> {
         match self {
-            Self::File { mode, .. } | Self::Dir { mode } | Self::Other { mode } => Some(*mode),
+            Self::File { meta, .. } | Self::Dir { meta } | Self::Other { meta } => Some(*meta),
             Self::Symlink { .. } => None,
         }
     }
 
-    /// Same kind and same bytes (or target); permission bits aside. Content whose digests share no
+    /// The permission bits, for what has any.
+    pub fn mode(&self) -> Option<Mode> {
+        self.meta().map(|meta| meta.mode)
+    }
+
+    /// Same kind and same bytes (or target); metadata aside. Content whose digests share no
     /// algorithm counts as different.
     pub fn same_content(&self, other: &Self) -> bool {
         match (self, other) {
@@ -117,9 +94,9 @@ impl Node {
         }
     }
 
-    /// [`Node::same_content`] and the same permission bits.
+    /// [`Node::same_content`] and the same metadata.
     pub fn same(&self, other: &Self) -> bool {
-        self.same_content(other) && self.mode() == other.mode()
+        self.same_content(other) && self.meta() == other.meta()
     }
 }
 
@@ -241,36 +218,29 @@ impl Tree {
         };
         for Entry { path, node } in &self.entries {
             field(path.as_bytes());
+            field(match node.kind() {
+                Kind::File => b"file",
+                Kind::Dir => b"dir",
+                Kind::Symlink => b"symlink",
+                Kind::Other => b"other",
+            });
+            if let Node::File { size_bytes, .. } = node {
+                field(&size_bytes.to_le_bytes());
+            }
+            for number in node.meta().into_iter().flat_map(Meta::numbers) {
+                field(&number.to_le_bytes());
+            }
             match node {
-                Node::File {
-                    size_bytes,
-                    mode,
-                    digest,
-                } => {
-                    field(b"file");
-                    field(&size_bytes.to_le_bytes());
-                    field(&mode.bits().to_le_bytes());
-                    match (digest.blake3, digest.sha256) {
-                        (Some(blake3), _) => field(blake3.as_bytes()),
-                        (None, Some(sha256)) => {
-                            field(b"sha256");
-                            field(sha256.as_bytes());
-                        }
-                        (None, None) => field(b"unknown"),
+                Node::File { digest, .. } => match (digest.blake3, digest.sha256) {
+                    (Some(blake3), _) => field(blake3.as_bytes()),
+                    (None, Some(sha256)) => {
+                        field(b"sha256");
+                        field(sha256.as_bytes());
                     }
-                }
-                Node::Dir { mode } => {
-                    field(b"dir");
-                    field(&mode.bits().to_le_bytes());
-                }
-                Node::Symlink { target } => {
-                    field(b"symlink");
-                    field(target);
-                }
-                Node::Other { mode } => {
-                    field(b"other");
-                    field(&mode.bits().to_le_bytes());
-                }
+                    (None, None) => field(b"unknown"),
+                },
+                Node::Symlink { target } => field(target),
+                Node::Dir { .. } | Node::Other { .. } => {}
             }
         }
         Blake3::from_bytes(*hasher.update(&chunk).finalize().as_bytes())

@@ -113,7 +113,7 @@ mod tests {
 
     fn dir() -> Node {
         Node::Dir {
-            mode: Mode::new(0o755),
+            meta: Mode::new(0o755).into(),
         }
     }
 

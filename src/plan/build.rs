@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::config::{Exact, Excludes, ExcludesInOrder, MaxDelete, Modes};
-use crate::model::{Entry, Kind, Mode, Node, RelPath, Tree};
+use crate::model::{Entry, Kind, Meta, Mode, Node, RelPath, Tree};
 
 use super::{Action, Actual, Change, Reason};
 
@@ -306,7 +306,7 @@ impl MappingBuilder<'_, '_> {
 pub(super) fn is_same(modes: Modes, a: &Node, b: &Node) -> bool {
     a.same_content(b)
         && match modes {
-            Modes::All => a.mode() == b.mode(),
+            Modes::All => a.meta() == b.meta(),
             Modes::Executable => {
                 a.kind() != Kind::File
                     || a.mode().map(Mode::is_executable) == b.mode().map(Mode::is_executable)
@@ -362,11 +362,14 @@ fn with_policy(modes: Modes, desired: &Node, actual: Option<&Node>) -> Node {
     match desired {
         Node::File {
             size_bytes,
-            mode,
+            meta: Meta { mode },
             digest,
         } => {
             let base = match actual {
-                Some(Node::File { mode, .. }) => mode.bits(),
+                Some(Node::File {
+                    meta: Meta { mode },
+                    ..
+                }) => mode.bits(),
                 _ => 0o644,
             };
             let bits = if mode.is_executable() {
@@ -382,14 +385,14 @@ fn with_policy(modes: Modes, desired: &Node, actual: Option<&Node>) -> Node {
             };
             Node::File {
                 size_bytes: *size_bytes,
-                mode,
+                meta: Meta { mode },
                 digest: *digest,
             }
         }
         Node::Dir { .. } => match actual {
-            Some(Node::Dir { mode }) => Node::Dir { mode: *mode },
+            Some(Node::Dir { meta }) => Node::Dir { meta: *meta },
             _ => Node::Dir {
-                mode: Mode::new(0o755),
+                meta: Mode::new(0o755).into(),
             },
         },
         other => other.clone(),
@@ -438,7 +441,7 @@ mod tests {
         };
         Node::File {
             size_bytes: text.len() as u64,
-            mode: Mode::new(bits),
+            meta: Mode::new(bits).into(),
             digest,
         }
     }
@@ -449,7 +452,7 @@ mod tests {
 
     fn dir() -> Node {
         Node::Dir {
-            mode: Mode::new(0o755),
+            meta: Mode::new(0o755).into(),
         }
     }
 
@@ -579,7 +582,7 @@ mod tests {
     fn file_that_cannot_be_read_there_is_a_conflict() {
         let unread = Node::File {
             size_bytes: 1,
-            mode: Mode::new(0o644),
+            meta: Mode::new(0o644).into(),
             digest: ContentDigest::default(),
         };
         let mapping = Mapping::new(&[("a", file("x"))], &[("a", file("x"))], &[("a", unread)]);
@@ -609,7 +612,7 @@ mod tests {
                 (
                     "d",
                     Node::Dir {
-                        mode: Mode::new(0o2770),
+                        meta: Mode::new(0o2770).into(),
                     },
                 ),
                 ("same", file_with("x", 0o700)),
@@ -747,7 +750,7 @@ mod tests {
         };
         let node = |digest| Node::File {
             size_bytes: 1,
-            mode: Mode::new(0o644),
+            meta: Mode::new(0o644).into(),
             digest,
         };
         let seen = ContentDigest {

@@ -139,7 +139,7 @@ fn with_recorded_digest(seen: &Node, recorded: Option<&Node>) -> Node {
         (
             Node::File {
                 size_bytes,
-                mode,
+                meta,
                 digest,
             },
             Some(Node::File {
@@ -149,7 +149,7 @@ fn with_recorded_digest(seen: &Node, recorded: Option<&Node>) -> Node {
             }),
         ) if *digest == ContentDigest::default() && size_bytes == recorded_bytes => Node::File {
             size_bytes: *size_bytes,
-            mode: *mode,
+            meta: *meta,
             digest: *known,
         },
         _ => seen.clone(),
@@ -161,7 +161,7 @@ fn with_digests_of(recorded: &Node, desired: Option<&Node>) -> Option<Node> {
     let (
         Node::File {
             size_bytes,
-            mode,
+            meta,
             digest,
         },
         Some(Node::File { digest: known, .. }),
@@ -172,7 +172,7 @@ fn with_digests_of(recorded: &Node, desired: Option<&Node>) -> Option<Node> {
     let knows_more = digest.merged_with(known) != *digest;
     (knows_more && digest.agrees_with(known) == Some(true)).then(|| Node::File {
         size_bytes: *size_bytes,
-        mode: *mode,
+        meta: *meta,
         digest: digest.merged_with(known),
     })
 }

@@ -701,7 +701,7 @@ mod tests {
     fn node(content: &str) -> Node {
         Node::File {
             size_bytes: content.len() as u64,
-            mode: Mode::new(0o644),
+            meta: Mode::new(0o644).into(),
             digest: ContentDigest {
                 blake3: Some(Blake3::of(content.as_bytes())),
                 sha256: None,

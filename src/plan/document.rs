@@ -20,7 +20,7 @@ use super::{
     PlanHeader, Reason, Refresh, Summary,
 };
 use crate::model::{
-    Blake3, CHECKS_DIGESTS, ContentDigest, HostId, Kind, Mode, Node, RelPath, Sha256, printable,
+    Blake3, CHECKS_DIGESTS, ContentDigest, HostId, Kind, Meta, Node, RelPath, Sha256, printable,
 };
 
 /// The version that is written. Its major is the only one that is read.
@@ -172,30 +172,25 @@ impl Encoder {
     }
 
     fn node(&mut self, node: &Node) {
+        self.field(match node.kind() {
+            Kind::File => b"file",
+            Kind::Dir => b"dir",
+            Kind::Symlink => b"symlink",
+            Kind::Other => b"other",
+        });
+        if let Node::File { size_bytes, .. } = node {
+            self.number(*size_bytes);
+        }
+        for number in node.meta().into_iter().flat_map(Meta::numbers) {
+            self.number(number.into());
+        }
         match node {
-            Node::File {
-                size_bytes,
-                mode,
-                digest,
-            } => {
-                self.field(b"file");
-                self.number(*size_bytes);
-                self.number(mode.bits().into());
+            Node::File { digest, .. } => {
                 self.optional(digest.blake3.as_ref().map(|d| &d.as_bytes()[..]));
                 self.optional(digest.sha256.as_ref().map(|d| &d.as_bytes()[..]));
             }
-            Node::Dir { mode } => {
-                self.field(b"dir");
-                self.number(mode.bits().into());
-            }
-            Node::Symlink { target } => {
-                self.field(b"symlink");
-                self.field(target);
-            }
-            Node::Other { mode } => {
-                self.field(b"other");
-                self.number(mode.bits().into());
-            }
+            Node::Symlink { target } => self.field(target),
+            Node::Dir { .. } | Node::Other { .. } => {}
         }
     }
 }
@@ -737,25 +732,23 @@ impl NodeDocument {
     }
 
     fn into_plan(self) -> Result<Node, PlanFileError> {
-        let mode = |text: Option<String>| {
+        let meta = |text: Option<String>| {
             let text = text.ok_or_else(|| damaged("an entry has no mode"))?;
-            u32::from_str_radix(&text, 8)
-                .ok()
-                .filter(|bits| *bits <= 0o7777)
-                .map(Mode::new)
-                .ok_or_else(|| damaged(format!("`{text}` is not a mode")))
+            let mode = text.parse();
+            let mode = mode.map_err(|_| damaged(format!("`{text}` is not a mode")))?;
+            Ok::<_, PlanFileError>(Meta { mode })
         };
         Ok(match self.kind {
             Kind::File => Node::File {
                 size_bytes: self.size.ok_or_else(|| damaged("a file has no size"))?,
-                mode: mode(self.mode)?,
+                meta: meta(self.mode)?,
                 digest: ContentDigest {
                     blake3: self.blake3,
                     sha256: self.sha256,
                 },
             },
             Kind::Dir => Node::Dir {
-                mode: mode(self.mode)?,
+                meta: meta(self.mode)?,
             },
             Kind::Symlink => Node::Symlink {
                 target: bytes_of(
@@ -766,7 +759,7 @@ impl NodeDocument {
                 .into_boxed_slice(),
             },
             Kind::Other => Node::Other {
-                mode: mode(self.mode)?,
+                meta: meta(self.mode)?,
             },
         })
     }
@@ -806,6 +799,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::model::Mode;
 
     type Edit<'a> = &'a dyn Fn(&mut Value);
 
@@ -823,7 +817,7 @@ mod tests {
     fn file(content: &[u8]) -> Node {
         Node::File {
             size_bytes: content.len() as u64,
-            mode: Mode::new(0o644),
+            meta: Mode::new(0o644).into(),
             digest: ContentDigest {
                 blake3: Some(Blake3::of(content)),
                 sha256: None,
@@ -1188,15 +1182,15 @@ mod tests {
             (any::<u64>(), mode(), digest(), digest()).prop_map(
                 |(size_bytes, mode, blake3, sha256)| Node::File {
                     size_bytes,
-                    mode,
+                    meta: Meta { mode },
                     digest: ContentDigest {
                         blake3: blake3.map(Blake3::from_bytes),
                         sha256: sha256.map(Sha256::from_bytes),
                     },
                 }
             ),
-            mode().prop_map(|mode| Node::Dir { mode }),
-            mode().prop_map(|mode| Node::Other { mode }),
+            mode().prop_map(|mode| Node::Dir { meta: mode.into() }),
+            mode().prop_map(|mode| Node::Other { meta: mode.into() }),
             any_name().prop_map(|target| Node::Symlink {
                 target: target.into()
             }),
@@ -1221,7 +1215,7 @@ mod tests {
             (0_u32..=0o7777, 0_u32..=0o7777).prop_map(|(a, b)| {
                 let dir = |bits| {
                     Some(Node::Dir {
-                        mode: Mode::new(bits),
+                        meta: Mode::new(bits).into(),
                     })
                 };
                 (Action::Metadata, dir(a), dir(b))

@@ -42,7 +42,9 @@ pub(crate) fn settled(recorded: &Tree, intended: &Tree, actual: &Actual) -> Tree
 /// Whether this is a folder that its owner may not write, opened for the time of a commit.
 pub(crate) fn is_opened(folder: Option<&Node>, actual: &Node) -> bool {
     match (folder, actual) {
-        (Some(Node::Dir { mode }), Node::Dir { mode: now }) => now.bits() == mode.bits() | 0o700,
+        (Some(Node::Dir { meta }), Node::Dir { meta: now }) => {
+            now.mode.bits() == meta.mode.bits() | 0o700
+        }
         _ => false,
     }
 }
@@ -60,7 +62,7 @@ mod tests {
         let entry = |(path, bits): &(&str, u32)| Entry {
             path: RelPath::new(*path).unwrap(),
             node: Node::Dir {
-                mode: Mode::new(*bits),
+                meta: Mode::new(*bits).into(),
             },
         };
         entries.iter().map(entry).collect()

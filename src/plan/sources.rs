@@ -116,9 +116,9 @@ fn digest_of(tree: &Tree, modes: Modes) -> Blake3 {
     }
     let entries = tree.entries().iter().cloned().map(|mut entry| {
         match &mut entry.node {
-            Node::File { mode, .. } if mode.is_executable() => *mode = Mode::new(0o755),
-            Node::File { mode, .. } => *mode = Mode::new(0o644),
-            Node::Dir { mode } => *mode = Mode::new(0o755),
+            Node::File { meta, .. } if meta.mode.is_executable() => meta.mode = Mode::new(0o755),
+            Node::File { meta, .. } => meta.mode = Mode::new(0o644),
+            Node::Dir { meta } => meta.mode = Mode::new(0o755),
             Node::Symlink { .. } | Node::Other { .. } => {}
         }
         entry

@@ -337,7 +337,7 @@ mod tests {
     fn file_with(text: &str, mode: u32) -> Node {
         Node::File {
             size_bytes: text.len() as u64,
-            mode: Mode::new(mode),
+            meta: Mode::new(mode).into(),
             digest: ContentDigest {
                 blake3: Some(Blake3::of(text.as_bytes())),
                 sha256: None,

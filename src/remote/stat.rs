@@ -1,6 +1,6 @@
 //! What `stat` says of an entry on a host.
 
-use crate::model::{Kind, Mode};
+use crate::model::{Kind, Meta, Mode};
 
 /// What `stat` said of a path, as text: type and permission bits, size, mtime, ctime, inode, uid,
 /// gid, device. Two equal ones mean that nothing has touched the entry in between.
@@ -50,6 +50,11 @@ impl StatTuple {
     /// Permission bits.
     pub fn mode(&self) -> Mode {
         Mode::new(self.raw_mode().unwrap_or_default())
+    }
+
+    /// All about the entry that a plan compares besides its content.
+    pub fn meta(&self) -> Meta {
+        self.mode().into()
     }
 
     /// Length in bytes.

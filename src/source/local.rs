@@ -20,7 +20,7 @@ use super::cache::{HashCache, Known};
 use super::content::{Content, LARGE_BYTES, Reading, Stamp};
 use crate::config::{Excludes, SymlinkPolicy};
 use crate::model::{
-    ContentDigest, Entry, Event, HostError, LocalPath, Mode, Node, Observer, RelPath, Tree,
+    ContentDigest, Entry, Event, HostError, LocalPath, Meta, Mode, Node, Observer, RelPath, Tree,
 };
 
 /// Shortest time between two events about progress.
@@ -334,7 +334,12 @@ impl Found {
             }));
         } else if file_type.is_dir() {
             let mode = Mode::new(metadata.mode());
-            return other(Node::Dir { mode }, path);
+            return other(
+                Node::Dir {
+                    meta: Meta { mode },
+                },
+                path,
+            );
         } else if file_type.is_symlink() {
             match fs::read_link(full).map(|target| target.into_os_string().into_vec()) {
                 Ok(target) if target.contains(&b'\n') => {
@@ -405,7 +410,7 @@ impl Content {
     fn into_node(self, with_sha256: bool) -> Node {
         Node::File {
             size_bytes: self.stamp.size_bytes,
-            mode: self.mode,
+            meta: Meta { mode: self.mode },
             digest: ContentDigest {
                 sha256: self.digest.sha256.filter(|_| with_sha256),
                 ..self.digest
@@ -672,7 +677,7 @@ mod tests {
             *node(&source, "d/x"),
             Node::File {
                 size_bytes: 4,
-                mode: Mode::new(0o4750),
+                meta: Mode::new(0o4750).into(),
                 digest: ContentDigest {
                     blake3: Some(Blake3::of(b"four")),
                     sha256: None,

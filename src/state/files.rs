@@ -19,8 +19,8 @@ use super::{
     durable,
 };
 use crate::model::{
-    Blake3, CHECKS_DIGESTS, ContentDigest, Entry, HostId, Kind, Mode, Node, RelPath, Sha256, Tree,
-    printable,
+    Blake3, CHECKS_DIGESTS, ContentDigest, Entry, HostId, Kind, Meta, Mode, Node, RelPath, Sha256,
+    Tree, printable,
 };
 
 /// Version of everything that is written here.
@@ -317,9 +317,8 @@ struct EntryLine<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     path_base64: Option<String>,
     kind: Kind,
-    /// Octal, as people know it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    mode: Option<Octal>,
+    mode: Option<Mode>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -357,7 +356,7 @@ impl<'a> From<&'a Entry> for EntryLine<'a> {
             path,
             path_base64,
             kind: entry.node.kind(),
-            mode: entry.node.mode().map(Octal),
+            mode: entry.node.mode(),
             size: None,
             blake3: None,
             sha256: None,
@@ -390,24 +389,27 @@ impl TryFrom<EntryLine<'_>> for Entry {
         let lacks = |what: &str| format!("entry `{}` has no {what}", line.path);
         let path = exact_bytes(&line.path, line.path_base64.as_deref())?;
         let path = RelPath::new(path).map_err(|error| error.to_string())?;
-        let mode = || line.mode.map(|octal| octal.0).ok_or_else(|| lacks("mode"));
+        let meta = || {
+            let mode = line.mode.ok_or_else(|| lacks("mode"))?;
+            Ok::<_, String>(Meta { mode })
+        };
         let node = match line.kind {
             Kind::File => Node::File {
                 size_bytes: line.size.ok_or_else(|| lacks("size"))?,
-                mode: mode()?,
+                meta: meta()?,
                 digest: ContentDigest {
                     blake3: line.blake3,
                     sha256: line.sha256,
                 },
             },
-            Kind::Dir => Node::Dir { mode: mode()? },
+            Kind::Dir => Node::Dir { meta: meta()? },
             Kind::Symlink => {
                 let target = line.target.as_deref().ok_or_else(|| lacks("target"))?;
                 Node::Symlink {
                     target: exact_bytes(target, line.target_base64.as_deref())?.into(),
                 }
             }
-            Kind::Other => Node::Other { mode: mode()? },
+            Kind::Other => Node::Other { meta: meta()? },
         };
         Ok(Self { path, node })
     }
@@ -422,28 +424,6 @@ impl<'de> Deserialize<'de> for StoredEntry {
             .try_into()
             .map(Self)
             .map_err(D::Error::custom)
-    }
-}
-
-/// Permission bits as text: `0644`.
-#[derive(Clone, Copy)]
-struct Octal(Mode);
-
-impl Serialize for Octal {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Octal {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let plain = text.len() == 4 && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
-        u32::from_str_radix(&text, 8)
-            .ok()
-            .filter(|_| plain)
-            .map(|bits| Self(Mode::new(bits)))
-            .ok_or_else(|| D::Error::custom(format_args!("`{text}` is not a mode such as `0644`")))
     }
 }
 
@@ -490,7 +470,7 @@ mod tests {
             path: RelPath::new(path).unwrap(),
             node: Node::File {
                 size_bytes: 7,
-                mode: Mode::new(0o644),
+                meta: Mode::new(0o644).into(),
                 digest: ContentDigest {
                     blake3: Some(Blake3::of(path)),
                     sha256: sha256.map(|byte| Sha256::from_bytes([byte; 32])),
@@ -504,7 +484,7 @@ mod tests {
             Entry {
                 path: RelPath::root(),
                 node: Node::Dir {
-                    mode: Mode::new(0o2755),
+                    meta: Mode::new(0o2755).into(),
                 },
             },
             file(b"a", Some(1)),
@@ -527,13 +507,13 @@ mod tests {
                 |(size_bytes, mode, blake3, sha256)| {
                     Node::File {
                         size_bytes,
-                        mode,
+                        meta: Meta { mode },
                         digest: ContentDigest { blake3, sha256 },
                     }
                 }
             ),
-            mode().prop_map(|mode| Node::Dir { mode }),
-            mode().prop_map(|mode| Node::Other { mode }),
+            mode().prop_map(|mode| Node::Dir { meta: mode.into() }),
+            mode().prop_map(|mode| Node::Other { meta: mode.into() }),
             proptest::collection::vec(1..=255_u8, 0..9).prop_map(|target| Node::Symlink {
                 target: target.into()
             }),

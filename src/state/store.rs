@@ -470,7 +470,7 @@ mod tests {
     fn tree(content: &[u8], sha256: Option<u8>) -> Tree {
         let node = Node::File {
             size_bytes: content.len() as u64,
-            mode: Mode::new(0o644),
+            meta: Mode::new(0o644).into(),
             digest: ContentDigest {
                 blake3: Some(Blake3::of(content)),
                 sha256: sha256.map(|byte| Sha256::from_bytes([byte; 32])),

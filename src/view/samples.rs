@@ -56,14 +56,14 @@ pub(super) fn unreachable(name: &str, error: &str) -> HostPlan {
 pub(super) fn file(size_bytes: u64, mode: u32) -> Node {
     Node::File {
         size_bytes,
-        mode: Mode::new(mode),
+        meta: Mode::new(mode).into(),
         digest: ContentDigest::default(),
     }
 }
 
 pub(super) fn dir() -> Node {
     Node::Dir {
-        mode: Mode::new(0o755),
+        meta: Mode::new(0o755).into(),
     }
 }
 

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use hostsync::model::{Node, Tree};
+use hostsync::model::{Meta, Node, Tree};
 use sha2::{Digest as _, Sha256};
 
 /// What is at a path.
@@ -62,7 +62,7 @@ impl Found {
                 Self::File { mode, bytes },
                 Node::File {
                     size_bytes,
-                    mode: recorded,
+                    meta: Meta { mode: recorded },
                     digest,
                 },
             ) => {
@@ -74,7 +74,12 @@ impl Found {
                     && blake3.is_none_or(|digest| digest == *blake3::hash(bytes).as_bytes())
                     && sha256.is_none_or(|digest| digest == *Sha256::digest(bytes))
             }
-            (Self::Dir { mode }, Node::Dir { mode: recorded }) => *mode == recorded.bits(),
+            (
+                Self::Dir { mode },
+                Node::Dir {
+                    meta: Meta { mode: recorded },
+                },
+            ) => *mode == recorded.bits(),
             (Self::Link { target }, Node::Symlink { target: recorded }) => **target == **recorded,
             _ => false,
         }

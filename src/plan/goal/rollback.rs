@@ -463,7 +463,7 @@ impl EntryBack {
 /// those that it was to run as: what is there is not what was written here. Somebody has to decide.
 fn gives_rights(change: &Change) -> bool {
     let special = |node: &Option<Node>| match node {
-        Some(Node::File { mode, .. }) => mode.bits() & 0o6000,
+        Some(Node::File { meta, .. }) => meta.mode.bits() & 0o6000,
         _ => 0,
     };
     let is_foreign = change.drift || change.unmanaged;

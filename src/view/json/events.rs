@@ -282,7 +282,7 @@ mod tests {
             before: None,
             after: Some(Node::File {
                 size_bytes: 1000,
-                mode: Mode::new(0o644),
+                meta: Mode::new(0o644).into(),
                 digest: ContentDigest::default(),
             }),
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Blake3, Node, RelPath};
+use crate::model::{Blake3, Meta, Node, RelPath};
 use crate::plan::{Action, Change, ChangeSet, Diff, HostPlan, Plan, Refresh};
 use crate::view::review::class::Class;
 use crate::view::review::summary::summary_line;
@@ -466,7 +466,9 @@ fn change() -> impl Strategy<Value = Change> {
             action: Action::Metadata,
             after: Some(dir()),
             before: Some(Node::Dir {
-                mode: crate::model::Mode::new(0o700),
+                meta: Meta {
+                    mode: crate::model::Mode::new(0o700),
+                },
             }),
             ..updated(&path)
         },

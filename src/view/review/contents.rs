@@ -174,7 +174,7 @@ mod tests {
         let file = |size_bytes| {
             Some(Node::File {
                 size_bytes,
-                mode: Mode::new(0o644),
+                meta: Mode::new(0o644).into(),
                 digest: ContentDigest::default(),
             })
         };

@@ -195,10 +195,10 @@ fn read_answer(sections: &[Section<'_>], roots: usize) -> Result<HostLook, Remot
         let node = match stat.file_type() {
             0o10 => Node::File {
                 size_bytes: stat.size_bytes(),
-                mode: stat.mode(),
+                meta: stat.meta(),
                 digest: sums.get(path).copied().unwrap_or_default(),
             },
-            0o4 => Node::Dir { mode: stat.mode() },
+            0o4 => Node::Dir { meta: stat.meta() },
             0o12 => {
                 // One that vanished between two looks is gone.
                 let Some(target) = links.get(path) else {
@@ -208,7 +208,7 @@ fn read_answer(sections: &[Section<'_>], roots: usize) -> Result<HostLook, Remot
                     target: (*target).into(),
                 }
             }
-            _ => Node::Other { mode: stat.mode() },
+            _ => Node::Other { meta: stat.meta() },
         };
         seen.insert(path.to_vec(), Seen { stat, node });
     }
