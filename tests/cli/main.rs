@@ -10,6 +10,7 @@ mod bad_input;
 mod conflicts;
 mod copied;
 mod diffs;
+mod first_version;
 mod forms;
 mod hosts;
 mod interruption;
