@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::model::{Mode, RelPath, RemotePath};
+use crate::remote::answer::Section;
 use crate::remote::{Login, RemoteError, Script, Task};
 
 /// What is to be staged from backups.
@@ -78,6 +79,6 @@ pub fn restore(
         .number("hs_files", files.len() as u64);
     let run = login.ask(&script, files)?;
     let lost = run.section("lost");
-    let lost = lost.iter().flat_map(|section| section.lines());
+    let lost = lost.iter().flat_map(Section::lines);
     Ok(lost.map(<[u8]>::to_vec).collect())
 }
