@@ -10,7 +10,8 @@ use super::interrupt::Interrupts;
 use crate::config::Host;
 use crate::model::map_parallel;
 use crate::plan::prepare::with_help;
-use crate::transport::known_hosts::{self, HostKey, KnownHosts, Verdict};
+use crate::transport::known_hosts::{self, KnownHosts, Verdict};
+use crate::transport::{HostKey, KeyProbe as _};
 use crate::view::text::{count, escape_text};
 
 pub(super) fn run(

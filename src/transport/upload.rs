@@ -14,8 +14,7 @@ use miette::Diagnostic;
 use rustix::fs::OFlags;
 use thiserror::Error;
 
-use super::connection::plain_reason;
-use super::{Aborted, Flow};
+use super::{Aborted, Flow, plain_reason};
 use crate::model::Mode;
 
 /// How much is encoded at once.
