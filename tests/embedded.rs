@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 
 use hostsync::config::{Auth, Host as ConfigHost, Passkey};
 use hostsync::model::{HostId, LocalPath};
-use hostsync::transport::ssh::{SshConnector, SshOptions};
+use hostsync::transport::libssh2::Libssh2Connector;
 use hostsync::transport::{
-    Aborted, Connector as _, ExecIo, Flow as HostsyncFlow, Input, TransportError,
+    Aborted, ConnectOptions, Connector as _, ExecIo, Flow as HostsyncFlow, Input, TransportError,
 };
 use russh::keys::PrivateKey;
 use russh::keys::ssh_key::private::Ed25519Keypair;
@@ -504,7 +504,7 @@ fn echo(port: u16, host_key: &str, auth: Auth) -> Result<Vec<u8>, TransportError
         problem: None,
         login_problem: None,
     };
-    let mut session = SshConnector::new(SshOptions::new(known_hosts)).connect(&host)?;
+    let mut session = Libssh2Connector::new(ConnectOptions::new(known_hosts)).connect(&host)?;
     let mut echo = Echo {
         input: Some(numbered_bytes(100_000)),
         output: Vec::new(),

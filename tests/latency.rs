@@ -6,8 +6,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use hostsync::config::Host as ConfigHost;
-use hostsync::transport::ssh::{SshConnector, SshOptions};
-use hostsync::transport::{Aborted, Connector as _, ExecIo, Flow, Input, Session};
+use hostsync::transport::libssh2::Libssh2Connector;
+use hostsync::transport::{Aborted, ConnectOptions, Connector as _, ExecIo, Flow, Input, Session};
 
 #[path = "support/latency.rs"]
 mod latency;
@@ -122,7 +122,7 @@ fn login_with_a_key_of_the_agent_takes_no_more() {
     agent.add(&host.identity_file());
     let mut line = Line::to(&host);
     line.config.auth.identity_file = None;
-    let options = SshOptions {
+    let options = ConnectOptions {
         agent_socket: Some(agent.socket()),
         ..line.options()
     };
@@ -227,22 +227,22 @@ impl<'a> Line<'a> {
     }
 
     /// Options under which the far end of the line is known.
-    fn options(&self) -> SshOptions {
+    fn options(&self) -> ConnectOptions {
         let ConfigHost { address, port, .. } = &self.config;
         let path = self.host.private_dir().join("known_hosts");
         let line = format!("[{address}]:{port} {}\n", self.host.host_key());
         std::fs::write(&path, line).expect("our folder");
-        SshOptions::new(path)
+        ConnectOptions::new(path)
     }
 
-    fn log_in(&self, options: SshOptions) -> Box<dyn Session> {
-        SshConnector::new(options)
+    fn log_in(&self, options: ConnectOptions) -> Box<dyn Session> {
+        Libssh2Connector::new(options)
             .connect(&self.config)
             .unwrap_or_else(|error| panic!("{error}\n{}", self.host.log()))
     }
 
     /// Logs in, runs one command and is gone.
-    fn ask_once(&self, options: SshOptions) {
+    fn ask_once(&self, options: ConnectOptions) {
         let mut session = self.log_in(options);
         let mut question = LookRequest::default();
         session.exec(ANSWER, &mut question).expect("runs");

@@ -28,8 +28,8 @@ struct Reserved {
 }
 
 const RESERVED: [Reserved; 12] = [
-    reserved("ssh2", &["transport/"]),
-    reserved("libssh2_sys", &["transport/"]),
+    reserved("ssh2", &["transport/libssh2/"]),
+    reserved("libssh2_sys", &["transport/libssh2/"]),
     reserved("indicatif", &["view/progress.rs"]),
     reserved("similar", &["plan/diffs.rs"]),
     reserved("clap", &["cli/args.rs"]),

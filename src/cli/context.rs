@@ -18,7 +18,8 @@ use crate::plan::goal::saved::StalePlan;
 use crate::plan::prepare::PrepareError;
 use crate::remote::Nonce;
 use crate::state::{LockHolder, StateError, StateLock};
-use crate::transport::ssh::{SshConnector, SshOptions};
+use crate::transport::libssh2::Libssh2Connector;
+use crate::transport::{ConnectOptions, Connector, KeyProbe};
 use crate::view;
 use crate::view::log::{self, LogGuard};
 
@@ -178,8 +179,8 @@ impl<'a> Context<'a> {
         Ok(config::select(&self.config, limit)?)
     }
 
-    /// Logs in to hosts.
-    pub(super) fn connector(&self) -> SshConnector {
+    /// Logs in to hosts and looks up their keys. No other place chooses how.
+    pub(super) fn connector(&self) -> impl Connector + KeyProbe + use<> {
         let Settings {
             connect_timeout,
             login_timeout,
@@ -189,7 +190,7 @@ impl<'a> Context<'a> {
             compress,
             ..
         } = &self.config.settings;
-        SshConnector::new(SshOptions {
+        Libssh2Connector::new(ConnectOptions {
             connect_timeout: *connect_timeout,
             login_timeout: *login_timeout,
             stall_timeout: *stall_timeout,

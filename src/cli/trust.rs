@@ -9,7 +9,8 @@ use super::exit::Exit;
 use super::interrupt::Interrupts;
 use crate::config::Host;
 use crate::model::{HostError, map_parallel};
-use crate::transport::known_hosts::{self, HostKey, KnownHosts, Verdict};
+use crate::transport::known_hosts::{self, KnownHosts, Verdict};
+use crate::transport::{HostKey, KeyProbe as _};
 use crate::view::words::{count, escape_text};
 
 pub(super) fn run(

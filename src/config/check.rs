@@ -1,18 +1,17 @@
 //! From what is written to a [`Config`]: every rule that does not belong to one file format.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use super::document::{
-    Document, Findings, Node, RawConfig, RawHost, RawMappings, Span, Table, Value,
-};
-use super::error::{Issue, IssueCode};
-use super::inventory::wrong_element;
+use super::document::{Document, Findings, RawConfig, RawHost, RawMappings, Value};
+use super::error::IssueCode;
+use super::fields::{Fields, wrong_element};
+use super::places::{Environment, Places, folder_of, no_home};
+use super::settings;
+use super::span::Span;
 use super::types::{Auth, Config, Exact, Excludes, Host, Mapping, Passkey, SymlinkPolicy};
-use super::{Environment, settings};
+use super::values::{address_error, dest_error, name_error};
 use crate::model::{HostId, LocalPath, RemotePath};
 
 /// The keys of a host.
@@ -30,10 +29,6 @@ const HOST_KEYS: [&str; 9] = [
 
 /// The keys of a mapping.
 pub(super) const MAPPING_KEYS: [&str; 5] = ["src", "dest", "exact", "exclude", "symlinks"];
-
-/// Bytes that a file of a host in the state needs beside the host's name (`.json` and the mark of a
-/// temporary file), out of the 255 that file systems allow.
-const LONGEST_NAME_BYTES: usize = 255 - 32;
 
 /// Makes a configuration of what is written. What is wrong with it is added to `findings`; the
 /// result is to be used only if that has no issues.
@@ -57,152 +52,6 @@ pub(super) fn check(raw: &RawConfig, environment: &Environment, findings: &mut F
         path: raw.path.clone(),
         settings,
         hosts,
-    }
-}
-
-/// The folder that holds a file.
-pub(super) fn folder_of(path: &Path) -> &Path {
-    path.parent().unwrap_or(path)
-}
-
-/// What relative paths are relative to.
-pub(super) struct Places<'a> {
-    /// The folder of the main file.
-    pub(super) base: &'a Path,
-    /// The home folder.
-    pub(super) home: Option<&'a Path>,
-}
-
-impl Places<'_> {
-    /// The absolute form of a local path, without `.` components and trailing slashes; `None` when it
-    /// starts in a home folder that is not known.
-    pub(super) fn absolute(&self, text: &str, folder: &Path) -> Option<PathBuf> {
-        let path = match text.strip_prefix("~/") {
-            Some(rest) => self.home?.join(rest.trim_start_matches('/')),
-            None if text == "~" => self.home?.to_owned(),
-            None => folder.join(text),
-        };
-        Some(path.components().collect())
-    }
-}
-
-/// The issue for a path that starts in a home folder that is not known.
-pub(super) fn no_home(document: &Document, span: Span) -> Issue {
-    document
-        .issue(IssueCode::NoHome, "the home folder is not known")
-        .label(span, "starts there")
-        .help("set `HOME`, or write the whole path")
-}
-
-/// The keys of one table, with the errors that go with reading them.
-#[derive(Clone, Copy)]
-pub(super) struct Fields<'a> {
-    pub(super) document: &'a Document,
-    pub(super) table: &'a Table,
-}
-
-impl<'a> Fields<'a> {
-    pub(super) fn get(&self, key: &str) -> Option<&'a Node> {
-        self.table.get(key).map(|entry| &entry.value)
-    }
-
-    pub(super) fn refuse_unknown(&self, known: &[&str], findings: &mut Findings) {
-        for entry in &self.table.entries {
-            if !known.contains(&entry.key.as_str()) {
-                findings.issue(
-                    self.document
-                        .issue(
-                            IssueCode::UnknownKey,
-                            format!("unknown key `{}`", entry.key),
-                        )
-                        .label(entry.key_span, "nothing reads this")
-                        .suggest(&entry.key, known),
-                );
-            }
-        }
-    }
-
-    fn wrong_type(&self, key: &str, node: &Node, expected: &str) -> Issue {
-        self.document
-            .issue(
-                IssueCode::WrongType,
-                format!("`{key}` should be {expected}"),
-            )
-            .label(node.span, format!("found {}", node.value.kind()))
-    }
-
-    pub(super) fn invalid(&self, node: &Node, message: impl Into<String>, label: &str) -> Issue {
-        self.document
-            .issue(IssueCode::InvalidValue, message)
-            .label(node.span, label)
-    }
-
-    /// The text of a key, if it is there.
-    fn text(&self, key: &str, findings: &mut Findings) -> Option<(&'a str, &'a Node)> {
-        let node = self.get(key)?;
-        if let Value::Text(text) = &node.value {
-            Some((text, node))
-        } else {
-            findings.issue(self.wrong_type(key, node, "a text in quotes"));
-            None
-        }
-    }
-
-    /// The text of a key, if it is there; it must not be empty.
-    fn filled_text(&self, key: &str, findings: &mut Findings) -> Option<(&'a str, &'a Node)> {
-        let (text, node) = self.text(key, findings)?;
-        if text.is_empty() {
-            findings.issue(self.invalid(
-                node,
-                format!("`{key}` is empty"),
-                "nothing between the quotes",
-            ));
-            return None;
-        }
-        Some((text, node))
-    }
-
-    /// The text of a key that has to be there.
-    fn needed_text(&self, key: &str, findings: &mut Findings) -> Option<(&'a str, &'a Node)> {
-        if self.get(key).is_none() {
-            findings.issue(
-                self.document
-                    .issue(IssueCode::MissingKey, format!("`{key}` is missing"))
-                    .label(
-                        self.table.span.first_byte(),
-                        "in the object that begins here",
-                    ),
-            );
-            return None;
-        }
-        self.filled_text(key, findings)
-    }
-
-    /// The elements of a list of texts, if it is there.
-    pub(super) fn texts(&self, key: &str, findings: &mut Findings) -> Vec<(&'a str, &'a Node)> {
-        let Some(node) = self.get(key) else {
-            return Vec::new();
-        };
-        let Value::List(elements) = &node.value else {
-            findings.issue(
-                self.wrong_type(key, node, "a list of texts")
-                    .help("write `[\"...\"]`, also around a single one"),
-            );
-            return Vec::new();
-        };
-        let mut texts = Vec::new();
-        for element in elements {
-            match &element.value {
-                Value::Text(text) if !text.is_empty() => texts.push((text.as_str(), element)),
-                Value::Text(_) => findings.issue(self.invalid(
-                    element,
-                    format!("an empty text in `{key}`"),
-                    "nothing between the quotes",
-                )),
-                _ => findings.issue(self.wrong_type(key, element, "a list of texts")),
-            }
-        }
-        texts
     }
 }
 
@@ -303,46 +152,6 @@ fn identity_problem(auth: &Auth) -> Option<String> {
             "cannot look at `identity_file` {}: {error}; check who may read it",
             path.display()
         )),
-    }
-}
-
-/// Why a host cannot have this name; `None` when it can.
-pub(super) fn name_error(name: &str) -> Option<&'static str> {
-    if name.is_empty() {
-        Some("it is empty")
-    } else if name.contains('/') {
-        Some("it has a `/`")
-    } else if name.starts_with(['-', '.']) {
-        Some("it starts with `-` or `.`")
-    } else if name.chars().any(char::is_control) {
-        Some("it has a control character")
-    } else if name.trim() != name {
-        Some("it starts or ends with a space")
-    } else if HostId::new(name).as_file_name().len() > LONGEST_NAME_BYTES {
-        Some("it is too long")
-    } else {
-        None
-    }
-}
-
-/// Why this cannot be connected to; `None` when it can be tried.
-fn address_error(address: &str) -> Option<&'static str> {
-    if address.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        Some("it has a space or a control character")
-    } else if address.contains(['[', ']']) {
-        Some("an IPv6 address is written without brackets")
-    } else if address.contains('@') {
-        Some("the login name belongs into `user`")
-    } else if address.matches(':').count() == 1 {
-        Some("the port belongs into `port`")
-    } else if address
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || byte == b'.')
-        && address.parse::<Ipv4Addr>().is_err()
-    {
-        Some("an IPv4 address is four numbers from 0 to 255, without zeros before them")
-    } else {
-        None
     }
 }
 
@@ -556,25 +365,6 @@ fn base_name(path: &str) -> Option<&str> {
     path.rsplit('/')
         .find(|part| !part.is_empty())
         .filter(|part| !matches!(*part, "." | ".." | "~"))
-}
-
-/// Why files cannot go there, and what to do about it; `None` when they can.
-pub(super) fn dest_error(dest: &str) -> Option<(&'static str, &'static str)> {
-    if dest.contains(['\0', '\n', '\r']) {
-        Some((
-            "it holds a line break or a NUL",
-            "write the path without it",
-        ))
-    } else if dest.split('/').any(|part| part == "..") {
-        Some(("it has a `..`", "write the path that is meant"))
-    } else if dest.starts_with('~') && dest != "~" && !dest.starts_with("~/") {
-        Some((
-            "it starts in the home folder of somebody else",
-            "write the whole path, or `./~...` for a name that starts like that",
-        ))
-    } else {
-        None
-    }
 }
 
 fn exact(fields: Fields<'_>, findings: &mut Findings) -> Exact {

@@ -9,25 +9,9 @@ use std::sync::Arc;
 
 use miette::NamedSource;
 
-use super::error::{Excerpt, Issue, IssueCode, Remark};
+use super::error::{Issue, IssueCode, Remark};
+use super::span::{Excerpt, Span};
 use crate::model::printable;
-
-/// A piece of a document: byte offsets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Span {
-    pub(super) start: usize,
-    pub(super) end: usize,
-}
-
-impl Span {
-    /// Its beginning, to mark where something long starts rather than all of it.
-    pub(super) fn first_byte(self) -> Self {
-        Self {
-            start: self.start,
-            end: self.end.min(self.start + 1),
-        }
-    }
-}
 
 /// A file as errors show it.
 pub(super) struct Document {
@@ -82,6 +66,9 @@ fn without_control(text: &str) -> String {
     out
 }
 
+/// The rank of the main file among all files.
+pub(super) const MAIN_RANK: usize = 0;
+
 /// A file by both of its names.
 #[derive(Clone)]
 pub(super) struct FileName {
@@ -89,7 +76,8 @@ pub(super) struct FileName {
     pub(super) path: PathBuf,
     /// What people call it: relative where it lies below the current folder.
     pub(super) shown: String,
-    /// Its place among the files: the main file, the hosts, the mapper files as the hosts stand.
+    /// Its place among the files, by which issues are sorted: the main file, the hosts, the mapper
+    /// files as the hosts stand.
     pub(super) rank: usize,
 }
 

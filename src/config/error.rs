@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use miette::{Diagnostic, LabeledSpan, MietteError, NamedSource, SourceCode, SourceSpan};
+use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
 use thiserror::Error;
 
-use super::document::Span;
+use super::span::{Excerpt, Span};
 use crate::model::printable;
 
 /// No configuration could be made of the files. None of the texts holds a passkey.
@@ -248,40 +247,6 @@ impl Diagnostic for Issue {
     }
 }
 
-/// The text of a file with its passkeys hidden, and how much of it may be shown around a label.
-#[derive(Clone, Debug)]
-pub(super) struct Excerpt {
-    pub(super) text: Arc<str>,
-    pub(super) context_lines: usize,
-}
-
-impl Excerpt {
-    /// `span` cut down to the text and to whole characters; `None` when there is no text.
-    fn fitting(&self, span: Span) -> Option<SourceSpan> {
-        let last = self.text.char_indices().next_back()?.0;
-        let start = self.text.floor_char_boundary(span.start.min(last));
-        let end = self
-            .text
-            .ceil_char_boundary(span.end.clamp(start, self.text.len()));
-        Some((start, end - start).into())
-    }
-}
-
-impl SourceCode for Excerpt {
-    fn read_span<'a>(
-        &'a self,
-        span: &SourceSpan,
-        context_lines_before: usize,
-        context_lines_after: usize,
-    ) -> Result<Box<dyn miette::SpanContents<'a> + 'a>, MietteError> {
-        self.text.read_span(
-            span,
-            context_lines_before.min(self.context_lines),
-            context_lines_after.min(self.context_lines),
-        )
-    }
-}
-
 /// Patterns that pick no host.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Diagnostic)]
 pub enum SelectError {
@@ -364,20 +329,5 @@ mod tests {
         assert_eq!(closest("pot", ["port", "user"]), Some("port"));
         assert_eq!(closest("PORT", ["port", "user"]), Some("port"));
         assert_eq!(closest("banana", ["port", "user"]), None);
-    }
-
-    #[test]
-    fn label_beyond_the_text_moves_to_its_end() {
-        let excerpt = Excerpt {
-            text: "aé".into(),
-            context_lines: 0,
-        };
-        let span = excerpt.fitting(Span { start: 9, end: 12 });
-        assert_eq!(span, Some((1, 2).into()));
-        let empty = Excerpt {
-            text: "".into(),
-            context_lines: 0,
-        };
-        assert_eq!(empty.fitting(Span { start: 0, end: 1 }), None);
     }
 }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use configparser::ini::Ini;
 
-use super::document::{Document, Entry, Findings, Node, RawTable, Span, Table, Value};
+use super::document::{Document, Entry, Findings, Node, RawTable, Table, Value};
 use super::error::IssueCode;
+use super::span::Span;
 
 /// The one section that is read.
 const SECTION: &str = "DEFAULT";

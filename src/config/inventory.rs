@@ -13,10 +13,15 @@ use jsonc_parser::errors::ParseErrorKind;
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 
 use super::document::{
-    Document, Entry, FileName, Findings, Node, RawHost, RawMappings, RawTable, Span, Table, Value,
+    Document, Entry, FileName, Findings, MAIN_RANK, Node, RawHost, RawMappings, RawTable, Table,
+    Value,
 };
 use super::error::{Issue, IssueCode};
-use super::{ReadFile, mask};
+use super::fields::wrong_element;
+use super::mask;
+use super::span::Span;
+use super::text::{ReadFile, decode};
+use super::values::name_error;
 
 /// Keys of a host whose values errors may show.
 pub(super) const PLAIN_HOST_KEYS: [&str; 6] = [
@@ -29,7 +34,7 @@ pub(super) const PLAIN_HOST_KEYS: [&str; 6] = [
 ];
 
 /// The rank of the hosts among all files, by which issues are sorted. The mapper files follow.
-const HOSTS_RANK: usize = super::MAIN_RANK + 1;
+const HOSTS_RANK: usize = MAIN_RANK + 1;
 
 /// What is remarked of a mapper file that belongs to no host.
 pub(super) const UNUSED_FILE: &str = "no host has a mapper file of this name";
@@ -102,9 +107,7 @@ pub(super) fn read(
 /// The name of the mapper file of a host that has a usable name.
 fn mapper_file_name(host: &Table) -> Option<String> {
     let name = host.text("name").or_else(|| host.text("ip_address"))?;
-    super::check::name_error(name)
-        .is_none()
-        .then(|| format!("{name}.json"))
+    name_error(name).is_none().then(|| format!("{name}.json"))
 }
 
 fn read_mapper(
@@ -180,7 +183,7 @@ fn read_list(
     content: Content,
     findings: &mut Findings,
 ) -> Option<(Arc<Document>, Vec<Node>)> {
-    let text = match super::decode(bytes) {
+    let text = match decode(bytes) {
         Ok(text) => text,
         Err(error) => {
             let hidden = hide_in_broken(&error.lossy, content);
@@ -237,16 +240,6 @@ fn read_list(
             None
         }
     }
-}
-
-/// The issue for an element of a list that should be an object.
-pub(super) fn wrong_element(document: &Document, node: &Node, expected: &str) -> Issue {
-    document
-        .issue(IssueCode::WrongType, format!("expected {expected}"))
-        .label(
-            node.span.first_byte(),
-            format!("found {}", node.value.kind()),
-        )
 }
 
 /// Text that is not JSON.

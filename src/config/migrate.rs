@@ -12,13 +12,15 @@ use std::path::{Path, PathBuf};
 use miette::Diagnostic;
 use thiserror::Error;
 
-use super::check::folder_of;
-use super::document::{Entry, RawConfig, RawHost, Value};
+use super::digest::config_digest;
+use super::document::{Entry, Node, RawConfig, RawHost, Value};
 use super::error::{ConfigError, Remark};
 use super::inventory::UNUSED_FILE;
+use super::load::{NATIVE_FILE, is_native, load_with, read_and_check};
 use super::native::OLD_SETTINGS;
+use super::places::{Environment, folder_of};
+use super::text::ReadFile;
 use super::types::{Config, Exact, Host, Mapping, Passkey, Settings, SymlinkPolicy};
-use super::{Environment, NATIVE_FILE, ReadFile, config_digest, is_native, load_with};
 use crate::model::printable;
 
 /// Lists are broken into lines that are no longer than this, if their words allow it.
@@ -173,7 +175,7 @@ pub fn migrate(
             path: main.to_owned(),
         });
     }
-    let (loaded, raw) = super::read_and_check(main, environment, read)?;
+    let (loaded, raw) = read_and_check(main, environment, read)?;
     let config = loaded.config;
     let problems: Vec<String> = raw
         .hosts
@@ -369,7 +371,7 @@ struct Written<'a> {
 /// The mappings of a host as they are written.
 fn written<'a>(raw: &'a RawHost, host: &'a Host) -> Vec<Written<'a>> {
     let nodes = raw.mappings.as_ref().map_or(&[][..], |raw| &raw.nodes);
-    let with_dest = |(mapping, node): (&'a Mapping, &'a super::document::Node)| {
+    let with_dest = |(mapping, node): (&'a Mapping, &'a Node)| {
         let Value::Table(table) = &node.value else {
             return None;
         };

@@ -10,13 +10,15 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
-use super::check::{Fields, MAPPING_KEYS};
+use super::check::MAPPING_KEYS;
 use super::document::{
-    Document, Entry, FileName, Findings, Node, RawConfig, RawHost, RawMappings, RawTable, Span,
-    Table, Value,
+    Document, Entry, FileName, Findings, Node, RawConfig, RawHost, RawMappings, RawTable, Table,
+    Value,
 };
 use super::error::IssueCode;
+use super::fields::Fields;
 use super::inventory::{PLAIN_HOST_KEYS, remark_on_open_passkeys};
+use super::span::Span;
 use super::{mask, settings};
 
 /// What the file holds.

@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use super::check::{Fields, Places, dest_error, no_home};
-use super::document::{Findings, Node, RawTable, Span, Value};
+use super::document::{Findings, Node, RawTable, Value};
 use super::error::IssueCode;
+use super::fields::Fields;
 use super::inventory::InventoryPaths;
+use super::places::{Places, no_home};
 use super::privacy;
+use super::span::Span;
 use super::types::{CIPHERS, MaxDelete, Modes, Settings};
+use super::values::dest_error;
 use crate::model::RemotePath;
 
 /// The keys of the settings.

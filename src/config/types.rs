@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::model::{HostId, LocalPath, RelPath, RemotePath};
 
-/// The names that [`Settings::ciphers`] may hold: all ciphers that libssh2 is built with here.
+/// The names that [`Settings::ciphers`] may hold, as OpenSSH spells them.
 pub const CIPHERS: [&str; 10] = [
     "aes128-gcm@openssh.com",
     "aes256-gcm@openssh.com",

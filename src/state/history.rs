@@ -2,11 +2,20 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Progress;
 use crate::model::Blake3;
 
 /// How many runs the state remembers.
 const RUNS_KEPT: usize = 100;
+
+/// Whether the last apply to a host came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Progress {
+    /// It did.
+    Finished,
+    /// It did not, as far as is known: the host may have a part of it.
+    InTheMiddle,
+}
 
 /// The applies that have changed a host and whose backups it keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]

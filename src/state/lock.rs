@@ -3,7 +3,6 @@
 //! The lock is the kernel's, on an open file: it ends with the process that holds it, however that
 //! ends. The content of the file only tells people who that is.
 
-use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -11,9 +10,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
-use super::{StateError, durable};
+use super::{LockHolder, StateError, durable};
 
 /// Time between two attempts.
 const POLL: Duration = Duration::from_millis(50);
@@ -30,33 +27,6 @@ pub struct StateLock {
     file: File,
     dir: PathBuf,
     holder: LockHolder,
-}
-
-/// Who holds the lock, for people.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LockHolder {
-    /// Random; tells this run from every other.
-    pub id: String,
-    /// What it does: `apply`, for instance.
-    pub operation: String,
-    /// `user@host`.
-    pub who: String,
-    /// Its process id on that host.
-    pub pid: u32,
-    /// Version of the program.
-    pub version: String,
-    /// Since when: RFC 3339, UTC.
-    pub since: String,
-}
-
-impl fmt::Display for LockHolder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "`{}` of {} (pid {}, hostsync {}) since {}, lock {}",
-            self.operation, self.who, self.pid, self.version, self.since, self.id
-        )
-    }
 }
 
 impl StateLock {

@@ -15,10 +15,14 @@ mod durable;
 mod error;
 mod files;
 mod history;
+mod holder;
 mod lock;
+mod record;
 mod store;
 
 pub use error::StateError;
-pub use history::{GoalDigests, History, Intent, PastApply, PastMapping, PastRun};
-pub use lock::{LockHolder, StateLock};
-pub use store::{HostRecord, Identity, MappingRecord, Progress, StateStore};
+pub use history::{GoalDigests, History, Intent, PastApply, PastMapping, PastRun, Progress};
+pub use holder::LockHolder;
+pub use lock::StateLock;
+pub use record::{HostRecord, Identity, MappingRecord};
+pub use store::StateStore;

@@ -4,91 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::{Deserialize, Serialize};
-
 use super::files::{self, HostFile, StateFile};
-use super::history::{History, Intent, PastRun, Runs};
-use super::{StateError, StateLock, durable, lock};
+use super::history::{Intent, PastRun, Runs};
+use super::{HostRecord, Identity, StateError, StateLock, durable, lock};
 use crate::model::{Blake3, Entry, HostId, Node, Tree};
 
 /// Manifests are kept in memory up to this many entries (some 200 bytes each) altogether.
 const KEPT_ENTRIES: usize = 2_000_000;
-
-/// Which state this is and how often it was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// Random, made with the first apply; the same for the life of the state.
-    pub lineage: String,
-    /// Raised by one by every apply.
-    pub serial: u64,
-}
-
-/// Whether the last apply to a host came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Progress {
-    /// It did.
-    Finished,
-    /// It did not, as far as is known: the host may have a part of it.
-    InTheMiddle,
-}
-
-/// What was written last to one mapping of a host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MappingRecord {
-    /// The source, as written in the configuration.
-    pub src: String,
-    /// The destination; what a mapping is found again by.
-    pub dest: String,
-    /// Names the tree.
-    pub tree: Blake3,
-    /// Names the tree that an apply was making of it when it began, and did not come to its end; what is
-    /// on the host may be of either.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub intended: Option<Blake3>,
-    /// Whether everything below the destination was looked at then, also what is not ours.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub is_mirrored: bool,
-}
-
-/// What is recorded of one host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostRecord {
-    /// Which host.
-    pub host: HostId,
-    /// Serial of the apply that last touched it.
-    pub serial: u64,
-    /// When that was: RFC 3339, UTC.
-    pub updated_at: String,
-    /// Digest of the plan that was applied.
-    pub plan: Blake3,
-    /// Whether that apply came to its end.
-    pub progress: Progress,
-    /// Digest of the listing that the host keeps, as the host computed it (`sha256:…`); `None` when
-    /// there is no listing to be trusted.
-    pub listing: Option<String>,
-    /// The hash tool's algorithm that the host has: `blake3` or `sha256`; `None` while unknown.
-    pub algorithm: Option<String>,
-    /// Its mappings, in the order of the configuration of that time.
-    pub mappings: Vec<MappingRecord>,
-    /// What the last applies changed on it.
-    pub history: History,
-}
-
-impl HostRecord {
-    /// Whether the last apply did not come to its end, as far as is known.
-    pub fn is_in_the_middle(&self) -> bool {
-        self.progress == Progress::InTheMiddle
-    }
-
-    /// The trees that it names.
-    fn trees(&self) -> impl Iterator<Item = Blake3> {
-        let now = self.mappings.iter();
-        let now = now.flat_map(|it| [Some(it.tree), it.intended]).flatten();
-        let past = self.history.applies.iter().flat_map(|it| &it.mappings);
-        now.chain(past.flat_map(|it| [it.recorded, it.before, it.after]))
-    }
-}
 
 /// The state folder.
 ///
@@ -446,7 +368,7 @@ mod tests {
 
     use super::*;
     use crate::model::{ContentDigest, Mode, RelPath, Sha256};
-    use crate::state::{GoalDigests, PastApply, PastMapping};
+    use crate::state::{GoalDigests, History, MappingRecord, PastApply, PastMapping, Progress};
 
     struct Folder {
         temp: tempfile::TempDir,

@@ -1,5 +1,6 @@
 //! What can go wrong between here and a host.
 
+use std::io;
 use std::time::Duration;
 
 use miette::Diagnostic;
@@ -168,7 +169,7 @@ pub enum TransportError {
     Broken {
         /// What was going on: `while sending`, for instance.
         during: String,
-        /// What the socket or libssh2 said.
+        /// What the socket or the SSH implementation said.
         reason: String,
     },
     /// The other end of [`super::ExecIo`] gave up.
@@ -194,10 +195,21 @@ impl From<&TransportError> for HostError {
 }
 
 /// What the system says, without `(os error 111)`.
-pub(crate) fn plain_reason(error: &std::io::Error) -> String {
+pub(crate) fn plain_reason(error: &io::Error) -> String {
     let text = error.to_string();
     match text.find(" (os error ") {
         Some(end) => text[..end].to_lowercase(),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_plain_words() {
+        let error = io::Error::from_raw_os_error(rustix::io::Errno::CONNREFUSED.raw_os_error());
+        assert_eq!(plain_reason(&error), "connection refused");
     }
 }

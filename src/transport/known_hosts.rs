@@ -5,76 +5,18 @@
 //! since host certificates are never asked for. A line that makes no sense is passed over with a
 //! warning.
 
-use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha1::Sha1;
-use sha2::{Digest as _, Sha256};
 
-use super::TransportError;
-use super::plain_reason;
+use super::{HostKey, TransportError, plain_reason};
 use crate::config::Host;
-
-/// Host key types that libssh2 can check, best first, each with the signature algorithms to offer
-/// for it. Certificates are left out on purpose: libssh2 does not check who signed them.
-const KEY_TYPES: [(&str, &[&str]); 5] = [
-    ("ssh-ed25519", &["ssh-ed25519"]),
-    ("ecdsa-sha2-nistp256", &["ecdsa-sha2-nistp256"]),
-    ("ecdsa-sha2-nistp384", &["ecdsa-sha2-nistp384"]),
-    ("ecdsa-sha2-nistp521", &["ecdsa-sha2-nistp521"]),
-    ("ssh-rsa", &["rsa-sha2-512", "rsa-sha2-256"]),
-];
-
-/// The public key of a host.
-#[derive(Clone, PartialEq, Eq)]
-pub struct HostKey {
-    key_type: String,
-    blob: Vec<u8>,
-}
-
-impl HostKey {
-    /// Wraps a key as it travels over the wire; `None` when it does not begin with its type.
-    pub fn from_blob(blob: &[u8]) -> Option<Self> {
-        let (length, rest) = blob.split_first_chunk::<4>()?;
-        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
-        let key_type = std::str::from_utf8(rest.get(..length)?).ok()?;
-        let is_plain = !key_type.is_empty() && key_type.bytes().all(|byte| byte.is_ascii_graphic());
-        is_plain.then(|| Self {
-            key_type: key_type.to_owned(),
-            blob: blob.to_vec(),
-        })
-    }
-
-    /// `ssh-ed25519`, for instance.
-    pub fn key_type(&self) -> &str {
-        &self.key_type
-    }
-
-    /// `SHA256:…`, as `ssh-keygen -l` prints it.
-    pub fn fingerprint(&self) -> String {
-        format!(
-            "SHA256:{}",
-            STANDARD_NO_PAD.encode(Sha256::digest(&self.blob))
-        )
-    }
-
-    /// Type and key as they stand in `known_hosts`, after the names.
-    pub fn to_openssh(&self) -> String {
-        format!("{} {}", self.key_type, STANDARD.encode(&self.blob))
-    }
-}
-
-impl fmt::Debug for HostKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HostKey({} {})", self.key_type, self.fingerprint())
-    }
-}
 
 /// What `known_hosts` says about a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,7 +116,7 @@ impl KnownHosts {
         // The line to name is one that can be compared with the key.
         let other = keys
             .iter()
-            .find(|line| line.key.key_type == key.key_type)
+            .find(|line| line.key.key_type() == key.key_type())
             .or(keys.first());
         if let Some(line) = other {
             return Verdict::Changed {
@@ -187,23 +129,12 @@ impl KnownHosts {
         Verdict::Unknown
     }
 
-    /// Signature algorithms to offer for a host: those of the key types that are known of it come
-    /// first, so that a server with several keys shows one that can be compared.
-    pub fn preferred_algorithms(&self, address: &str, port: u16) -> Vec<&'static str> {
-        let is_known = |key_type: &str| {
-            names_of(address, port).iter().any(|name| {
-                self.lines_for(name)
-                    .any(|line| !line.is_revoked && line.key.key_type == key_type)
-            })
-        };
-        let (known, others): (Vec<_>, Vec<_>) = KEY_TYPES
-            .iter()
-            .partition(|(key_type, _)| is_known(key_type));
-        known
-            .into_iter()
-            .chain(others)
-            .flat_map(|(_, algorithms)| algorithms.iter().copied())
-            .collect()
+    /// Whether a key of this type, which is not revoked, is known of a host.
+    pub fn knows_key_type(&self, address: &str, port: u16, key_type: &str) -> bool {
+        names_of(address, port).iter().any(|name| {
+            self.lines_for(name)
+                .any(|line| !line.is_revoked && line.key.key_type() == key_type)
+        })
     }
 
     fn lines_for<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Line> {
@@ -271,7 +202,7 @@ pub(super) fn refuse_unless_usable(
     may_be_unknown: bool,
 ) -> Result<(), TransportError> {
     let host = host.id.to_string();
-    let key_type = key.key_type.clone();
+    let key_type = key.key_type().to_owned();
     let fingerprint = key.fingerprint();
     match verdict {
         Verdict::Match => Ok(()),
@@ -392,7 +323,7 @@ fn parse_line(number: usize, line: &[u8]) -> Result<Option<Line>, &'static str> 
     let key = next("it has no key")?;
     let blob = STANDARD.decode(key).map_err(|_| "its key is not base64")?;
     let key = HostKey::from_blob(&blob)
-        .filter(|key| key.key_type == key_type)
+        .filter(|key| key.key_type() == key_type)
         .ok_or("its key is not of the type it names")?;
     Ok(Some(Line {
         number,
@@ -573,30 +504,6 @@ mod tests {
         let hosts = KnownHosts::parse(Path::new(PATH), &content);
         assert_eq!(hosts.lines.len(), 1);
         assert_eq!(hosts.check("web", 22, &ed25519(1)), Verdict::Match);
-    }
-
-    #[test]
-    fn known_key_types_are_asked_for_first_and_certificates_never() {
-        let hosts = known(&(line("web", &key("ssh-rsa", 1)) + &line("@revoked web", &ed25519(1))));
-        let algorithms = hosts.preferred_algorithms("web", 22);
-        assert_eq!(
-            algorithms[..3],
-            ["rsa-sha2-512", "rsa-sha2-256", "ssh-ed25519"]
-        );
-        assert!(algorithms.iter().all(|name| !name.contains("cert")));
-        assert_eq!(hosts.preferred_algorithms("db", 22)[0], "ssh-ed25519");
-    }
-
-    #[test]
-    fn fingerprint_is_what_ssh_keygen_prints() {
-        let blob = STANDARD
-            .decode("AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl")
-            .expect("base64");
-        let key = HostKey::from_blob(&blob).expect("a key");
-        assert_eq!(
-            key.fingerprint(),
-            "SHA256:+DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU"
-        );
     }
 
     #[test]

@@ -1,97 +1,22 @@
-//! SSH: the only place that knows ssh2.
+//! Connections to hosts.
 //!
-//! The engine sees two small traits. A [`Connector`] logs in to a host; a [`Session`] runs commands
-//! there, one at a time, with both directions streaming. Tests put other implementations behind
-//! them, to count round trips or to inject faults.
+//! The engine sees a few small traits. A [`Connector`] logs in to a host; a [`Session`] runs commands
+//! there, one at a time, with both directions streaming; a [`KeyProbe`] asks a host for its key. Each
+//! way to connect has a folder of its own, which alone knows the library or the program behind it:
+//! [`libssh2`] is the one that there is. Tests put other implementations behind the traits, to count
+//! round trips or to inject faults.
 
-pub mod auth;
-mod connection;
+mod deadline;
 mod error;
+mod host_key;
 pub mod known_hosts;
-pub mod ssh;
+pub mod libssh2;
+mod options;
+mod passkey;
+mod session;
 
 pub(crate) use error::plain_reason;
 pub use error::{Aborted, TransportError};
-
-use crate::config::Host;
-
-/// Logs in to hosts.
-pub trait Connector: Sync {
-    /// Connects, checks the host key and logs in.
-    ///
-    /// # Errors
-    /// When any of these fails or takes longer than its time-out.
-    fn connect(&self, host: &Host) -> Result<Box<dyn Session>, TransportError>;
-}
-
-/// A login on one host. Used by one thread at a time.
-pub trait Session: Send {
-    /// Runs one command and feeds it through `io` until it ends, or until `io` has seen enough. A
-    /// command that was [paused](Flow::Pause) before is left first.
-    ///
-    /// Standard error is read all the while; its last 64 KiB are in the outcome.
-    ///
-    /// # Errors
-    /// When the connection breaks, nothing moves for the stall time-out, or `io` gives up.
-    fn exec(&mut self, command: &str, io: &mut dyn ExecIo) -> Result<ExecOutcome, TransportError>;
-
-    /// Goes on with the command that was [paused](Flow::Pause), with other ends.
-    ///
-    /// # Errors
-    /// As [`exec`](Self::exec); also when there is no such command.
-    fn resume(&mut self, io: &mut dyn ExecIo) -> Result<ExecOutcome, TransportError>;
-
-    /// Logs out. Never blocks for longer than a second.
-    fn close(self: Box<Self>);
-}
-
-/// How a command ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ExecOutcome {
-    /// The end of what it wrote to standard error.
-    pub stderr: Vec<u8>,
-    /// Its exit status, where one came. Not to be relied upon for success: hosts lose it.
-    pub exit_status: Option<i32>,
-}
-
-/// What [`ExecIo::next_input`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// There are bytes in the buffer.
-    Ready,
-    /// None now; ask again after more output has come.
-    Wait,
-    /// None any more: standard input is to be closed. Not asked again.
-    End,
-}
-
-/// How [`ExecIo::output`] wants to go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flow {
-    /// There is more to come.
-    Continue,
-    /// The command waits for input of which there is none yet. It is kept for
-    /// [`Session::resume`]. All input was taken, and no further output is to come before that.
-    Pause,
-    /// Nothing further is of interest: the command is left without waiting for its end.
-    Leave,
-}
-
-/// The two ends of a running command, as seen from here.
-pub trait ExecIo {
-    /// Appends the next bytes of standard input to `buffer`, which is empty; 32 KiB to 256 KiB at
-    /// once are best. Called whenever earlier bytes have been taken.
-    ///
-    /// # Errors
-    /// To end the command at once.
-    fn next_input(&mut self, buffer: &mut Vec<u8>) -> Result<Input, Aborted>;
-
-    /// Takes bytes of standard output, and says how to go on.
-    ///
-    /// # Errors
-    /// To end the command at once.
-    fn output(&mut self, bytes: &[u8]) -> Result<Flow, Aborted>;
-
-    /// Told how many bytes of input the host has taken since the last call.
-    fn sent(&mut self, _bytes: usize) {}
-}
+pub use host_key::{HostKey, KeyProbe};
+pub use options::{ConnectOptions, Variables};
+pub use session::{Connector, ExecIo, ExecOutcome, Flow, Input, Session};

@@ -15,7 +15,8 @@ use hostsync::model::{Blake3, Silent};
 use hostsync::plan::Refresh;
 use hostsync::plan::prepare::{self, Prepared};
 use hostsync::state::{StateLock, StateStore};
-use hostsync::transport::ssh::{SshConnector, SshOptions};
+use hostsync::transport::ConnectOptions;
+use hostsync::transport::libssh2::Libssh2Connector;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -191,7 +192,7 @@ impl Site {
     fn prepare(
         &self,
         state: &StateStore,
-        connector: &SshConnector,
+        connector: &Libssh2Connector,
         keep_logins: usize,
     ) -> Prepared {
         let hosts: Vec<&Host> = self.config.hosts.iter().collect();
@@ -213,13 +214,13 @@ impl Site {
         prepare::prepare(&request).unwrap()
     }
 
-    fn connector(&self) -> SshConnector {
+    fn connector(&self) -> Libssh2Connector {
         let settings = &self.config.settings;
-        SshConnector::new(SshOptions {
+        Libssh2Connector::new(ConnectOptions {
             connect_timeout: settings.connect_timeout,
             login_timeout: settings.login_timeout,
             stall_timeout: settings.stall_timeout,
-            ..SshOptions::new(&settings.known_hosts_path)
+            ..ConnectOptions::new(&settings.known_hosts_path)
         })
     }
 

@@ -4,8 +4,7 @@ use std::io;
 
 use std::time::{Duration, Instant};
 
-use hostsync::transport::ssh::SshOptions;
-use hostsync::transport::{Aborted, ExecIo, Flow, Input, TransportError};
+use hostsync::transport::{Aborted, ConnectOptions, ExecIo, Flow, Input, TransportError};
 
 use crate::harness::{Fixed, connect, options_for, output_of, session};
 use crate::support::{Dropbear, Host, Sshd};
@@ -193,7 +192,7 @@ fn caller_that_gives_up_ends_the_command_with_its_own_error() {
 #[test]
 fn silence_ends_after_the_stall_timeout() {
     let host = Sshd::start("127.0.0.69");
-    let options = SshOptions {
+    let options = ConnectOptions {
         stall_timeout: Duration::from_secs(1),
         ..options_for(&host)
     };
@@ -222,7 +221,7 @@ fn host_that_takes_nothing_ends_after_the_stall_timeout() {
         &*Sshd::start("127.0.0.75") as &Host,
         &*Dropbear::start("127.0.0.76"),
     ] {
-        let options = SshOptions {
+        let options = ConnectOptions {
             stall_timeout: Duration::from_secs(1),
             ..options_for(host)
         };
@@ -260,7 +259,7 @@ fn frozen_host_keeps_neither_close_nor_drop_waiting() {
 #[test]
 fn heartbeat_on_standard_error_keeps_a_command_alive() {
     let host = Sshd::start("127.0.0.69");
-    let options = SshOptions {
+    let options = ConnectOptions {
         stall_timeout: Duration::from_secs(1),
         ..options_for(&host)
     };
@@ -318,7 +317,7 @@ fn noise_of_start_files_comes_before_the_output() {
 #[test]
 fn compressed_stream_echoes_byte_for_byte() {
     let host = Sshd::start("127.0.0.73");
-    let options = SshOptions {
+    let options = ConnectOptions {
         compress: true,
         ..options_for(&host)
     };
@@ -347,7 +346,7 @@ fn speed_of_ciphers() {
             "aes128-gcm@openssh.com",
             "aes256-gcm@openssh.com",
         ] {
-            let options = SshOptions {
+            let options = ConnectOptions {
                 ciphers: Some(vec![cipher.to_owned()]),
                 ..options_for(&host)
             };

@@ -6,19 +6,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hostsync::config::Host as ConfigHost;
-use hostsync::transport::ssh::{SshConnector, SshOptions};
+use hostsync::transport::libssh2::Libssh2Connector;
 use hostsync::transport::{
-    Aborted, Connector as _, ExecIo, ExecOutcome, Flow, Input, Session, TransportError,
+    Aborted, ConnectOptions, Connector as _, ExecIo, ExecOutcome, Flow, Input, Session,
+    TransportError,
 };
 
 use crate::support::Host;
 
 /// Options under which `host` is known; limits are short, since nothing here is far away.
-pub(crate) fn options_for(host: &Host) -> SshOptions {
+pub(crate) fn options_for(host: &Host) -> ConnectOptions {
     let path = known_hosts(host, &host.known_hosts_line());
-    SshOptions {
+    ConnectOptions {
         stall_timeout: Duration::from_secs(20),
-        ..SshOptions::new(path)
+        ..ConnectOptions::new(path)
     }
 }
 
@@ -31,10 +32,10 @@ pub(crate) fn known_hosts(host: &Host, content: &str) -> PathBuf {
 
 /// Logs in as the configuration says.
 pub(crate) fn connect(
-    options: SshOptions,
+    options: ConnectOptions,
     host: &ConfigHost,
 ) -> Result<Box<dyn Session>, TransportError> {
-    SshConnector::new(options).connect(host)
+    Libssh2Connector::new(options).connect(host)
 }
 
 /// Logs in with the host's own key.

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use hostsync::config::{Host as ConfigHost, Passkey};
 use hostsync::model::LocalPath;
 use hostsync::transport::known_hosts::{self, KnownHosts, Verdict};
-use hostsync::transport::ssh::{SshConnector, SshOptions};
-use hostsync::transport::{Connector as _, TransportError};
+use hostsync::transport::libssh2::Libssh2Connector;
+use hostsync::transport::{ConnectOptions, Connector as _, KeyProbe as _, TransportError};
 use secrecy::SecretString;
 
 use crate::harness::{connect, known_hosts as write_known_hosts, options_for, output_of};
@@ -38,13 +38,13 @@ fn password(host: &Host) -> Option<String> {
     host.account.password.clone()
 }
 
-fn assert_works(options: SshOptions, config: &ConfigHost) {
+fn assert_works(options: ConnectOptions, config: &ConfigHost) {
     let mut session = connect(options, config).unwrap_or_else(|error| panic!("{error}"));
     let (output, _) = output_of(&mut *session, "echo in").expect("runs");
     assert_eq!(output, "in\n");
 }
 
-fn failure(options: SshOptions, config: &ConfigHost) -> TransportError {
+fn failure(options: ConnectOptions, config: &ConfigHost) -> TransportError {
     connect(options, config).err().expect("must not get in")
 }
 
@@ -68,7 +68,7 @@ fn address_may_be_a_name_or_ipv6() {
     let mut config = host.to_config();
     config.address = "localhost".to_owned();
     let line = host.known_hosts_line().replace("127.0.0.1", "localhost");
-    let options = SshOptions::new(write_known_hosts(&host, &line));
+    let options = ConnectOptions::new(write_known_hosts(&host, &line));
     // It may resolve to ::1 first, where nobody listens.
     assert_works(options, &config);
 }
@@ -83,7 +83,7 @@ fn password_logs_in_wherever_it_comes_from() {
     assert_works(options_for(&host), &with_passkey(&host, literal));
     let command = Passkey::Command(format!("echo {password}; echo further lines"));
     assert_works(options_for(&host), &with_passkey(&host, command));
-    let options = SshOptions {
+    let options = ConnectOptions {
         variables: Arc::new(move |name| {
             (name == "WEB_PASSWORD").then(|| SecretString::from(password.clone()))
         }),
@@ -160,7 +160,7 @@ fn passkey_command_that_fails_or_hangs_says_nothing_of_its_output() {
     let text = format!("{error} {error:?}");
     assert!(text.contains("exit status: 4"), "{text}");
     assert!(!text.contains("secret"), "{text}");
-    let options = SshOptions {
+    let options = ConnectOptions {
         login_timeout: Duration::from_secs(1),
         ..options_for(&host)
     };
@@ -185,7 +185,7 @@ fn agent_logs_in_with_the_first_key_that_fits() {
     let agent = Agent::start();
     agent.add(&new_key(&host, "other", ""));
     agent.add(&host.identity_file());
-    let options = SshOptions {
+    let options = ConnectOptions {
         agent_socket: Some(agent.socket()),
         ..options_for(&host)
     };
@@ -199,7 +199,7 @@ fn agent_is_never_made_to_offer_more_than_a_few_keys() {
     for index in 0..8 {
         agent.add(&new_key(&host, &format!("other{index}"), ""));
     }
-    let options = SshOptions {
+    let options = ConnectOptions {
         agent_socket: Some(agent.socket()),
         ..options_for(&host)
     };
@@ -215,7 +215,7 @@ fn agent_that_does_not_answer_ends_with_the_login_timeout() {
     let host = Sshd::start("127.0.0.38");
     let socket = host.private_dir().join("agent");
     let _silent = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
-    let options = SshOptions {
+    let options = ConnectOptions {
         agent_socket: Some(socket),
         login_timeout: Duration::from_secs(1),
         ..options_for(&host)
@@ -232,7 +232,7 @@ fn usual_key_of_the_home_folder_logs_in_when_nothing_is_named() {
     let home = host.private_dir().join("controller");
     fs::create_dir_all(home.join(".ssh")).expect("our folder");
     fs::copy(host.identity_file(), home.join(".ssh/id_ed25519")).expect("our folder");
-    let options = SshOptions {
+    let options = ConnectOptions {
         home: Some(home),
         agent_socket: Some("/nonexistent/agent".into()),
         ..options_for(&host)
@@ -273,7 +273,7 @@ fn key_with_a_passphrase_is_explained_and_taken_from_the_agent() {
     assert!(text.contains("protected by a passphrase"), "{text}");
     let agent = Agent::start();
     agent.add(&host.identity_file());
-    let options = SshOptions {
+    let options = ConnectOptions {
         agent_socket: Some(agent.socket()),
         ..options_for(&host)
     };
@@ -325,7 +325,7 @@ fn rsa_and_ecdsa_keys_of_either_side_work() {
 #[test]
 fn unknown_host_key_is_refused_before_anything_is_tried() {
     let host = Sshd::start("127.0.0.43");
-    let options = SshOptions::new(host.private_dir().join("no-such-file"));
+    let options = ConnectOptions::new(host.private_dir().join("no-such-file"));
     let error = failure(options, &host.to_config());
     let TransportError::UnknownHostKey { fingerprint, .. } = &error else {
         panic!("{error}");
@@ -343,7 +343,7 @@ fn changed_and_revoked_host_keys_are_refused() {
     let other =
         fs::read_to_string(new_key(&host, "other", "").with_extension("pub")).expect("our folder");
     let line = format!("[{}]:{} {other}", host.address, host.port);
-    let options = SshOptions::new(write_known_hosts(&host, &line));
+    let options = ConnectOptions::new(write_known_hosts(&host, &line));
     let error = failure(options, &host.to_config());
     assert!(
         matches!(error, TransportError::HostKeyChanged { .. }),
@@ -351,7 +351,7 @@ fn changed_and_revoked_host_keys_are_refused() {
     );
     assert!(error.to_string().contains("known_hosts:1"), "{error}");
     let lines = format!("{0}@revoked {0}", host.known_hosts_line());
-    let options = SshOptions::new(write_known_hosts(&host, &lines));
+    let options = ConnectOptions::new(write_known_hosts(&host, &lines));
     let error = failure(options, &host.to_config());
     assert!(
         matches!(error, TransportError::HostKeyRevoked { .. }),
@@ -389,7 +389,7 @@ fn server_with_several_keys_shows_the_one_that_is_known() {
     };
     let key = fs::read_to_string(second.with_extension("pub")).expect("our folder");
     let line = format!("[{}]:{} {key}", host.address, host.port);
-    let options = SshOptions::new(write_known_hosts(&host, &line));
+    let options = ConnectOptions::new(write_known_hosts(&host, &line));
     assert_works(options, &host.to_config());
 }
 
@@ -397,7 +397,7 @@ fn server_with_several_keys_shows_the_one_that_is_known() {
 fn fetched_key_can_be_recorded_and_then_the_login_works() {
     let host = Sshd::start("127.0.0.47");
     let path = host.private_dir().join("ssh/known_hosts");
-    let connector = SshConnector::new(SshOptions::new(&path));
+    let connector = Libssh2Connector::new(ConnectOptions::new(&path));
     let config = host.to_config();
     let key = connector.fetch_host_key(&config).expect("it answers");
     assert_eq!(key.to_openssh(), host.host_key());
@@ -414,7 +414,7 @@ fn server_that_never_greets_ends_with_the_connect_timeout() {
     let silent = TcpListener::bind("127.0.0.48:0").expect("a port");
     let mut config = host.to_config();
     config.port = silent.local_addr().expect("a port").port();
-    let options = SshOptions {
+    let options = ConnectOptions {
         connect_timeout: Duration::from_secs(1),
         ..options_for(&host)
     };
@@ -447,7 +447,7 @@ fn login_that_drags_on_ends_with_the_login_timeout() {
             ..SshdOptions::default()
         },
     );
-    let options = SshOptions {
+    let options = ConnectOptions {
         login_timeout: Duration::from_secs(1),
         ..options_for(&host)
     };
@@ -515,7 +515,7 @@ fn server_that_speaks_another_protocol_is_unreachable() {
 #[test]
 fn cipher_that_is_not_built_in_is_refused_with_those_that_are() {
     let host = Sshd::start("127.0.0.51");
-    let options = SshOptions {
+    let options = ConnectOptions {
         ciphers: Some(vec!["rot13".to_owned()]),
         ..options_for(&host)
     };
@@ -536,7 +536,7 @@ fn host_without_a_common_cipher_says_what_it_was_offered_and_which_setting_says_
             ..SshdOptions::default()
         },
     );
-    let options = SshOptions {
+    let options = ConnectOptions {
         ciphers: Some(vec!["aes128-cbc".to_owned(), "aes128-ctr".to_owned()]),
         ..options_for(&host)
     };
@@ -606,7 +606,7 @@ fn host_that_wants_two_keys_gets_them_from_the_agent() {
     fs::write(keys, host.client_key() + &public).expect("our folder");
     let agent = Agent::start();
     agent.add(&host.identity_file());
-    let options = || SshOptions {
+    let options = || ConnectOptions {
         agent_socket: Some(agent.socket()),
         ..options_for(&host)
     };
@@ -715,7 +715,7 @@ fn rsa_key_of_the_agent_logs_in() {
     fs::write(host.private_dir().join("authorized_keys"), public).expect("our folder");
     let agent = Agent::start();
     agent.add(&key);
-    let options = || SshOptions {
+    let options = || ConnectOptions {
         agent_socket: Some(agent.socket()),
         ..options_for(&host)
     };

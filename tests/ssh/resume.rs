@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use hostsync::transport::ssh::SshOptions;
-use hostsync::transport::{Aborted, ExecIo, Flow, Input, Session, TransportError};
+use hostsync::transport::{Aborted, ConnectOptions, ExecIo, Flow, Input, Session, TransportError};
 
 use crate::harness::{Fixed, connect, options_for, output_of, session};
 use crate::support::{Dropbear, Host, Sshd};
@@ -171,7 +170,7 @@ fn host_that_is_gone_during_a_pause_is_an_error() {
 #[test]
 fn host_that_freezes_during_a_pause_ends_with_the_stall_timeout() {
     let host = Sshd::start("127.0.0.146");
-    let options = SshOptions {
+    let options = ConnectOptions {
         stall_timeout: Duration::from_secs(1),
         ..options_for(&host)
     };

@@ -3,22 +3,18 @@
 //! The order: the named identity file; the passkey, wherever it comes from; if neither is named, the
 //! SSH agent and then the usual files in `~/.ssh`. Nobody is ever asked anything.
 
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::path::Path;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use libssh2_sys as raw;
 use secrecy::{ExposeSecret as _, SecretString};
 use ssh2::{ErrorCode, KeyboardInteractivePrompt, Prompt};
 
-use super::connection::{Deadline, Stop, Wire, is_disconnect, is_goodbye, reason_of};
-use super::ssh::SshOptions;
-use super::{TransportError, plain_reason};
+use super::connection::Wire;
+use super::error::{CallError, is_disconnect, is_goodbye, reason_of};
+use super::key_file::{self, PrivateKey};
 use crate::config::{Host, Passkey};
+use crate::transport::deadline::Deadline;
+use crate::transport::{ConnectOptions, TransportError, passkey};
 
 /// The files in `~/.ssh` that are tried when nothing is named.
 const USUAL_KEYS: [&str; 3] = ["id_ed25519", "id_ecdsa", "id_rsa"];
@@ -26,17 +22,11 @@ const USUAL_KEYS: [&str; 3] = ["id_ed25519", "id_ecdsa", "id_rsa"];
 /// How many keys of an agent are offered; sshd counts refusals and closes at six.
 const AGENT_KEYS_OFFERED: usize = 3;
 
-/// No private key is larger than this.
-const KEY_FILE_BYTES: u64 = 64 * 1024;
-
-/// What a passkey command may print before its first line ends.
-const PASSKEY_BYTES: u64 = 64 * 1024;
-
 /// Logs in on a connection whose host key was checked.
 pub(super) fn login(
     wire: &Wire,
     host: &Host,
-    options: &SshOptions,
+    options: &ConnectOptions,
     deadline: &Deadline,
 ) -> Result<(), TransportError> {
     let mut login = Login {
@@ -50,7 +40,9 @@ pub(super) fn login(
     let identity = host.auth.identity_file.as_ref();
     let passkey = host.auth.passkey.as_ref();
     // Read before anything is asked of the host: a file that cannot be used is our own fault.
-    let key = identity.map(|path| read_key(path.as_path())).transpose()?;
+    let key = identity
+        .map(|path| key_file::read(path.as_path()))
+        .transpose()?;
     if let Some((path, key)) = identity.zip(key)
         && login.by_named_key(path.as_path(), &key, options)?
     {
@@ -87,7 +79,7 @@ impl Login<'_> {
     /// Asks what the host offers; true when it lets everybody in. Keys are tried without asking,
     /// since that takes a round trip.
     fn ask_methods(&mut self) -> Result<bool, TransportError> {
-        self.fetch_methods().map_err(|stop| self.stopped(stop))
+        self.fetch_methods().map_err(|error| self.stopped(error))
     }
 
     /// As [`ask_methods`](Self::ask_methods), unless it was asked before. A host that has had
@@ -96,17 +88,17 @@ impl Login<'_> {
         if self.offered.is_some() {
             return Ok(false);
         }
-        self.fetch_methods().or_else(|stop| match stop {
-            Stop::Failed(error)
+        self.fetch_methods().or_else(|error| match error {
+            CallError::Failed(error)
                 if !self.tried.is_empty() && (self.was_refused || is_goodbye(&error)) =>
             {
                 Ok(false)
             }
-            stop => Err(self.stopped(stop)),
+            error => Err(self.stopped(error)),
         })
     }
 
-    fn fetch_methods(&mut self) -> Result<bool, Stop> {
+    fn fetch_methods(&mut self) -> Result<bool, CallError> {
         let session = &self.wire.session;
         let methods = self.wire.log_in(self.deadline, false, || {
             match session.auth_methods(self.user) {
@@ -130,7 +122,7 @@ impl Login<'_> {
         &mut self,
         path: &Path,
         key: &PrivateKey,
-        options: &SshOptions,
+        options: &ConnectOptions,
     ) -> Result<bool, TransportError> {
         match key {
             PrivateKey::Plain(text) => self.by_key(path, text),
@@ -158,16 +150,18 @@ impl Login<'_> {
     fn by_key(&mut self, path: &Path, text: &SecretString) -> Result<bool, TransportError> {
         self.tried.push(format!("key {}", path.display()));
         let session = &self.wire.session;
-        let public = openssh_container(text.expose_secret()).map(|container| container.public);
-        let may_be_rsa = public.is_none_or(|public| is_rsa(&public));
+        let may_be_rsa = key_file::may_be_rsa(text.expose_secret());
         let outcome = self.wire.log_in_by_key(self.deadline, may_be_rsa, || {
             session.userauth_pubkey_memory(self.user, None, text.expose_secret(), None)
         });
         match outcome {
-            Err(Stop::Failed(error))
+            Err(CallError::Failed(error))
                 if error.code() == ErrorCode::Session(raw::LIBSSH2_ERROR_FILE) =>
             {
-                Err(unusable_key(path, "it is of a kind that is not supported"))
+                Err(key_file::unusable(
+                    path,
+                    "it is of a kind that is not supported",
+                ))
             }
             outcome => self.judge(outcome),
         }
@@ -176,14 +170,14 @@ impl Login<'_> {
     fn by_passkey(
         &mut self,
         passkey: &Passkey,
-        options: &SshOptions,
+        options: &ConnectOptions,
     ) -> Result<bool, TransportError> {
         let by_password = self.is_offered("password");
         let by_questions = self.is_offered("keyboard-interactive");
         if !by_password && !by_questions {
             return Ok(false);
         }
-        let password = self.password(passkey, options)?;
+        let password = passkey::password(passkey, &options.variables, self.deadline)?;
         let session = &self.wire.session;
         if by_password {
             self.tried.push("password".to_owned());
@@ -203,25 +197,8 @@ impl Login<'_> {
         self.judge(outcome)
     }
 
-    fn password(
-        &self,
-        passkey: &Passkey,
-        options: &SshOptions,
-    ) -> Result<SecretString, TransportError> {
-        match passkey {
-            Passkey::Literal(password) => Ok(password.clone()),
-            Passkey::Env(name) => {
-                (options.variables)(name).ok_or_else(|| TransportError::Credential {
-                    what: format!("the environment variable `{name}` is not set"),
-                    cure: "`passkey_env` names the variable that holds the password".to_owned(),
-                })
-            }
-            Passkey::Command(command) => run_passkey_command(command, self.deadline),
-        }
-    }
-
     /// The agent's keys, then the usual files.
-    fn by_whatever_there_is(&mut self, options: &SshOptions) -> Result<bool, TransportError> {
+    fn by_whatever_there_is(&mut self, options: &ConnectOptions) -> Result<bool, TransportError> {
         if let Some(socket) = &options.agent_socket {
             match self.by_agent(socket, None)? {
                 AgentAnswer::LoggedIn => return Ok(true),
@@ -246,7 +223,7 @@ impl Login<'_> {
             if !path.exists() {
                 continue;
             }
-            match read_key(&path) {
+            match key_file::read(&path) {
                 Ok(PrivateKey::Plain(text)) => match self.by_key(&path, &text) {
                     Ok(true) => return Ok(true),
                     Ok(false) => {}
@@ -276,27 +253,27 @@ impl Login<'_> {
         let answer = self
             .deadline
             .run(move || ask_agent(&wire, &socket, &user, only.as_deref(), &deadline))
-            .unwrap_or(Err(Stop::Deadline));
-        answer.map_err(|stop| self.stopped(stop))
+            .unwrap_or(Err(CallError::Deadline));
+        answer.map_err(|error| self.stopped(error))
     }
 
     /// Whether an attempt let us in; an error when the connection did not survive it.
-    fn judge(&mut self, outcome: Result<(), Stop>) -> Result<bool, TransportError> {
+    fn judge(&mut self, outcome: Result<(), CallError>) -> Result<bool, TransportError> {
         match outcome {
             Ok(()) => Ok(self.wire.session.authenticated()),
-            Err(Stop::Failed(error)) if !is_disconnect(&error) => {
+            Err(CallError::Failed(error)) if !is_disconnect(&error) => {
                 self.was_refused |=
                     error.code() == ErrorCode::Session(raw::LIBSSH2_ERROR_AUTHENTICATION_FAILED);
                 Ok(false)
             }
-            Err(stop) => Err(self.stopped(stop)),
+            Err(error) => Err(self.stopped(error)),
         }
     }
 
-    fn stopped(&self, stop: Stop) -> TransportError {
-        match stop {
-            Stop::Deadline => self.deadline.exceeded("logging in"),
-            Stop::Failed(error) => TransportError::Broken {
+    fn stopped(&self, error: CallError) -> TransportError {
+        match error {
+            CallError::Deadline => self.deadline.exceeded("logging in"),
+            CallError::Failed(error) => TransportError::Broken {
                 during: format!("while logging in as `{}`", self.user),
                 reason: reason_of(&error),
             },
@@ -375,7 +352,7 @@ fn ask_agent(
     user: &str,
     only: Option<&[u8]>,
     deadline: &Deadline,
-) -> Result<AgentAnswer, Stop> {
+) -> Result<AgentAnswer, CallError> {
     let connect = || {
         let mut agent = wire.session.agent()?;
         agent.set_identity_path(socket)?;
@@ -395,163 +372,15 @@ fn ask_agent(
     {
         offered += 1;
         let attempt = || agent.userauth(user, identity);
-        match wire.log_in_by_key(deadline, is_rsa(identity.blob()), attempt) {
+        match wire.log_in_by_key(deadline, key_file::is_rsa(identity.blob()), attempt) {
             Ok(()) if wire.session.authenticated() => return Ok(AgentAnswer::LoggedIn),
-            Err(Stop::Failed(error)) if is_disconnect(&error) => return Err(Stop::Failed(error)),
-            Err(Stop::Deadline) => return Err(Stop::Deadline),
+            Err(CallError::Failed(error)) if is_disconnect(&error) => {
+                return Err(CallError::Failed(error));
+            }
+            Err(CallError::Deadline) => return Err(CallError::Deadline),
             // Refused by the host, or by the user of the agent.
-            Ok(()) | Err(Stop::Failed(_)) => {}
+            Ok(()) | Err(CallError::Failed(_)) => {}
         }
     }
     Ok(AgentAnswer::Refused(offered))
-}
-
-/// The first line that the command prints. Its output is in no error: it may hold the secret.
-fn run_passkey_command(command: &str, deadline: &Deadline) -> Result<SecretString, TransportError> {
-    let failed = |why: String| TransportError::Credential {
-        what: format!("`passkey_command` {why}"),
-        cure: "run it by hand: it must print the password as its first line and end with status 0"
-            .to_owned(),
-    };
-    let mut child = Command::new("/bin/sh")
-        .args(["-c", command])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        // A group of its own, so that all of it can be ended.
-        .process_group(0)
-        .spawn()
-        .map_err(|error| failed(format!("cannot be started: {}", plain_reason(&error))))?;
-    let group = rustix::process::Pid::from_child(&child);
-    let output = child.stdout.take();
-    let finished = deadline.run(move || {
-        let mut printed = Vec::new();
-        if let Some(output) = output {
-            output.take(PASSKEY_BYTES).read_to_end(&mut printed)?;
-        }
-        Ok::<(Vec<u8>, ExitStatus), io::Error>((printed, child.wait()?))
-    });
-    let Some(result) = finished else {
-        // It may have ended in this instant.
-        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-        return Err(deadline.exceeded("`passkey_command`"));
-    };
-    let (printed, status) =
-        result.map_err(|error| failed(format!("cannot be read: {}", plain_reason(&error))))?;
-    if !status.success() {
-        return Err(failed(format!("failed with {status}")));
-    }
-    let line = printed.split(|byte| *byte == b'\n').next().unwrap_or(&[]);
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    match std::str::from_utf8(line) {
-        Ok("") => Err(failed("printed no password".to_owned())),
-        Ok(password) => Ok(SecretString::from(password)),
-        Err(_) => Err(failed("printed something that is not text".to_owned())),
-    }
-}
-
-/// A key file, as far as we look into it.
-enum PrivateKey {
-    /// For libssh2 to understand.
-    Plain(SecretString),
-    /// Of no use without its passphrase; its public half, where that is known.
-    Encrypted { public: Option<Vec<u8>> },
-}
-
-fn unusable_key(path: &Path, reason: &str) -> TransportError {
-    TransportError::Credential {
-        what: format!("cannot use key file {}: {reason}", path.display()),
-        cure: "`identity_file` names a private key as `ssh-keygen` makes it".to_owned(),
-    }
-}
-
-fn read_key(path: &Path) -> Result<PrivateKey, TransportError> {
-    let text = read_small_file(path).map_err(|reason| unusable_key(path, &reason))?;
-    let first_line = text.trim_start().lines().next().unwrap_or_default();
-    if !first_line.starts_with("-----BEGIN ") || !first_line.contains("PRIVATE KEY") {
-        let reason = if first_line.starts_with("ssh-") || first_line.starts_with("ecdsa-") {
-            "it is the public half"
-        } else {
-            "it is not a private key"
-        };
-        return Err(unusable_key(path, reason));
-    }
-    let container = openssh_container(&text);
-    let is_encrypted = match &container {
-        Some(container) => container.is_encrypted,
-        None => {
-            first_line.contains("ENCRYPTED")
-                || text.lines().any(|line| {
-                    line.starts_with("Proc-Type:") && line.trim_end().ends_with("ENCRYPTED")
-                })
-        }
-    };
-    if !is_encrypted {
-        return Ok(PrivateKey::Plain(SecretString::from(text)));
-    }
-    let public = match container {
-        Some(container) => Some(container.public),
-        None => public_half_of(path),
-    };
-    Ok(PrivateKey::Encrypted { public })
-}
-
-/// Reads a file that must be a regular one: a pipe would keep us waiting.
-fn read_small_file(path: &Path) -> Result<String, String> {
-    let plain = |error: io::Error| plain_reason(&error);
-    if !std::fs::metadata(path).map_err(plain)?.is_file() {
-        return Err("it is not a regular file".to_owned());
-    }
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(KEY_FILE_BYTES).read_to_end(&mut bytes))
-        .map_err(plain)?;
-    String::from_utf8(bytes).map_err(|_| "it is not text".to_owned())
-}
-
-/// The public key that lies beside a private one.
-fn public_half_of(path: &Path) -> Option<Vec<u8>> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".pub");
-    let text = read_small_file(&PathBuf::from(name)).ok()?;
-    STANDARD.decode(text.split_whitespace().nth(1)?).ok()
-}
-
-/// Whether a public key is for RSA. How such a key may sign depends on what the host says of itself.
-fn is_rsa(public: &[u8]) -> bool {
-    take_string(&mut &*public).is_some_and(|kind| kind.starts_with(b"ssh-rsa"))
-}
-
-/// The readable part of a key in OpenSSH's own format.
-struct OpensshContainer {
-    is_encrypted: bool,
-    public: Vec<u8>,
-}
-
-fn openssh_container(text: &str) -> Option<OpensshContainer> {
-    let body = text
-        .trim()
-        .strip_prefix("-----BEGIN OPENSSH PRIVATE KEY-----")?
-        .strip_suffix("-----END OPENSSH PRIVATE KEY-----")?;
-    let body: String = body.split_whitespace().collect();
-    let bytes = STANDARD.decode(body).ok()?;
-    let mut rest = bytes.strip_prefix(b"openssh-key-v1\0")?;
-    let cipher = take_string(&mut rest)?;
-    let _key_derivation = take_string(&mut rest)?;
-    let _its_options = take_string(&mut rest)?;
-    let (_number_of_keys, mut rest) = rest.split_first_chunk::<4>()?;
-    let public = take_string(&mut rest)?;
-    Some(OpensshContainer {
-        is_encrypted: cipher != b"none",
-        public: public.to_vec(),
-    })
-}
-
-/// Takes one length-prefixed string off the front.
-fn take_string<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let (length, after) = rest.split_first_chunk::<4>()?;
-    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
-    let (string, after) = after.split_at_checked(length)?;
-    *rest = after;
-    Some(string)
 }
