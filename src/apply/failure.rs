@@ -37,7 +37,7 @@ pub(super) enum ApplyError {
     NoBackup { dest: String, others: usize },
     /// The host gave up, and says why.
     #[error("{reason}")]
-    #[diagnostic(code(hostsync::apply::host))]
+    #[diagnostic(code(hostsync::apply::gave_up))]
     Host {
         reason: String,
         #[help]
