@@ -40,7 +40,7 @@ const RESERVED: [Reserved; 13] = [
     reserved("ssh2", &["transport/libssh2/"]),
     reserved("libssh2_sys", &["transport/libssh2/"]),
     // A second way to connect is to touch one file above the transport.
-    reserved("libssh2", &["transport/", "cli/context.rs"]),
+    reserved("transport::libssh2", &["transport/", "cli/context.rs"]),
     reserved("indicatif", &["view/progress.rs"]),
     reserved("similar", &["plan/diffs.rs"]),
     reserved("clap", &["cli/args.rs"]),
