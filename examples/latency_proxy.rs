@@ -16,10 +16,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-#[path = "../tests/support/latency.rs"]
-mod latency;
-
-use latency::LatencyProxy;
+use hostsync_testkit::latency::LatencyProxy;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -9,12 +9,8 @@ use hostsync::config::Host as ConfigHost;
 use hostsync::transport::libssh2::Libssh2Connector;
 use hostsync::transport::{Aborted, ConnectOptions, Connector as _, ExecIo, Flow, Input, Session};
 
-#[path = "support/latency.rs"]
-mod latency;
-mod support;
-
-use latency::LatencyProxy;
-use support::{Agent, Dropbear, Host, Sshd};
+use hostsync_testkit::latency::LatencyProxy;
+use hostsync_testkit::{Agent, Dropbear, Host, Sshd};
 
 const ONE_WAY: Duration = Duration::from_millis(40);
 

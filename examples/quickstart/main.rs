@@ -8,9 +8,6 @@
 //! folder and runs hostsync as anybody would. Whatever it says is checked: it ends with 1 when a
 //! step did something else than it was told to.
 
-#[path = "../../tests/support/embedded/mod.rs"]
-mod embedded;
-
 mod changes;
 mod scene;
 mod tour;

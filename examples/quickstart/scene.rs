@@ -11,7 +11,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::embedded::{EmbeddedHost, HostOptions, random_bytes};
+use hostsync_testkit::embedded::{EmbeddedHost, HostOptions, random_bytes};
 
 const USER: &str = "deploy";
 

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::expressions::{Scope, to_text};
 use crate::forge::{FORK, PROJECT};
-use crate::site::{Ended, Job, Machine, Origin, Site, System, read};
+use crate::pipeline::{Ended, Job, Machine, Origin, Pipeline, System, read};
 
 /// What a job may have; another key would be ignored here, and so is an error.
 const JOB_KEYS: [&str; 7] = [
@@ -24,7 +24,7 @@ const JOB_KEYS: [&str; 7] = [
 ];
 const STEP_KEYS: [&str; 6] = ["name", "id", "if", "env", "run", "uses"];
 
-pub(crate) fn plan(site: &Site, branch: &str, from: Origin) -> Job {
+pub(crate) fn plan(site: &Pipeline, branch: &str, from: Origin) -> Job {
     let repository = match from {
         Origin::Here => "owner/name",
         Origin::Fork => "somebody/name",
@@ -42,7 +42,7 @@ pub(crate) fn plan(site: &Site, branch: &str, from: Origin) -> Job {
     Run::new(site, "plan", event, from).steps(&what)
 }
 
-pub(crate) fn apply(site: &Site) -> Job {
+pub(crate) fn apply(site: &Pipeline) -> Job {
     let event = json!({ "event_name": "push", "ref": "refs/heads/main", "event": {} });
     Run::new(site, "apply", event, Origin::Here).steps("refs/heads/main")
 }
@@ -59,8 +59,8 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(site: &'a Site, name: &str, mut github: Value, from: Origin) -> Self {
-        let workflow = Site::example(System::GitHub);
+    fn new(site: &'a Pipeline, name: &str, mut github: Value, from: Origin) -> Self {
+        let workflow = Pipeline::example(System::GitHub);
         let job = workflow["jobs"][name].clone();
         for key in job.as_object().expect("a job").keys() {
             assert!(JOB_KEYS.contains(&key.as_str()), "{key} of {name}");

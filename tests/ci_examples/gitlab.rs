@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::expressions::{Scope, to_text};
 use crate::forge::{COMMENT_TOKEN, FORK, JOB_TOKEN, PROJECT};
-use crate::site::{Ended, Job, Machine, Origin, Site, System};
+use crate::pipeline::{Ended, Job, Machine, Origin, Pipeline, System};
 
 /// What a job may have; another key would be ignored here, and so is an error.
 const JOB_KEYS: [&str; 9] = [
@@ -24,7 +24,7 @@ const JOB_KEYS: [&str; 9] = [
 ];
 const DEFAULT_KEYS: [&str; 3] = ["image", "before_script", "cache"];
 
-pub(crate) fn plan(site: &Site, branch: &str, from: Origin) -> Job {
+pub(crate) fn plan(site: &Pipeline, branch: &str, from: Origin) -> Job {
     let machine = site.begin();
     let (repository, project) = match from {
         Origin::Here => ("origin", PROJECT),
@@ -49,7 +49,7 @@ pub(crate) fn plan(site: &Site, branch: &str, from: Origin) -> Job {
     job(&machine, "plan", &variables, from)
 }
 
-pub(crate) fn apply(site: &Site) -> Job {
+pub(crate) fn apply(site: &Pipeline) -> Job {
     let machine = site.begin();
     machine.check_out("origin", "refs/heads/main", &[]);
     let variables = [
@@ -62,7 +62,7 @@ pub(crate) fn apply(site: &Site) -> Job {
 }
 
 fn job(machine: &Machine<'_>, name: &str, variables: &[(&str, String)], from: Origin) -> Job {
-    let pipeline = Site::example(System::GitLab);
+    let pipeline = Pipeline::example(System::GitLab);
     let job = &pipeline[name];
     for (map, known) in [(job, &JOB_KEYS[..]), (&pipeline["default"], &DEFAULT_KEYS)] {
         for key in map.as_object().expect("a map").keys() {

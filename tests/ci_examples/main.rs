@@ -1,14 +1,11 @@
 //! The CI examples, executed: their shell steps as they are, against a real git repository and real SSH
 //! servers. Only the servers of GitHub and GitLab are stand-ins.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod expressions;
 mod forge;
 mod github;
 mod gitlab;
-mod site;
+mod pipeline;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +13,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use site::{Job, Origin, Site, System};
+use pipeline::{Job, Origin, Pipeline, System};
 
 /// Shell steps of `plan` in GitHub's example.
 const PLANNED: [&str; 6] = [
@@ -49,7 +46,7 @@ const WITHOUT_A_PLAN: [&str; 5] = [
 
 /// Fails unless these shell steps were executed, in this order.
 #[track_caller]
-fn assert_steps(site: &Site, job: &Job, steps: &[&str]) {
+fn assert_steps(site: &Pipeline, job: &Job, steps: &[&str]) {
     if site.system == System::GitHub {
         assert_eq!(job.steps, steps, "{}", job.log);
     }
@@ -61,13 +58,13 @@ macro_rules! with_both {
         mod on_github {
             $(#[test] fn $scenario() {
                 let hosts = [concat!("127.0.40.", $third), concat!("127.0.41.", $third)];
-                super::$scenario(&mut super::Site::new(super::System::GitHub, hosts));
+                super::$scenario(&mut super::Pipeline::new(super::System::GitHub, hosts));
             })*
         }
         mod on_gitlab {
             $(#[test] fn $scenario() {
                 let hosts = [concat!("127.0.42.", $third), concat!("127.0.43.", $third)];
-                super::$scenario(&mut super::Site::new(super::System::GitLab, hosts));
+                super::$scenario(&mut super::Pipeline::new(super::System::GitLab, hosts));
             })*
         }
     };
@@ -87,7 +84,7 @@ with_both! {
     state_that_cannot_be_published_is_kept: "9";
 }
 
-fn plan_is_one_comment_and_is_applied_after_the_merge(site: &mut Site) {
+fn plan_is_one_comment_and_is_applied_after_the_merge(site: &mut Pipeline) {
     site.edit("topic", "files/motd", "one\n");
     let job = site.plan("topic", Origin::Here).expect(0);
     assert_steps(site, &job, &PLANNED);
@@ -98,7 +95,7 @@ fn plan_is_one_comment_and_is_applied_after_the_merge(site: &mut Site) {
         comments[0].body.contains("Plan: 4 to create"),
         "{comments:?}"
     );
-    assert_eq!(Site::read_on(&site.a, "motd"), None);
+    assert_eq!(Pipeline::read_on(&site.a, "motd"), None);
 
     site.edit("topic", "files/more", "two\n");
     site.plan("topic", Origin::Here).expect(0);
@@ -111,8 +108,8 @@ fn plan_is_one_comment_and_is_applied_after_the_merge(site: &mut Site) {
     let job = site.apply().expect(0);
     assert_steps(site, &job, &APPLIED);
     for host in [&site.a, &site.b] {
-        assert_eq!(Site::read_on(host, "motd").as_deref(), Some("one\n"));
-        assert_eq!(Site::read_on(host, "more").as_deref(), Some("two\n"));
+        assert_eq!(Pipeline::read_on(host, "motd").as_deref(), Some("one\n"));
+        assert_eq!(Pipeline::read_on(host, "more").as_deref(), Some("two\n"));
     }
     assert_eq!(site.state_file("state.json")["serial"], 1);
     let files = site.state_files();
@@ -144,7 +141,7 @@ fn plan_is_one_comment_and_is_applied_after_the_merge(site: &mut Site) {
     assert_eq!(site.forge.refused(), Vec::<String>::new());
 }
 
-fn what_came_in_between_is_refused_until_the_new_plan_is_reviewed(site: &mut Site) {
+fn what_came_in_between_is_refused_until_the_new_plan_is_reviewed(site: &mut Pipeline) {
     site.edit("first", "files/first", "1\n");
     site.edit("second", "files/second", "2\n");
     site.edit("old", "files/old", "3\n");
@@ -156,8 +153,8 @@ fn what_came_in_between_is_refused_until_the_new_plan_is_reviewed(site: &mut Sit
     let job = site.apply().expect(4);
     assert_steps(site, &job, &WITHOUT_A_PLAN);
     for host in [&site.a, &site.b] {
-        assert_eq!(Site::read_on(host, "first").as_deref(), Some("1\n"));
-        assert_eq!(Site::read_on(host, "second"), None);
+        assert_eq!(Pipeline::read_on(host, "first").as_deref(), Some("1\n"));
+        assert_eq!(Pipeline::read_on(host, "second"), None);
     }
     assert_eq!(site.state_file("state.json")["serial"], 1);
     assert_eq!(site.forge.kept().len(), before.len() + 1);
@@ -171,17 +168,17 @@ fn what_came_in_between_is_refused_until_the_new_plan_is_reviewed(site: &mut Sit
     // Somebody has read it, and starts the job again.
     let job = site.apply().expect(0);
     assert_steps(site, &job, &APPLIED);
-    assert_eq!(Site::read_on(&site.b, "second").as_deref(), Some("2\n"));
+    assert_eq!(Pipeline::read_on(&site.b, "second").as_deref(), Some("2\n"));
     assert_eq!(site.state_file("state.json")["serial"], 2);
 
     // A branch that is behind is planned for as it will be after the merge.
     site.edit("old", "files/old", "4\n");
     site.roll_out("old");
-    assert_eq!(Site::read_on(&site.b, "old").as_deref(), Some("4\n"));
-    assert_eq!(Site::read_on(&site.b, "second").as_deref(), Some("2\n"));
+    assert_eq!(Pipeline::read_on(&site.b, "old").as_deref(), Some("4\n"));
+    assert_eq!(Pipeline::read_on(&site.b, "second").as_deref(), Some("2\n"));
 }
 
-fn host_that_was_changed_since_the_review_is_left_alone(site: &mut Site) {
+fn host_that_was_changed_since_the_review_is_left_alone(site: &mut Pipeline) {
     site.edit("topic", "files/motd", "one\n");
     site.roll_out("topic");
     site.edit("next", "files/motd", "two\n");
@@ -195,16 +192,19 @@ fn host_that_was_changed_since_the_review_is_left_alone(site: &mut Site) {
         .expect_log(&["left alone", "has changed since the plan"]);
     let with_the_rest = [&APPLIED[..], &["Plan again"]].concat();
     assert_steps(site, &job, &with_the_rest);
-    assert_eq!(Site::read_on(&site.a, "motd").as_deref(), Some("theirs\n"));
-    assert_eq!(Site::read_on(&site.b, "motd").as_deref(), Some("two\n"));
+    assert_eq!(
+        Pipeline::read_on(&site.a, "motd").as_deref(),
+        Some("theirs\n")
+    );
+    assert_eq!(Pipeline::read_on(&site.b, "motd").as_deref(), Some("two\n"));
     let shown = job.summary + &job.log;
     assert!(shown.contains("1 conflict"), "{shown}");
     // Reviewed, with the conflict.
     site.apply().expect(0);
-    assert_eq!(Site::read_on(&site.a, "motd").as_deref(), Some("two\n"));
+    assert_eq!(Pipeline::read_on(&site.a, "motd").as_deref(), Some("two\n"));
 }
 
-fn claimed_state_refuses_a_second_apply(site: &mut Site) {
+fn claimed_state_refuses_a_second_apply(site: &mut Pipeline) {
     site.edit("topic", "files/motd", "one\n");
     site.plan("topic", Origin::Here).expect(0);
     site.merge("topic");
@@ -214,7 +214,7 @@ fn claimed_state_refuses_a_second_apply(site: &mut Site) {
     site.apply()
         .expect(5)
         .expect_log(&["claimed by somebody at a desk", "seconds more at most"]);
-    assert_eq!(Site::read_on(&site.a, "motd"), None);
+    assert_eq!(Pipeline::read_on(&site.a, "motd"), None);
     assert_eq!(site.state_log().len(), 1, "{:?}", site.state_log());
 
     other.write_state("{}\n");
@@ -223,7 +223,7 @@ fn claimed_state_refuses_a_second_apply(site: &mut Site) {
     assert_eq!(site.state_log().len(), 2);
 }
 
-fn claim_of_a_killed_job_is_taken_over(site: &mut Site) {
+fn claim_of_a_killed_job_is_taken_over(site: &mut Pipeline) {
     site.edit("topic", "files/motd", "one\n");
     site.plan("topic", Origin::Here).expect(0);
     site.merge("topic");
@@ -243,11 +243,11 @@ fn claim_of_a_killed_job_is_taken_over(site: &mut Site) {
     site.apply()
         .expect(0)
         .expect_log(&["without a result: taken over"]);
-    assert_eq!(Site::read_on(&site.a, "motd").as_deref(), Some("one\n"));
+    assert_eq!(Pipeline::read_on(&site.a, "motd").as_deref(), Some("one\n"));
     assert_eq!(site.state_file("state.json")["serial"], 1);
 }
 
-fn what_a_killed_job_wrote_is_recorded_by_the_next(site: &mut Site) {
+fn what_a_killed_job_wrote_is_recorded_by_the_next(site: &mut Pipeline) {
     site.edit("topic", "files/motd", "one\n");
     site.roll_out("topic");
     site.edit("next", "files/motd", "two\n");
@@ -255,7 +255,7 @@ fn what_a_killed_job_wrote_is_recorded_by_the_next(site: &mut Site) {
     site.merge("next");
     // The machine goes away between the hosts and the branch.
     let marker = site.path("kill-the-job");
-    let program = env!("CARGO_BIN_EXE_hostsync");
+    let program = hostsync_testkit::program();
     let well = site.extra["HOSTSYNC_BIN"].clone();
     let body = format!(
         "'{program}' \"$@\"; touch '{}'; exec sleep 3",
@@ -280,7 +280,7 @@ fn what_a_killed_job_wrote_is_recorded_by_the_next(site: &mut Site) {
     assert!(!shown.contains("to record"), "{shown}");
 }
 
-fn cancelled_job_interrupts_hostsync_and_gives_its_claim_back(site: &mut Site) {
+fn cancelled_job_interrupts_hostsync_and_gives_its_claim_back(site: &mut Pipeline) {
     site.edit("topic", "files/motd", "one\n");
     site.plan("topic", Origin::Here).expect(0);
     site.merge("topic");
@@ -299,23 +299,23 @@ fn cancelled_job_interrupts_hostsync_and_gives_its_claim_back(site: &mut Site) {
     assert!(log[0].starts_with("apply of"), "{log:?}");
     site.extra.insert("HOSTSYNC_BIN", well);
     site.apply().expect(0);
-    assert_eq!(Site::read_on(&site.a, "motd").as_deref(), Some("one\n"));
+    assert_eq!(Pipeline::read_on(&site.a, "motd").as_deref(), Some("one\n"));
 }
 
-fn state_is_published_after_an_apply_that_failed(site: &mut Site) {
+fn state_is_published_after_an_apply_that_failed(site: &mut Pipeline) {
     site.edit("topic", "files/motd", "one\n");
     site.plan("topic", Origin::Here).expect(0);
     site.merge("topic");
     site.b.stop();
     let job = site.apply().expect(3);
     assert_steps(site, &job, &APPLIED);
-    assert_eq!(Site::read_on(&site.a, "motd").as_deref(), Some("one\n"));
+    assert_eq!(Pipeline::read_on(&site.a, "motd").as_deref(), Some("one\n"));
     let a = format!("hosts/{}.json", site.a.address);
     assert_eq!(site.state_file(&a)["progress"], "finished");
     // The host is back; what is left of the plan is done.
     site.b.restart();
     site.apply().expect(0);
-    assert_eq!(Site::read_on(&site.b, "motd").as_deref(), Some("one\n"));
+    assert_eq!(Pipeline::read_on(&site.b, "motd").as_deref(), Some("one\n"));
     // A host that is down is seen in the review, too.
     site.b.stop();
     site.edit("next", "files/motd", "two\n");
@@ -324,7 +324,7 @@ fn state_is_published_after_an_apply_that_failed(site: &mut Site) {
     assert!(comment.contains("1 host unreachable"), "{comment}");
 }
 
-fn fork_without_secrets_gets_a_plan_that_nobody_applies(site: &mut Site) {
+fn fork_without_secrets_gets_a_plan_that_nobody_applies(site: &mut Pipeline) {
     site.edit("topic", "files/motd", "one\n");
     site.roll_out("topic");
     let comments = site.forge.comments();
@@ -345,12 +345,15 @@ fn fork_without_secrets_gets_a_plan_that_nobody_applies(site: &mut Site) {
     let forged = b"a plan that nobody here has made".to_vec();
     site.forge.keep(&name, 99, forge::FORK, forged);
     site.apply().expect(4);
-    assert_eq!(Site::read_on(&site.a, "motd").as_deref(), Some("one\n"));
+    assert_eq!(Pipeline::read_on(&site.a, "motd").as_deref(), Some("one\n"));
     site.apply().expect(0);
-    assert_eq!(Site::read_on(&site.a, "motd").as_deref(), Some("theirs\n"));
+    assert_eq!(
+        Pipeline::read_on(&site.a, "motd").as_deref(),
+        Some("theirs\n")
+    );
 }
 
-fn plan_that_cannot_be_made_replaces_the_old_comment(site: &mut Site) {
+fn plan_that_cannot_be_made_replaces_the_old_comment(site: &mut Pipeline) {
     site.edit("topic", "files/motd", "one\n");
     site.plan("topic", Origin::Here).expect(0);
     let kept = site.forge.kept();
@@ -367,7 +370,7 @@ fn plan_that_cannot_be_made_replaces_the_old_comment(site: &mut Site) {
     assert_eq!(site.forge.kept(), kept);
 }
 
-fn state_that_cannot_be_published_is_kept(site: &mut Site) {
+fn state_that_cannot_be_published_is_kept(site: &mut Pipeline) {
     site.edit("topic", "files/motd", "one\n");
     site.plan("topic", Origin::Here).expect(0);
     site.merge("topic");
@@ -378,7 +381,7 @@ fn state_that_cannot_be_published_is_kept(site: &mut Site) {
     site.apply()
         .expect(1)
         .expect_log(&["cannot push to hostsync-state", "keep it"]);
-    assert_eq!(Site::read_on(&site.a, "motd").as_deref(), Some("one\n"));
+    assert_eq!(Pipeline::read_on(&site.a, "motd").as_deref(), Some("one\n"));
     if site.system == System::GitHub {
         let kept = site.forge.kept();
         assert!(
@@ -390,12 +393,12 @@ fn state_that_cannot_be_published_is_kept(site: &mut Site) {
 
 /// A clone of the repository in which somebody uses the script by hand.
 struct Desk<'a> {
-    site: &'a Site,
+    site: &'a Pipeline,
     name: String,
 }
 
 impl<'a> Desk<'a> {
-    fn of(site: &'a Site, name: &str) -> Self {
+    fn of(site: &'a Pipeline, name: &str) -> Self {
         site.git(".", &["clone", "-q", &site.url("origin"), name]);
         Self {
             site,
@@ -434,7 +437,7 @@ impl<'a> Desk<'a> {
 
 #[test]
 fn of_many_who_claim_at_once_one_succeeds_and_nothing_is_lost() {
-    let site = Site::new(System::GitHub, ["127.0.44.1", "127.0.44.2"]);
+    let site = Pipeline::new(System::GitHub, ["127.0.44.1", "127.0.44.2"]);
     let desks: Vec<Desk> = (0..5)
         .map(|number| Desk::of(&site, &format!("desk-{number}")))
         .collect();
@@ -479,7 +482,7 @@ fn of_many_who_claim_at_once_one_succeeds_and_nothing_is_lost() {
 
 #[test]
 fn state_of_somebody_else_is_neither_replaced_nor_published() {
-    let site = Site::new(System::GitHub, ["127.0.44.3", "127.0.44.4"]);
+    let site = Pipeline::new(System::GitHub, ["127.0.44.3", "127.0.44.4"]);
     let (first, second) = (Desk::of(&site, "first"), Desk::of(&site, "second"));
     // A state that was there before the branch is taken in, but for what is of this machine alone.
     first.write_state("old\n");
@@ -526,7 +529,7 @@ fn state_of_somebody_else_is_neither_replaced_nor_published() {
 
 #[test]
 fn every_shell_step_of_github_is_one_that_is_executed() {
-    let workflow = Site::example(System::GitHub);
+    let workflow = Pipeline::example(System::GitHub);
     let jobs = workflow["jobs"].as_object().expect("jobs");
     assert_eq!(jobs.keys().collect::<Vec<_>>(), ["apply", "plan"]);
     let shell_steps = |job: &str| -> BTreeSet<String> {
@@ -545,7 +548,7 @@ fn every_shell_step_of_github_is_one_that_is_executed() {
 
 #[test]
 fn nothing_that_others_write_gets_into_a_script() {
-    let workflow = Site::example(System::GitHub);
+    let workflow = Pipeline::example(System::GitHub);
     assert!(workflow["on"]["pull_request_target"].is_null());
     for job in workflow["jobs"].as_object().expect("jobs").values() {
         for step in job["steps"].as_array().expect("steps") {
@@ -557,7 +560,7 @@ fn nothing_that_others_write_gets_into_a_script() {
 
 #[test]
 fn every_job_of_gitlab_is_one_that_is_executed() {
-    let pipeline = Site::example(System::GitLab);
+    let pipeline = Pipeline::example(System::GitLab);
     let keys: Vec<_> = pipeline.as_object().expect("a map").keys().collect();
     assert_eq!(keys, ["apply", "default", "plan", "stages", "variables"]);
 }

@@ -5,9 +5,9 @@ use std::process::Stdio;
 
 use serde_json::json;
 
-use crate::copied::{Contents, assert_same, assert_untouched};
-use crate::scenario::{Scenario, write_on};
-use crate::support::Sshd;
+use hostsync_testkit::Sshd;
+use hostsync_testkit::copied::{Contents, assert_same, assert_untouched};
+use hostsync_testkit::scenario::{Scenario, write_on};
 
 /// A host that has been applied to, and a source that has been edited since: so that whatever
 /// goes on in spite of an error would leave traces.

@@ -4,9 +4,9 @@ use std::os::unix::fs::{MetadataExt as _, symlink};
 
 use serde_json::json;
 
-use crate::copied::{Contents, assert_same, assert_untouched};
-use crate::scenario::{Scenario, backups, changes, chmod, read_on, remove, write_on};
-use crate::support::{Sshd, run};
+use hostsync_testkit::copied::{Contents, assert_same, assert_untouched};
+use hostsync_testkit::scenario::{Scenario, backups, changes, chmod, read_on, remove, write_on};
+use hostsync_testkit::{Sshd, run};
 
 /// Two hosts that have `a`, `b` and `c`; then `b` is edited on the first host and `a` here.
 fn drifted() -> ([Sshd; 2], Scenario) {

@@ -4,8 +4,8 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::scenario::{Output, Scenario, chmod, install_scp, write_on};
-use crate::support::{Dropbear, Host, Sshd};
+use hostsync_testkit::scenario::{Output, Scenario, chmod, install_scp, write_on};
+use hostsync_testkit::{Dropbear, Host, Sshd};
 
 /// A scenario in which every host has `old` and is to get `new` as `~/dest/file`.
 fn scenario(hosts: &[&Host], old: &str, new: &str) -> Scenario {

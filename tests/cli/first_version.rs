@@ -50,7 +50,7 @@ fn folder() -> tempfile::TempDir {
 }
 
 fn json(folder: &Path, arguments: &[&str]) -> Value {
-    let output = Command::new(env!("CARGO_BIN_EXE_hostsync"))
+    let output = Command::new(hostsync_testkit::program())
         .args(arguments)
         .args(["--format", "json"])
         .current_dir(folder)

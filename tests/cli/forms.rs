@@ -4,10 +4,10 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 
-use crate::copied::assert_untouched;
 use crate::old_files::{CONNECTION_INFO, MAPPER};
-use crate::scenario::{Output, Scenario};
-use crate::support::Sshd;
+use hostsync_testkit::Sshd;
+use hostsync_testkit::copied::assert_untouched;
+use hostsync_testkit::scenario::{Output, Scenario};
 
 /// The plan without the time at which it was made.
 fn plan_from_the_state(scenario: &Scenario) -> Value {

@@ -4,9 +4,9 @@ use std::net::TcpListener;
 
 use serde_json::{Value, json};
 
-use crate::copied::assert_same;
-use crate::scenario::{Output, Scenario, write_on};
-use crate::support::{Sshd, run};
+use hostsync_testkit::copied::assert_same;
+use hostsync_testkit::scenario::{Output, Scenario, write_on};
+use hostsync_testkit::{Sshd, run};
 
 /// What every host of these tests gets.
 fn mapping() -> Value {

@@ -11,8 +11,8 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::scenario::{Output, Scenario, backups, chmod, read_on, remove};
-use crate::support::{Host, Sshd, SshdOptions};
+use hostsync_testkit::scenario::{Output, Scenario, backups, chmod, read_on, remove};
+use hostsync_testkit::{Host, Sshd, SshdOptions};
 
 /// Longest time that is waited for something that has to come.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -282,7 +282,7 @@ fn signal_during_the_upload_changes_nothing_and_leaves_nothing() {
 fn signal_that_somebody_has_us_ignore_is_ignored() {
     let site = Site::new("127.2.30.7");
     site.hold(Moment::Commit);
-    let program = env!("CARGO_BIN_EXE_hostsync");
+    let program = hostsync_testkit::program();
     let mut nohup = Command::new("nohup");
     nohup.arg(program).args(APPLY);
     site.scenario.at_home(&mut nohup);
@@ -300,10 +300,10 @@ fn signal_that_somebody_has_us_ignore_is_ignored() {
 fn signal_that_is_passed_on_twice_lets_the_commit_under_way_come_to_its_end() {
     let site = Site::new("127.2.30.8");
     site.hold(Moment::Commit);
-    let program = env!("CARGO_BIN_EXE_hostsync");
+    let program = hostsync_testkit::program();
     // It signals its command, then the group that the command is in, as it does at the end of its time.
     let mut timeout = Command::new("timeout");
-    timeout.args(["60", program]).args(APPLY);
+    timeout.args(["60", &program]).args(APPLY);
     site.scenario.at_home(&mut timeout);
     timeout.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = timeout.spawn().expect("timeout starts");
@@ -464,7 +464,7 @@ fn in_terminal(site: &Site, command_line: &str) -> Child {
 }
 
 fn program() -> String {
-    format!("'{}'", env!("CARGO_BIN_EXE_hostsync"))
+    format!("'{}'", hostsync_testkit::program())
 }
 
 /// What is at the other end of the terminal is gone, with all that it would have shown.

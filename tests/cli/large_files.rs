@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use crate::latency::LatencyProxy;
-use crate::scenario::{Output, Scenario, install_scp};
-use crate::support::{Dropbear, Host, Sshd};
+use hostsync_testkit::latency::LatencyProxy;
+use hostsync_testkit::scenario::{Output, Scenario, install_scp};
+use hostsync_testkit::{Dropbear, Host, Sshd};
 
 const MIB: u64 = 1024 * 1024;
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::copied::Contents;
-use crate::scenario::Scenario;
-use crate::support::{Sshd, SshdOptions};
+use hostsync_testkit::copied::Contents;
+use hostsync_testkit::scenario::Scenario;
+use hostsync_testkit::{Sshd, SshdOptions};
 
 #[test]
 fn every_line_has_its_time_level_host_and_run() {

@@ -18,9 +18,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::large_files::Push;
-use crate::scenario::{Output, Scenario, write_on};
 use crate::schema::Schema;
-use crate::support::{Sshd, run};
+use hostsync_testkit::scenario::{Output, Scenario, write_on};
+use hostsync_testkit::{Sshd, run};
 
 // --- plans -------------------------------------------------------------------------------------------
 

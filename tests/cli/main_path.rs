@@ -9,9 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
-use crate::copied::assert_same;
-use crate::scenario::{Scenario, chmod, install_scp};
-use crate::support::{Dropbear, Host, Sshd};
+use hostsync_testkit::copied::assert_same;
+use hostsync_testkit::scenario::{Scenario, chmod, install_scp};
+use hostsync_testkit::{Dropbear, Host, Sshd};
 
 /// Names that a shell, a pattern, a format or a hash tool could trip over.
 const ODD_NAMES: [&[u8]; 33] = [
@@ -220,7 +220,7 @@ fn name_with_a_newline_is_named_and_the_others_are_done() {
     };
     expect_message(3, &["plan"]);
     expect_message(3, &["apply", "--auto-approve"]);
-    let names = crate::copied::Contents::of(&host.dir().join("dest"));
+    let names = hostsync_testkit::copied::Contents::of(&host.dir().join("dest"));
     assert_eq!(names.paths(), ["", "/first", "/sub", "/zero"]);
     // Still there, still said, and nothing else to do.
     expect_message(3, &["plan", "--detailed-exitcode"])

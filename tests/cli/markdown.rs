@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::scenario::{Scenario, write_on};
-use crate::support::Sshd;
+use hostsync_testkit::Sshd;
+use hostsync_testkit::scenario::{Scenario, write_on};
 
 #[test]
 fn plan_as_markdown_has_its_conflicts_in_sight_and_keeps_to_the_limit() {

@@ -1,7 +1,7 @@
 //! A `hostsync.toml` instead of the other files.
 
-use crate::scenario::{Scenario, read_on};
-use crate::support::Sshd;
+use hostsync_testkit::Sshd;
+use hostsync_testkit::scenario::{Scenario, read_on};
 
 #[test]
 fn one_toml_file_is_planned_and_applied() {

@@ -1,6 +1,6 @@
 //! The files of the program that was there before, letter by letter.
 
-use crate::scenario::Scenario;
+use hostsync_testkit::scenario::Scenario;
 
 pub(crate) const CONNECTION_INFO: &str = r#"[
     {

@@ -5,8 +5,8 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::scenario::{Scenario, remove, write_on};
-use crate::support::{Host, Sshd};
+use hostsync_testkit::scenario::{Scenario, remove, write_on};
+use hostsync_testkit::{Host, Sshd};
 
 /// The keys of an object, in order.
 fn keys(object: &Value) -> Vec<&str> {
@@ -245,11 +245,11 @@ fn plan_changes_nothing_anywhere() {
     let host = Sshd::start("127.2.7.9");
     let scenario = Scenario::of_folder(&host);
     scenario.write("src/file", "text\n");
-    let before = |host: &Host| crate::copied::Contents::of(&host.dir());
+    let before = |host: &Host| hostsync_testkit::copied::Contents::of(&host.dir());
     let on_host = before(&host);
     scenario.run(&["plan"]).expect(0);
-    crate::copied::assert_untouched(&on_host, &host.dir());
-    let state = crate::copied::Contents::of(&scenario.path("state"));
+    hostsync_testkit::copied::assert_untouched(&on_host, &host.dir());
+    let state = hostsync_testkit::copied::Contents::of(&scenario.path("state"));
     let kept = state.paths();
     let beside_the_cache: Vec<_> = kept
         .into_iter()

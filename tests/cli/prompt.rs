@@ -5,9 +5,9 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::copied::{Contents, assert_same, assert_untouched};
-use crate::scenario::{Scenario, read_on, write_on};
-use crate::support::Sshd;
+use hostsync_testkit::Sshd;
+use hostsync_testkit::copied::{Contents, assert_same, assert_untouched};
+use hostsync_testkit::scenario::{Scenario, read_on, write_on};
 
 /// Starts `hostsync apply` in a terminal of its own, made by `script` of util-linux.
 fn in_terminal(scenario: &Scenario, args: &str) -> Child {
@@ -16,7 +16,7 @@ fn in_terminal(scenario: &Scenario, args: &str) -> Child {
 
 /// The same for any command of hostsync.
 pub(crate) fn run_in_terminal(scenario: &Scenario, args: &str) -> Child {
-    let program = env!("CARGO_BIN_EXE_hostsync");
+    let program = hostsync_testkit::program();
     let mut command = Command::new("script");
     command.args(["-qec", &format!("'{program}' {args}"), "/dev/null"]);
     scenario.at_home(&mut command);

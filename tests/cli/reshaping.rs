@@ -4,9 +4,9 @@ use std::os::unix::fs::symlink;
 
 use serde_json::json;
 
-use crate::copied::{Contents, assert_same, assert_untouched};
-use crate::scenario::{Scenario, backups, read_on, remove, write_on};
-use crate::support::Sshd;
+use hostsync_testkit::Sshd;
+use hostsync_testkit::copied::{Contents, assert_same, assert_untouched};
+use hostsync_testkit::scenario::{Scenario, backups, read_on, remove, write_on};
 
 #[test]
 fn new_mode_alone_sends_nothing() {

@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::copied::Contents;
 use crate::prompt::{answer, run_in_terminal};
-use crate::scenario::{Scenario, chmod, read_on, remove, write_on};
-use crate::support::{Dropbear, Host, Sshd, run};
+use hostsync_testkit::copied::Contents;
+use hostsync_testkit::scenario::{Scenario, chmod, read_on, remove, write_on};
+use hostsync_testkit::{Dropbear, Host, Sshd, run};
 
 const BACK: [&str; 2] = ["rollback", "--auto-approve"];
 

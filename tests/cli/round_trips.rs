@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::copied::assert_same;
-use crate::scenario::{Scenario, chmod, write_on};
-use crate::support::{Host, Sshd, SshdOptions};
+use hostsync_testkit::copied::assert_same;
+use hostsync_testkit::scenario::{Scenario, chmod, write_on};
+use hostsync_testkit::{Host, Sshd, SshdOptions};
 
 /// How many connections a host has had, and how many commands it was asked to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

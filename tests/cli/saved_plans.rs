@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::scenario::{Output, Scenario, backups, read_on, remove, write_on};
-use crate::support::{Host, Sshd};
+use hostsync_testkit::scenario::{Output, Scenario, backups, read_on, remove, write_on};
+use hostsync_testkit::{Host, Sshd};
 
 /// A source with three files on two hosts, applied once, and then edited: a change, a new file and, by
 /// `exact`, a delete.
@@ -214,7 +214,7 @@ fn every_way_in_which_an_entry_can_move_is_told() {
     for host in [a, b] {
         remove(&dest(host, "goes"));
         write_on(host, "dest/goes", "going\n");
-        crate::scenario::chmod(&dest(host, "goes"), 0o600);
+        hostsync_testkit::scenario::chmod(&dest(host, "goes"), 0o600);
     }
     expect("~/dest/goes has other permission bits since the plan was made");
     for host in [a, b] {

@@ -4,9 +4,9 @@ use std::net::TcpListener;
 
 use serde_json::{Value, json};
 
-use crate::copied::{Contents, assert_untouched};
-use crate::scenario::{Scenario, chmod, remove, write_on};
-use crate::support::Sshd;
+use hostsync_testkit::Sshd;
+use hostsync_testkit::copied::{Contents, assert_untouched};
+use hostsync_testkit::scenario::{Scenario, chmod, remove, write_on};
 
 /// A host that has `a`, `b` and `sub/c`.
 fn applied(address: &str) -> (Sshd, Scenario) {

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use crate::main_path::walk;
-use crate::scenario::{Scenario, chmod, read_on};
-use crate::support::{Dropbear, Host, Sshd, SshdOptions};
+use hostsync_testkit::scenario::{Scenario, chmod, read_on};
+use hostsync_testkit::{Dropbear, Host, Sshd, SshdOptions};
 
 const THROUGH_TAR: &str = "no scp on this host: sending through tar";
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hostsync::transport::{Aborted, ConnectOptions, ExecIo, Flow, Input, TransportError};
 
 use crate::harness::{Fixed, connect, options_for, output_of, session};
-use crate::support::{Dropbear, Host, Sshd};
+use hostsync_testkit::{Dropbear, Host, Sshd};
 
 /// Bytes without a pattern that a shifted or lost block could hide in.
 fn noise(length: usize) -> Vec<u8> {
@@ -304,7 +304,7 @@ fn cut_connection_is_an_error_and_not_an_end() {
 fn noise_of_start_files_comes_before_the_output() {
     let host = Sshd::start_with(
         "127.0.0.72",
-        &crate::support::SshdOptions {
+        &hostsync_testkit::SshdOptions {
             start_file: "echo Welcome".to_owned(),
             shell: "/usr/bin/tcsh".to_owned(),
             ..Default::default()
@@ -393,7 +393,7 @@ fn command_that_the_host_refuses_to_start_is_an_error_though_input_was_sent() {
 fn channel_that_the_host_refuses_is_an_error_of_the_command() {
     let host = Sshd::start_with(
         "127.0.0.79",
-        &crate::support::SshdOptions {
+        &hostsync_testkit::SshdOptions {
             config: vec!["MaxSessions 0".to_owned()],
             ..Default::default()
         },

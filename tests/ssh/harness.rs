@@ -12,7 +12,7 @@ use hostsync::transport::{
     TransportError,
 };
 
-use crate::support::Host;
+use hostsync_testkit::Host;
 
 /// Options under which `host` is known; limits are short, since nothing here is far away.
 pub(crate) fn options_for(host: &Host) -> ConnectOptions {

@@ -14,7 +14,7 @@ use hostsync::transport::{ConnectOptions, Connector as _, KeyProbe as _, Transpo
 use secrecy::SecretString;
 
 use crate::harness::{connect, known_hosts as write_known_hosts, options_for, output_of};
-use crate::support::{Agent, Dropbear, Host, Sshd, SshdOptions, is_root, run};
+use hostsync_testkit::{Agent, Dropbear, Host, Sshd, SshdOptions, is_root, run};
 
 /// The host as an entry that names no credential.
 fn nameless(host: &Host) -> ConfigHost {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use hostsync::transport::{Aborted, ConnectOptions, ExecIo, Flow, Input, Session, TransportError};
 
 use crate::harness::{Fixed, connect, options_for, output_of, session};
-use crate::support::{Dropbear, Host, Sshd};
+use hostsync_testkit::{Dropbear, Host, Sshd};
 
 /// Sends its input and pauses the command once so many bytes have come back.
 struct Turn {

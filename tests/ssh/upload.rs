@@ -15,7 +15,7 @@ use hostsync::remote::tasks::receive::tar::TarUpload;
 use hostsync::transport::TransportError;
 
 use crate::harness::session;
-use crate::support::{Dropbear, Host, Sshd, run};
+use hostsync_testkit::{Dropbear, Host, Sshd, run};
 
 /// The command that an upload through `scp` is run with; `dir` is a plain word.
 fn command(dir: &str) -> String {
