@@ -1,147 +1,126 @@
-//! What every command begins with: configuration, logs, connections, state.
+//! The workflow that commands share, in steps: open, prepare, approve, carry out, finish.
+//!
+//! A command takes the steps that it needs, in this order. What only one command does is in its own file.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::Timestamp;
-use miette::{Diagnostic, Report};
+use miette::Diagnostic;
 use secrecy::SecretString;
 
-use super::args::{GlobalSettings, Progress};
+use super::approval;
 use super::console::Console;
+use super::environment::{environment, now, who};
+use super::error::CommandError;
 use super::exit::Exit;
-use crate::config::{self, Config, Environment, Host, Settings};
-use crate::plan::follow::StalePlan;
-use crate::plan::prepare::PrepareError;
-use crate::plan::rollback::NoWayBack;
-use crate::plan::saved::PlanFileError;
-use crate::remote::Nonce;
-use crate::state::{LockHolder, StateError, StateLock};
+use super::interrupt::Interrupts;
+use super::options::{GlobalOptions, LockOptions, TextOptions};
+use crate::apply::{self, OnConflict, Report};
+use crate::config::{self, Config, Host, Settings};
+use crate::model::{Observer, RemotePath, Together, map_parallel};
+use crate::plan::prepare::{self, Aim, Prepared, base_on_host, with_help};
+use crate::plan::{Plan, Refresh};
+use crate::remote::{Login, Nonce};
+use crate::state::{LockHolder, StateLock, StateStore};
+use crate::transport::Connector as _;
+use crate::transport::known_hosts::HostKey;
 use crate::transport::ssh::{SshConnector, SshOptions};
 use crate::view;
+use crate::view::events::Events;
 use crate::view::log::{self, LogGuard};
+use crate::view::progress::Progress;
+use crate::view::report::ReportView;
 
-/// Why a command ends before its time.
-pub(super) struct Stop {
-    /// For people.
-    pub(super) report: Report,
-    /// For the shell.
-    pub(super) exit: Exit,
-}
+/// Longest wait for a host on which another run is committing.
+const WAIT_FOR_HOST: Duration = Duration::from_secs(30);
 
-impl Stop {
-    /// An error after which nothing more specific can be said than that it failed.
-    pub(super) fn failed(error: impl Diagnostic + Send + Sync + 'static) -> Self {
-        Self {
-            report: Report::new(error),
-            exit: Exit::Failed,
-        }
-    }
-
-    /// A short error of the command line itself.
-    pub(super) fn message(text: impl Into<String>, help: impl Into<String>) -> Self {
-        let diagnostic = miette::MietteDiagnostic::new(text.into()).with_help(help.into());
-        Self {
-            report: Report::new(diagnostic),
-            exit: Exit::Failed,
-        }
-    }
-
-    /// A question that has to be answered by a person, and none is there.
-    pub(super) fn nobody_to_ask(help: &str) -> Self {
-        Self::message(
-            "there is nobody to ask: standard input is not a terminal",
-            help,
-        )
-    }
-}
-
-impl From<config::ConfigError> for Stop {
-    fn from(error: config::ConfigError) -> Self {
-        Self::failed(error)
-    }
-}
-
-impl From<config::SelectError> for Stop {
-    fn from(error: config::SelectError) -> Self {
-        Self::failed(error)
-    }
-}
-
-impl From<log::LogError> for Stop {
-    fn from(error: log::LogError) -> Self {
-        Self::failed(error)
-    }
-}
-
-impl From<StateError> for Stop {
-    fn from(error: StateError) -> Self {
-        let exit = match error {
-            StateError::Locked { .. } => Exit::Locked,
-            _ => Exit::Failed,
-        };
-        Self {
-            report: Report::new(error),
-            exit,
-        }
-    }
-}
-
-impl From<PrepareError> for Stop {
-    fn from(error: PrepareError) -> Self {
-        match error {
-            PrepareError::State(error) => error.into(),
-            PrepareError::Stale(error) => Self {
-                exit: match error {
-                    StalePlan::UnknownHost { .. } => Exit::Failed,
-                    _ => Exit::Refused,
-                },
-                report: Report::new(error),
-            },
-        }
-    }
-}
-
-impl From<NoWayBack> for Stop {
-    fn from(error: NoWayBack) -> Self {
-        Self::failed(error)
-    }
-}
-
-impl From<PlanFileError> for Stop {
-    fn from(error: PlanFileError) -> Self {
-        Self::failed(error)
-    }
-}
-
-/// A configuration that is in use.
-pub(super) struct Context<'a> {
+/// A command at work: its configuration, its logs, and who is told what happens.
+pub(super) struct CommandSession<'a> {
     pub(super) config: Config,
+    /// What is worth knowing about the configuration.
     pub(super) remarks: Vec<config::Remark>,
-    pub(super) console: &'a Console,
-    progress: Progress,
+    /// The program that is told what happens; `None` where it is a person.
+    pub(super) events: Option<Arc<Events>>,
+    global: &'a GlobalOptions,
+    console: &'a Console,
+    interrupts: Interrupts,
+    connector: SshConnector,
     log: Option<LogGuard>,
 }
 
-impl<'a> Context<'a> {
-    /// Reads the configuration.
-    pub(super) fn load(global: &GlobalSettings, console: &'a Console) -> Result<Self, Stop> {
+/// The state, and the proof that nobody else writes it.
+pub(super) struct LockedState {
+    pub(super) lock: StateLock,
+    pub(super) store: StateStore,
+}
+
+/// How a plan is made.
+pub(super) struct Planning<'a> {
+    /// What hosts are to be made equal to.
+    pub(super) aim: Aim<'a>,
+    /// How the hosts are looked at.
+    pub(super) refresh: Refresh,
+    /// Whether it is to be found out how contents differ.
+    pub(super) wants_diffs: bool,
+    /// Whether what is known of a host is kept even where nothing is to be done.
+    pub(super) keeps_all: bool,
+    /// Whether logins are kept on hosts that apply would work on.
+    pub(super) keeps_logins: bool,
+}
+
+impl Default for Planning<'_> {
+    fn default() -> Self {
+        Self {
+            aim: Aim::Sources,
+            refresh: Refresh::Quick,
+            wants_diffs: false,
+            keeps_all: false,
+            keeps_logins: false,
+        }
+    }
+}
+
+// --- open --------------------------------------------------------------------------------------------
+
+impl<'a> CommandSession<'a> {
+    /// Listens for signals, reads the configuration and starts the logs. `command` is what the log calls
+    /// this run.
+    pub(super) fn open(
+        command: &str,
+        global: &'a GlobalOptions,
+        console: &'a Console,
+    ) -> Result<Self, CommandError> {
+        let mut session = Self::load(global, console, Interrupts::listen())?;
+        session.start_logs(command)?;
+        Ok(session)
+    }
+
+    /// Reads the configuration, and nothing else.
+    pub(super) fn load(
+        global: &'a GlobalOptions,
+        console: &'a Console,
+        interrupts: Interrupts,
+    ) -> Result<Self, CommandError> {
         let environment = environment()?;
-        let path = config::find(global.config.as_deref(), &environment)?;
+        let path = config::find(global.config(), &environment)?;
         let loaded = config::load(&path, &environment)?;
         console.detail(&format!("configuration: {}", loaded.config.path.display()));
         Ok(Self {
+            connector: connector(&loaded.config.settings),
             config: loaded.config,
             remarks: loaded.remarks,
+            events: None,
+            global,
             console,
-            progress: global.progress,
+            interrupts,
             log: None,
         })
     }
 
     /// Starts the logs. `command` is what the first line says.
-    pub(super) fn start_logs(&mut self, command: &str) -> Result<(), Stop> {
+    pub(super) fn start_logs(&mut self, command: &str) -> Result<(), CommandError> {
         let nonce = Nonce::random();
         let run_id = &nonce.as_str()[..8];
         let folder = &self.config.settings.log_path;
@@ -163,7 +142,237 @@ impl<'a> Context<'a> {
         Ok(())
     }
 
-    /// The last line of the log; and a word when lines were lost.
+    /// Opens the state without a lock: another run may write to it meanwhile.
+    pub(super) fn state(&self) -> Result<StateStore, CommandError> {
+        Ok(StateStore::open(&self.config.settings.state_path)?)
+    }
+
+    /// Locks the state, then opens it, so that nobody else changes what was read. `operation` is what runs
+    /// are told that wait for this one.
+    pub(super) fn lock_state(
+        &self,
+        operation: &str,
+        options: &LockOptions,
+    ) -> Result<LockedState, CommandError> {
+        let mut on_wait = |holder: &LockHolder| {
+            self.console
+                .say(&format!("waiting for another run: {holder}"));
+        };
+        let lock = StateLock::acquire(
+            &self.config.settings.state_path,
+            operation,
+            &who(),
+            options.lock_timeout,
+            &mut on_wait,
+        )?;
+        let store = self.state()?;
+        Ok(LockedState { lock, store })
+    }
+
+    /// The hosts that patterns pick; all without any.
+    pub(super) fn select(&self, patterns: &[String]) -> Result<Vec<&Host>, CommandError> {
+        Ok(config::select(&self.config, patterns)?)
+    }
+}
+
+/// What logs in to hosts.
+fn connector(settings: &Settings) -> SshConnector {
+    SshConnector::new(SshOptions {
+        connect_timeout: settings.connect_timeout,
+        login_timeout: settings.login_timeout,
+        stall_timeout: settings.stall_timeout,
+        known_hosts_path: settings.known_hosts_path.clone(),
+        ciphers: settings.ciphers.clone(),
+        compress: settings.compress,
+        home: env::home_dir(),
+        agent_socket: env::var_os("SSH_AUTH_SOCK").map(PathBuf::from),
+        variables: Arc::new(|name| env::var(name).ok().map(SecretString::from)),
+    })
+}
+
+// --- ask hosts without a plan ------------------------------------------------------------------------
+
+impl CommandSession<'_> {
+    /// Does something for each of these hosts, for several at a time.
+    pub(super) fn for_hosts<R: Send>(
+        &self,
+        hosts: &[&Host],
+        work: impl Fn(&Host) -> R + Sync,
+    ) -> Vec<R> {
+        let threads = self.config.settings.number_of_connections;
+        map_parallel(hosts, threads, |host| work(host))
+    }
+
+    /// Fetches the key of a host. The error is a sentence.
+    pub(super) fn host_key(&self, host: &Host) -> Result<HostKey, String> {
+        let key = self.connector.fetch_host_key(host);
+        key.map_err(|error| with_help(&error))
+    }
+
+    /// Logs in to a host for one task, which gets the path of our folder there. The error is a sentence.
+    pub(super) fn visit<T, E: Diagnostic>(
+        &self,
+        host: &Host,
+        state: &StateStore,
+        task: impl FnOnce(&mut Login, &RemotePath) -> Result<T, E>,
+    ) -> Result<T, String> {
+        if let Some(problems) = host.problems() {
+            return Err(problems);
+        }
+        let staging = self.config.settings.staging_path.as_ref();
+        let base = base_on_host(staging, state.identity(), &host.id);
+        let connection = self.connector.connect(host);
+        let mut login = Login::new(connection.map_err(|error| with_help(&error))?);
+        let result = task(&mut login, &base);
+        login.close();
+        result.map_err(|error| with_help(&error))
+    }
+}
+
+// --- prepare -----------------------------------------------------------------------------------------
+
+impl CommandSession<'_> {
+    /// Makes a plan for these hosts, or checks that the saved one still holds for them.
+    pub(super) fn prepare(
+        &self,
+        state: &StateStore,
+        hosts: &[&Host],
+        planning: &Planning<'_>,
+    ) -> Result<Prepared, CommandError> {
+        let settings = &self.config.settings;
+        let progress = self.progress();
+        let prepared = prepare::prepare(&prepare::Request {
+            config: &self.config,
+            config_digest: config::config_digest(&self.config),
+            hosts,
+            state,
+            cache_dir: Some(&settings.state_path.join("cache")),
+            connector: &self.connector,
+            refresh: planning.refresh,
+            aim: planning.aim,
+            wants_diffs: planning.wants_diffs,
+            keeps_all: planning.keeps_all,
+            keep_logins: if planning.keeps_logins {
+                settings.number_of_connections
+            } else {
+                0
+            },
+            now: &now(),
+            observer: &progress,
+        })?;
+        let summary = prepared.plan.summary();
+        tracing::info!(
+            create = summary.create,
+            update = summary.update,
+            delete = summary.delete,
+            metadata = summary.metadata,
+            adopt = summary.adopt,
+            unchanged = summary.unchanged,
+            conflicts = summary.conflicts,
+            unreachable = summary.unreachable,
+            "planned"
+        );
+        Ok(prepared)
+    }
+
+    /// Says on which hosts an apply did not come to its end, and whether the last run was a rollback.
+    pub(super) fn tell_what_came_before(&self, prepared: &Prepared, state: &StateStore) {
+        for line in view::plan::cut_short(prepared.cut_short()) {
+            self.console.say(&line);
+        }
+        let mut runs = state.runs().iter().rev();
+        if let Some(to) = runs.find(|run| run.has_changes).and_then(|run| run.back_to)
+            && prepared.plan.summary().has_changes()
+        {
+            self.console.say(&format!(
+                "The last run was a rollback to {to}: what it took back is here again, unless the sources \
+                 were mended."
+            ));
+        }
+    }
+
+    /// The display of progress.
+    fn progress(&self) -> Progress {
+        let choice = self.global.progress;
+        self.console.progress(match &self.events {
+            Some(_) => self.console.progress_beside_data(choice),
+            None => choice,
+        })
+    }
+}
+
+// --- approve, carry out, finish ----------------------------------------------------------------------
+
+impl CommandSession<'_> {
+    /// Asks whether a plan that was shown is to be carried out.
+    pub(super) fn confirms(&self, plan: &Plan, on_conflict: OnConflict) -> bool {
+        let backups = self.config.settings.backups;
+        let question = approval::question(plan, on_conflict, backups);
+        self.console.confirms(&question)
+    }
+
+    /// Carries out a plan that was approved, and shows progress. Meanwhile the first signal asks to finish
+    /// what is under way.
+    pub(super) fn carry_out(
+        &self,
+        prepared: &Prepared,
+        on_conflict: OnConflict,
+        state: &mut LockedState,
+    ) -> Result<Report, CommandError> {
+        let LockedState { lock, store } = state;
+        let progress = Arc::new(self.progress());
+        let mut observers: Vec<&dyn Observer> = vec![progress.as_ref()];
+        observers.extend(self.events.as_deref().map(|events| events as &dyn Observer));
+        let report = apply::apply(
+            &apply::Request {
+                config: &self.config,
+                prepared,
+                lock,
+                connector: &self.connector,
+                large: apply::LargeFiles::default(),
+                on_conflict,
+                wait_for_host: WAIT_FOR_HOST,
+                interrupted: self.interrupts.begin_changes(&progress),
+                now: &now,
+                observer: &Together(&observers),
+                on_host: &|host| {
+                    if let Some(events) = &self.events {
+                        events.host_finished(host);
+                    }
+                },
+            },
+            store,
+        );
+        progress.finish();
+        self.interrupts.end_changes();
+        let report = report?;
+        if let Err(error) = store.remove_unused_trees(lock) {
+            tracing::warn!("{error}");
+        }
+        Ok(report)
+    }
+
+    /// How a report is shown to people.
+    pub(super) fn report_view(&self, options: &TextOptions) -> ReportView {
+        let config = self.global.config();
+        ReportView {
+            full: options.full,
+            width: self.console.width(),
+            color: self.console.color(),
+            automation: self.console.is_automation(),
+            config: config.map(|path| path.display().to_string()),
+            plan_file: None,
+            rollback: None,
+        }
+    }
+
+    /// Ends a run that was not approved. `what` says what did not happen.
+    pub(super) fn cancel(&self, what: &str) -> Exit {
+        self.console.note(&format!("Cancelled: {what}."));
+        self.finish(Exit::Failed)
+    }
+
+    /// Ends the log, and warns when lines of it were lost.
     pub(super) fn finish(&self, exit: Exit) -> Exit {
         tracing::info!(exit = exit.code(), "end");
         if let Some(error) = self.log.as_ref().and_then(LogGuard::first_error) {
@@ -172,95 +381,4 @@ impl<'a> Context<'a> {
         }
         exit
     }
-
-    /// The hosts that `--limit` picks.
-    pub(super) fn select(&self, limit: &[String]) -> Result<Vec<&Host>, Stop> {
-        Ok(config::select(&self.config, limit)?)
-    }
-
-    /// Logs in to hosts.
-    pub(super) fn connector(&self) -> SshConnector {
-        let Settings {
-            connect_timeout,
-            login_timeout,
-            stall_timeout,
-            known_hosts_path,
-            ciphers,
-            compress,
-            ..
-        } = &self.config.settings;
-        SshConnector::new(SshOptions {
-            connect_timeout: *connect_timeout,
-            login_timeout: *login_timeout,
-            stall_timeout: *stall_timeout,
-            known_hosts_path: known_hosts_path.clone(),
-            ciphers: ciphers.clone(),
-            compress: *compress,
-            home: env::home_dir(),
-            agent_socket: env::var_os("SSH_AUTH_SOCK").map(PathBuf::from),
-            variables: Arc::new(|name| env::var(name).ok().map(SecretString::from)),
-        })
-    }
-
-    /// Somebody who shows progress.
-    pub(super) fn progress(&self) -> view::progress::Progress {
-        self.console.progress(self.progress)
-    }
-
-    /// Where digests of sources are kept.
-    pub(super) fn cache_dir(&self) -> PathBuf {
-        self.config.settings.state_path.join("cache")
-    }
-
-    /// Locks the state, waiting as long as was asked for.
-    pub(super) fn lock(
-        &self,
-        operation: &str,
-        timeout: std::time::Duration,
-    ) -> Result<StateLock, Stop> {
-        let user = env::var("USER")
-            .or_else(|_| env::var("LOGNAME"))
-            .unwrap_or_else(|_| format!("uid {}", rustix::process::getuid().as_raw()));
-        let machine = rustix::system::uname();
-        let who = format!("{user}@{}", machine.nodename().to_string_lossy());
-        let mut on_wait = |holder: &LockHolder| {
-            self.console
-                .say(&format!("waiting for another run: {holder}"));
-        };
-        let dir: &Path = &self.config.settings.state_path;
-        Ok(StateLock::acquire(
-            dir,
-            operation,
-            &who,
-            timeout,
-            &mut on_wait,
-        )?)
-    }
-}
-
-/// What the configuration wants to know about where it is used.
-pub(super) fn environment() -> Result<Environment, Stop> {
-    let current_dir = env::current_dir().map_err(|error| {
-        Stop::message(
-            format!("cannot tell the current folder: {error}"),
-            "go to a folder that exists",
-        )
-    })?;
-    Ok(Environment {
-        home: env::home_dir(),
-        current_dir,
-    })
-}
-
-/// The time of day: RFC 3339, UTC, milliseconds.
-pub(super) fn now_in_milliseconds() -> String {
-    format!("{:.3}", Timestamp::now())
-}
-
-/// The time of day: RFC 3339, UTC, whole seconds.
-pub(super) fn now() -> String {
-    let now = Timestamp::now();
-    Timestamp::from_second(now.as_second())
-        .unwrap_or(now)
-        .to_string()
 }

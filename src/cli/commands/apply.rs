@@ -1,341 +1,242 @@
 //! `hostsync apply`
 
-use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
+use clap::builder::PossibleValue;
+use clap::error::ErrorKind;
+use clap::{Args, ValueEnum};
 use miette::MietteDiagnostic;
 
-use super::args::{self, ApplySettings, Format, GlobalSettings};
-use super::console::Console;
-use super::context::{self, Context, Stop};
-use super::exit::Exit;
-use super::interrupt::Interrupts;
-use super::plan;
-use crate::apply::{self, HostResult, OnConflict, Report};
-use crate::config::Host;
-use crate::model::{Observer, Together};
-use crate::plan::prepare::{Aim, Preparation, Prepared};
-use crate::plan::{HostPlan, Plan, Refresh, saved};
-use crate::state::{StateLock, StateStore};
+use crate::apply::{OnConflict, Report};
+use crate::cli::approval::Approval;
+use crate::cli::console::Console;
+use crate::cli::environment::now_in_milliseconds;
+use crate::cli::error::CommandError;
+use crate::cli::exit::Exit;
+use crate::cli::interrupt::Interrupts;
+use crate::cli::options::{
+    ApprovalOptions, Format, GlobalOptions, HostOptions, LockOptions, TextOptions,
+};
+use crate::cli::output::{print_plan_text, print_report};
+use crate::cli::session::{CommandSession, Planning};
+use crate::plan::prepare::{Aim, Preparation};
+use crate::plan::{Plan, saved};
 use crate::view;
 use crate::view::events::Events;
-use crate::view::report::PlanFile;
+use crate::view::plan::PlanCommand;
+use crate::view::report::{PlanFile, ReportView};
 use crate::view::text::count;
 
-/// How long a host is waited for on which another run is committing.
-const WAIT_FOR_HOST: Duration = Duration::from_secs(30);
+/// Plan, show it, ask, and do it; or do exactly what a saved plan says
+///
+/// Only the answer `yes` counts. Files are staged on the host and verified before they move
+/// into place; what they replace is backed up there.
+///
+/// A saved plan was reviewed, so nobody is asked. If the state, the configuration or a source is
+/// no longer what it names, nothing is touched; if something on a host is not, that host is left
+/// alone (exit 4).
+#[derive(Debug, PartialEq, Eq, Args)]
+#[command(after_help = "\
+Examples:
+  hostsync apply
+  hostsync apply --limit web1
+  hostsync apply plan.json
+  hostsync apply --auto-approve --on-conflict skip --lock-timeout 5m")]
+pub(in crate::cli) struct ApplyOptions {
+    /// A plan that `hostsync plan --out` saved
+    #[arg(value_name = "PLANFILE")]
+    pub(super) plan_file: Option<PathBuf>,
 
-pub(super) fn run(
-    global: &GlobalSettings,
-    settings: &ApplySettings,
-    console: &Console,
-) -> Result<Exit, Stop> {
-    let interrupts = Interrupts::listen();
-    match settings.format {
-        Format::Human => carry_out(global, settings, console, &interrupts, None),
-        Format::Json => run_with_events(global, settings, console, &interrupts),
+    #[command(flatten)]
+    pub(super) approval: ApprovalOptions,
+
+    /// What to do with changes that would destroy what nobody has reviewed
+    ///
+    /// Without it: with --auto-approve `fail`; at the prompt and with a saved plan, where somebody
+    /// has seen them, `overwrite`.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(super) on_conflict: Option<OnConflict>,
+
+    /// The form of the output; `json` is one object a line, and needs --auto-approve or PLANFILE
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub(super) format: Format,
+
+    #[command(flatten)]
+    pub(super) hosts: HostOptions,
+
+    #[command(flatten)]
+    pub(super) lock: LockOptions,
+
+    #[command(flatten)]
+    pub(super) text: TextOptions,
+}
+
+impl ApplyOptions {
+    /// Checks what clap cannot. `definition` is the clap command of the whole command line.
+    pub(super) fn validate(&self, definition: &mut clap::Command) -> Result<(), clap::Error> {
+        let may_ask = self.plan_file.is_none() && !self.approval.auto_approve;
+        if may_ask && self.format == Format::Json {
+            let message = "--format json asks nobody, so it needs --auto-approve or PLANFILE";
+            let kind = ErrorKind::MissingRequiredArgument;
+            return Err(match definition.find_subcommand_mut("apply") {
+                Some(apply) => apply.error(kind, message),
+                None => definition.error(kind, message),
+            });
+        }
+        Ok(())
     }
 }
 
-/// Carries it out and tells a program what happens: the first line comes before anything can go wrong,
-/// and the last one has the code that the run ends with.
-fn run_with_events(
-    global: &GlobalSettings,
-    settings: &ApplySettings,
+/// The values of `--on-conflict`. They are named here, since only the command line knows clap.
+impl ValueEnum for OnConflict {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Fail, Self::Skip, Self::Overwrite]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let (name, help) = match self {
+            Self::Fail => (
+                "fail",
+                "Leave that host untouched, do the others, end with exit 4",
+            ),
+            Self::Skip => ("skip", "Leave just those entries as they are"),
+            Self::Overwrite => ("overwrite", "Replace them; the old versions are backed up"),
+        };
+        Some(PossibleValue::new(name).help(help))
+    }
+}
+
+/// Applies, and with `--format json` tells a program what happens: the first line comes before anything can
+/// go wrong, and the last one has the exit code of the run.
+pub(super) fn run(
+    options: &ApplyOptions,
+    global: &GlobalOptions,
     console: &Console,
-    interrupts: &Interrupts,
-) -> Result<Exit, Stop> {
+) -> Result<Exit, CommandError> {
+    let interrupts = Interrupts::listen();
+    let events = match options.format {
+        Format::Human => None,
+        Format::Json => Some(begin_events(&interrupts, console)),
+    };
+    let apply = || {
+        let saved = options.plan_file.as_deref().map(saved::load).transpose()?;
+        let mut session = CommandSession::load(global, console, interrupts)?;
+        session.events.clone_from(&events);
+        plan_and_apply(session, saved.as_ref(), options, console)
+    };
+    apply().inspect_err(|error| {
+        if let Some(events) = &events {
+            let exit = console.exit_after_output(error.exit);
+            events.failed(error.report.as_ref(), exit.code());
+        }
+    })
+}
+
+/// Begins the lines for a program. When a signal ends the run, that becomes the last line.
+fn begin_events(interrupts: &Interrupts, console: &Console) -> Arc<Events> {
     let version = env!("CARGO_PKG_VERSION");
     let sink = console.data_sink();
-    let events = Arc::new(Events::begin(version, sink, context::now_in_milliseconds));
+    let events = Arc::new(Events::begin(version, sink, now_in_milliseconds));
     let on_interrupt = Arc::clone(&events);
     interrupts.before_end(move |why, exit| {
         on_interrupt.failed(&MietteDiagnostic::new(why), exit.code());
     });
-    let global = GlobalSettings {
-        progress: console.progress_beside_data(global.progress),
-        ..global.clone()
-    };
-    carry_out(&global, settings, console, interrupts, Some(&events)).inspect_err(|stop| {
-        let exit = console.exit_after_output(stop.exit);
-        events.failed(stop.report.as_ref(), exit.code());
-    })
+    events
 }
 
-/// Plans, shows it, asks, applies, reports. Where there are `events`, they get to know what is done
-/// instead of a person, and nobody is asked.
-fn carry_out(
-    global: &GlobalSettings,
-    settings: &ApplySettings,
+/// Plans, shows the plan, asks, carries it out, reports. A saved plan is neither shown nor asked about.
+/// Where there are events, they take the place of what a person is shown.
+fn plan_and_apply(
+    mut session: CommandSession<'_>,
+    saved: Option<&Plan>,
+    options: &ApplyOptions,
     console: &Console,
-    interrupts: &Interrupts,
-    events: Option<&Events>,
-) -> Result<Exit, Stop> {
-    let saved = settings.plan_file.as_deref().map(saved::load).transpose()?;
-    let mut context = Context::load(global, console)?;
-    let asks = saved.is_none() && !settings.is_approved;
-    if asks && !Console::can_ask() {
-        return Err(Stop::nobody_to_ask(
+) -> Result<Exit, CommandError> {
+    let approval = match saved {
+        Some(_) => Approval::Reviewed,
+        None => Approval::of_new_plan(&options.approval),
+    };
+    if approval == Approval::Asked {
+        Console::require_person(
             "review a plan that `hostsync plan --out FILE` saved, then run `hostsync apply FILE`; or \
              run `hostsync apply --auto-approve`",
-        ));
+        )?;
     }
-    context.start_logs("apply")?;
-    let lock = context.lock("apply", settings.lock_timeout)?;
-    // Read under the lock: nobody else can move it from here on.
-    let mut state = StateStore::open(&context.config.settings.state_path)?;
-    // Nobody knows how long a person takes to answer, so nothing is kept open for that time.
-    let keep_logins = if asks {
-        0
-    } else {
-        context.config.settings.number_of_connections
+    session.start_logs("apply")?;
+    let mut state = session.lock_state("apply", &options.lock)?;
+    let mut hosts = session.select(&options.hosts.limit)?;
+    if let (Some(saved), []) = (saved, options.hosts.limit.as_slice()) {
+        hosts.retain(|host| saved.hosts.iter().any(|planned| planned.host == host.id));
+    }
+    let planning = Planning {
+        aim: saved.map_or(Aim::Sources, Aim::Saved),
+        // Nobody knows how long a person takes to answer, so nothing is kept open for that time.
+        keeps_logins: approval != Approval::Asked,
+        ..Planning::default()
     };
-    let hosts = hosts_of(&context, settings, saved.as_ref())?;
-    let how = plan::How {
-        refresh: Refresh::Quick,
-        wants_diffs: false,
-        keeps_all: false,
-        keep_logins,
-        aim: saved.as_ref().map_or(Aim::Sources, Aim::Saved),
-    };
-    let prepared = plan::prepare(&context, &state, &hosts, &how)?;
-    let the_plan = &prepared.plan;
-    plan::tell_what_came_before(&prepared, &state, console);
-    if let Some(saved) = &saved {
+    let prepared = session.prepare(&state.store, &hosts, &planning)?;
+    let plan = &prepared.plan;
+    session.tell_what_came_before(&prepared, &state.store);
+    if let Some(saved) = saved {
         console.say(&introduction(saved));
-    } else if events.is_none() {
-        let command = view::plan::PlanCommand::Apply;
-        plan::show(the_plan, command, settings.is_full, console);
+    } else if session.events.is_none() {
+        print_plan_text(plan, PlanCommand::Apply, &options.text, console);
     }
-    if let Some(events) = events {
-        let made_now = || saved::digest(the_plan);
-        events.plan(the_plan, prepared.follows.unwrap_or_else(made_now));
+    if let Some(events) = &session.events {
+        let made_now = || saved::digest(plan);
+        events.plan(plan, prepared.follows.unwrap_or_else(made_now));
     }
     let is_stale = |preparation: &Preparation| matches!(preparation, Preparation::Stale(_));
     let has_stale_hosts = prepared.hosts.iter().any(is_stale);
-    let has_work = the_plan.is_applyable() || prepared.has_unsettled_hosts() || has_stale_hosts;
-    // What became of a saved plan is told in any case, and a program gets to know of every host.
-    if !has_work && events.is_none() && saved.is_none() {
-        return Ok(context.finish(plan::exit_of(the_plan)));
+    let has_work = plan.is_applyable() || prepared.has_unsettled_hosts() || has_stale_hosts;
+    // A saved plan always gets a report, and a program is told of every host.
+    if !has_work && session.events.is_none() && saved.is_none() {
+        return Ok(session.finish(Exit::of_plan(plan)));
     }
-    let on_conflict = on_conflict(settings, saved.is_some());
-    // Recording what is right already changes nothing on any host.
-    let touches_hosts = the_plan.hosts.iter().any(HostPlan::touches_host);
-    let backups = context.config.settings.backups;
-    if touches_hosts && asks && !is_approved(the_plan, on_conflict, backups, console) {
-        return Ok(context.finish(cancelled(console)));
+    let on_conflict = options.on_conflict.unwrap_or(approval.on_conflict());
+    if approval.asks_about(plan) && !session.confirms(plan, on_conflict) {
+        return Ok(session.cancel("nothing was changed"));
     }
-    let approved = Approved {
-        context: &context,
-        lock: &lock,
-        prepared: &prepared,
-        on_conflict,
-        interrupts,
-        events,
-    };
-    let report = approved.execute(&mut state)?;
-    let unsendable: usize = the_plan.hosts.iter().map(|host| host.problems.len()).sum();
-    let exit = exit_of(&report).and(plan::exit_of(the_plan));
-    if let Some(events) = events {
+    let report = session.carry_out(&prepared, on_conflict, &mut state)?;
+    let unsendable: usize = plan.hosts.iter().map(|host| host.problems.len()).sum();
+    let exit = Exit::of_report(&report).and(Exit::of_plan(plan));
+    if let Some(events) = &session.events {
         let exit = console.exit_after_output(exit);
         events.summary(&report, unsendable, exit.code());
     } else {
-        show(
-            &report,
-            unsendable,
-            saved.as_ref(),
-            global,
-            settings,
-            console,
-        );
+        let view = ReportView {
+            plan_file: plan_file(saved, options),
+            ..session.report_view(&options.text)
+        };
+        show(&report, unsendable, &view, console);
     }
-    Ok(context.finish(exit))
+    Ok(session.finish(exit))
 }
 
-/// A plan that may be carried out.
-pub(super) struct Approved<'a> {
-    pub(super) context: &'a Context<'a>,
-    pub(super) lock: &'a StateLock,
-    pub(super) prepared: &'a Prepared,
-    pub(super) on_conflict: OnConflict,
-    pub(super) interrupts: &'a Interrupts,
-    /// Gets to know what happens.
-    pub(super) events: Option<&'a Events>,
-}
-
-impl Approved<'_> {
-    /// Carries it out, with progress.
-    pub(super) fn execute(&self, state: &mut StateStore) -> Result<Report, Stop> {
-        let connector = self.context.connector();
-        let progress = Arc::new(self.context.progress());
-        let mut observers: Vec<&dyn Observer> = vec![progress.as_ref()];
-        observers.extend(self.events.map(|events| events as &dyn Observer));
-        let report = apply::apply(
-            &apply::Request {
-                config: &self.context.config,
-                prepared: self.prepared,
-                lock: self.lock,
-                connector: &connector,
-                large: apply::LargeFiles::default(),
-                on_conflict: self.on_conflict,
-                wait_for_host: WAIT_FOR_HOST,
-                interrupted: self.interrupts.begin_changes(&progress),
-                now: &context::now,
-                observer: &Together(&observers),
-                on_host: &|host| {
-                    if let Some(events) = self.events {
-                        events.host_finished(host);
-                    }
-                },
-            },
-            state,
-        );
-        progress.finish();
-        self.interrupts.end_changes();
-        let report = report?;
-        if let Err(error) = state.remove_unused_trees(self.lock) {
-            tracing::warn!("{error}");
-        }
-        Ok(report)
-    }
-}
-
-/// Says that nobody has said yes.
-pub(super) fn cancelled(console: &Console) -> Exit {
-    console.note("Cancelled: nothing was changed.");
-    Exit::Failed
-}
-
-/// What is said before a saved plan is carried out.
+/// The line that stands above the progress of a saved plan.
 fn introduction(saved: &Plan) -> String {
     let made = &saved.header.created_at;
     let summary = view::plan::summary_line(saved);
     format!("The saved plan, made {made}: {summary}")
 }
 
+/// The saved plan, as far as a report names it.
+fn plan_file(saved: Option<&Plan>, options: &ApplyOptions) -> Option<PlanFile> {
+    let path = options.plan_file.as_ref()?;
+    Some(PlanFile {
+        path: path.display().to_string(),
+        unseen: saved.into_iter().flat_map(Plan::unseen).cloned().collect(),
+    })
+}
+
 /// Prints a report for people.
-fn show(
-    report: &Report,
-    unsendable: usize,
-    saved: Option<&Plan>,
-    global: &GlobalSettings,
-    settings: &ApplySettings,
-    console: &Console,
-) {
-    let options = view::report::ReportView {
-        full: settings.is_full,
-        width: console.width(),
-        color: console.color(),
-        automation: console.is_automation(),
-        config: global
-            .config
-            .as_ref()
-            .map(|path| path.display().to_string()),
-        plan_file: settings.plan_file.as_ref().map(|path| PlanFile {
-            path: path.display().to_string(),
-            unseen: saved.into_iter().flat_map(Plan::unseen).cloned().collect(),
-        }),
-        rollback: None,
-    };
-    if saved.is_none() {
-        // Below the plan.
-        console.data(b"\n");
-    }
-    console.data(view::report::render(report, &options).as_bytes());
+fn show(report: &Report, unsendable: usize, view: &ReportView, console: &Console) {
+    print_report(report, view, console);
     if unsendable > 0 {
         let unsendable = count(unsendable, "entry", "entries");
         console.note(&format!(
             "{unsendable} of the sources could not be sent; the plan names them."
         ));
-    }
-}
-
-/// The hosts that are picked; without a pattern those of the saved plan, or all.
-fn hosts_of<'c>(
-    context: &'c Context<'_>,
-    settings: &ApplySettings,
-    saved: Option<&Plan>,
-) -> Result<Vec<&'c Host>, Stop> {
-    let mut hosts = context.select(&settings.limit)?;
-    if let (Some(saved), []) = (saved, settings.limit.as_slice()) {
-        hosts.retain(|host| saved.hosts.iter().any(|planned| planned.host == host.id));
-    }
-    Ok(hosts)
-}
-
-/// What happens to conflicts. Without a word about them: those that were shown are approved with the
-/// rest.
-fn on_conflict(settings: &ApplySettings, is_saved: bool) -> OnConflict {
-    match settings.on_conflict {
-        None if settings.is_approved && !is_saved => OnConflict::Fail,
-        Some(args::OnConflict::Fail) => OnConflict::Fail,
-        Some(args::OnConflict::Skip) => OnConflict::Skip,
-        Some(args::OnConflict::Overwrite) | None => OnConflict::Overwrite,
-    }
-}
-
-/// Asks. Only `yes` is yes.
-pub(super) fn is_approved(
-    plan: &Plan,
-    on_conflict: OnConflict,
-    backups: u32,
-    console: &Console,
-) -> bool {
-    let summary = plan.summary();
-    let hosts = plan.hosts.iter().filter(|host| host.touches_host()).count();
-    let mut text = format!(
-        "\nDo you want to do this on {}?\n",
-        count(hosts, "host", "hosts")
-    );
-    if summary.delete + summary.update > 0 {
-        let _ = match backups {
-            0 => writeln!(text, "  Nothing of what goes is kept: `backups` is 0."),
-            1 => writeln!(text, "  What goes is kept in backups until the next apply."),
-            _ => writeln!(
-                text,
-                "  What goes is kept in backups for the last {backups} applies."
-            ),
-        };
-    }
-    if summary.conflicts > 0 {
-        let conflicts = count(summary.conflicts, "conflict is", "conflicts are");
-        let fate = match on_conflict {
-            OnConflict::Overwrite => "replaced or deleted, too: look at what is there first",
-            OnConflict::Skip => "left alone",
-            OnConflict::Fail => "in the way: these hosts are left alone",
-        };
-        let _ = writeln!(text, "  {conflicts} {fate}.");
-    }
-    text.push_str("  Only 'yes' is accepted: ");
-    console.confirms(&text)
-}
-
-pub(super) fn exit_of(report: &Report) -> Exit {
-    let of_hosts = report
-        .hosts
-        .iter()
-        .map(|host| {
-            let of_result = match &host.result {
-                HostResult::Done
-                | HostResult::Unchanged
-                | HostResult::NotBegun
-                | HostResult::Interrupted => Exit::Done,
-                HostResult::Conflicts(_) | HostResult::Stale(_) => Exit::Refused,
-                HostResult::Unreachable(_) | HostResult::Failed(_) => Exit::HostsFailed,
-            };
-            host.refused.iter().fold(of_result, |exit, refused| {
-                exit.and(if refused.moved {
-                    Exit::Refused
-                } else {
-                    Exit::HostsFailed
-                })
-            })
-        })
-        .fold(Exit::Done, Exit::and);
-    if report.interrupted {
-        of_hosts.and(Exit::Interrupted)
-    } else {
-        of_hosts
     }
 }

@@ -1,162 +1,98 @@
 //! `hostsync plan`
 
-use super::args::{GlobalSettings, PlanFormat, PlanOutput, PlanSettings};
-use super::console::Console;
-use super::context::{self, Context, Stop};
-use super::exit::Exit;
-use super::interrupt::Interrupts;
-use crate::config::{self, Host};
-use crate::model::Blake3;
-use crate::plan::prepare::{self, Aim, Prepared, Request};
-use crate::plan::{HostPlan, Plan, Refresh, saved};
-use crate::state::StateStore;
-use crate::view;
-use crate::view::plan::{PlanCommand, PlanView};
+use std::path::PathBuf;
 
+use clap::builder::PossibleValue;
+use clap::{Args, ValueEnum};
+
+use crate::cli::console::Console;
+use crate::cli::error::CommandError;
+use crate::cli::exit::Exit;
+use crate::cli::options::{GlobalOptions, HostOptions, PlanOutputOptions};
+use crate::cli::output::print_plan;
+use crate::cli::session::{CommandSession, Planning};
+use crate::plan::{Refresh, saved};
+use crate::view::plan::PlanCommand;
+
+/// Show what apply would do; change nothing
+#[derive(Debug, PartialEq, Eq, Args)]
+#[command(after_help = "\
+Examples:
+  hostsync plan
+  hostsync plan --diff --limit 'web*' --limit db1
+  hostsync plan --out plan.json --format markdown > comment.md
+  hostsync plan --format json | jq .summary")]
+pub(in crate::cli) struct PlanOptions {
+    /// Save the plan, for `hostsync show` and `hostsync apply`
+    #[arg(long, value_name = "FILE", value_parser = file_name)]
+    pub(super) out: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) output: PlanOutputOptions,
+
+    /// How to look at the hosts
+    #[arg(long, value_enum, value_name = "HOW", default_value_t)]
+    pub(super) refresh: Refresh,
+
+    #[command(flatten)]
+    pub(super) hosts: HostOptions,
+}
+
+/// A file to write to.
+fn file_name(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "" => Err("it is empty".to_owned()),
+        "-" => Err("a plan is printed with `--format json`; this names a file".to_owned()),
+        path => Ok(PathBuf::from(path)),
+    }
+}
+
+/// The values of `--refresh`. They are named here, since only the command line knows clap.
+impl ValueEnum for Refresh {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Quick, Self::Full, Self::None]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let (name, help) = match self {
+            Self::Quick => ("quick", "Hash only what moved since the last apply"),
+            Self::Full => ("full", "Hash everything"),
+            Self::None => (
+                "none",
+                "Do not connect; plan from the sources and the state alone",
+            ),
+        };
+        Some(PossibleValue::new(name).help(help))
+    }
+}
+
+/// Makes a plan, prints it, and saves it where that is asked for.
 pub(super) fn run(
-    global: &GlobalSettings,
-    settings: &PlanSettings,
+    options: &PlanOptions,
+    global: &GlobalOptions,
     console: &Console,
-) -> Result<Exit, Stop> {
-    let _interrupts = Interrupts::listen();
-    let mut context = Context::load(global, console)?;
-    context.start_logs("plan")?;
-    let state = StateStore::open(&context.config.settings.state_path)?;
-    let hosts = context.select(&settings.limit)?;
-    let how = How {
-        refresh: settings.refresh,
-        wants_diffs: settings.output.has_diffs,
-        keeps_all: false,
-        keep_logins: 0,
-        aim: Aim::Sources,
+) -> Result<Exit, CommandError> {
+    let session = CommandSession::open("plan", global, console)?;
+    let state = session.state()?;
+    let hosts = session.select(&options.hosts.limit)?;
+    let planning = Planning {
+        refresh: options.refresh,
+        wants_diffs: options.output.diff,
+        ..Planning::default()
     };
-    let prepared = prepare(&context, &state, &hosts, &how)?;
-    tell_what_came_before(&prepared, &state, console);
+    let prepared = session.prepare(&state, &hosts, &planning)?;
+    session.tell_what_came_before(&prepared, &state);
     let plan = prepared.plan;
-    if let Some(path) = &settings.out {
+    if let Some(path) = &options.out {
         saved::save(&plan, path)?;
     }
     let command = PlanCommand::Plan {
-        saved: settings.out.is_some(),
+        saved: options.out.is_some(),
     };
     let digest = saved::digest(&plan);
-    let exit = print(&plan, digest, command, &settings.output, console);
-    if let Some(path) = &settings.out {
+    print_plan(&plan, digest, command, &options.output, console);
+    if let Some(path) = &options.out {
         console.say(&format!("Saved the plan in {}.", path.display()));
     }
-    Ok(context.finish(exit))
-}
-
-/// How a plan is made.
-pub(super) struct How<'a> {
-    pub(super) refresh: Refresh,
-    pub(super) wants_diffs: bool,
-    /// Whether what is known of a host is kept even where nothing is to be done.
-    pub(super) keeps_all: bool,
-    /// How many logins are kept on hosts that apply would work on.
-    pub(super) keep_logins: usize,
-    /// What hosts are to be made equal to.
-    pub(super) aim: Aim<'a>,
-}
-
-/// Makes a plan for these hosts, or looks whether the saved one still holds for them.
-pub(super) fn prepare(
-    context: &Context<'_>,
-    state: &StateStore,
-    hosts: &[&Host],
-    how: &How<'_>,
-) -> Result<Prepared, Stop> {
-    let connector = context.connector();
-    let progress = context.progress();
-    let cache_dir = context.cache_dir();
-    let prepared = prepare::prepare(&Request {
-        config: &context.config,
-        config_digest: config::config_digest(&context.config),
-        hosts,
-        state,
-        cache_dir: Some(&cache_dir),
-        connector: &connector,
-        refresh: how.refresh,
-        aim: how.aim,
-        wants_diffs: how.wants_diffs,
-        keeps_all: how.keeps_all,
-        keep_logins: how.keep_logins,
-        now: &context::now(),
-        observer: &progress,
-    })?;
-    let summary = prepared.plan.summary();
-    tracing::info!(
-        create = summary.create,
-        update = summary.update,
-        delete = summary.delete,
-        metadata = summary.metadata,
-        adopt = summary.adopt,
-        unchanged = summary.unchanged,
-        conflicts = summary.conflicts,
-        unreachable = summary.unreachable,
-        "planned"
-    );
-    Ok(prepared)
-}
-
-/// Says on which hosts an apply did not come to its end, and that the last one was a rollback.
-pub(super) fn tell_what_came_before(prepared: &Prepared, state: &StateStore, console: &Console) {
-    for line in view::plan::cut_short(prepared.cut_short()) {
-        console.say(&line);
-    }
-    let mut runs = state.runs().iter().rev();
-    if let Some(to) = runs.find(|run| run.has_changes).and_then(|run| run.back_to)
-        && prepared.plan.summary().has_changes()
-    {
-        console.say(&format!(
-            "The last run was a rollback to {to}: what it took back is here again, unless the sources were \
-             mended."
-        ));
-    }
-}
-
-/// Prints a plan as it was asked for, and tells how the run ends by that. `digest` names the plan that
-/// apply would be given.
-pub(super) fn print(
-    plan: &Plan,
-    digest: Blake3,
-    command: PlanCommand,
-    output: &PlanOutput,
-    console: &Console,
-) -> Exit {
-    match output.format {
-        PlanFormat::Human => show(plan, command, output.is_full, console),
-        PlanFormat::Json => console.data(saved::to_json(plan).as_bytes()),
-        PlanFormat::Markdown => {
-            let text = view::markdown::render(plan, digest, output.max_bytes);
-            console.data(text.as_bytes());
-        }
-    }
-    let has_changes = plan.summary().has_changes() && output.has_detailed_exit;
-    exit_of(plan).and(if has_changes {
-        Exit::Changes
-    } else {
-        Exit::Done
-    })
-}
-
-/// Prints a plan for people.
-pub(super) fn show(plan: &Plan, command: PlanCommand, full: bool, console: &Console) {
-    let options = PlanView {
-        full,
-        width: console.width(),
-        color: console.color(),
-        automation: console.is_automation(),
-        command,
-    };
-    console.data(view::plan::render(plan, &options).as_bytes());
-}
-
-/// How a plan ends by itself: a host without a look, or an entry that cannot be sent, is a failure.
-pub(super) fn exit_of(plan: &Plan) -> Exit {
-    if plan.hosts.iter().all(HostPlan::is_complete) {
-        Exit::Done
-    } else {
-        Exit::HostsFailed
-    }
+    Ok(session.finish(Exit::of_printed_plan(&plan, &options.output)))
 }

@@ -2,133 +2,120 @@
 
 use std::fmt::Write as _;
 
-use super::apply::{Approved, cancelled, exit_of, is_approved};
-use super::args::{GlobalSettings, RollbackSettings};
-use super::console::Console;
-use super::context::{Context, Stop};
-use super::exit::Exit;
-use super::interrupt::Interrupts;
-use super::plan;
-use crate::apply::{OnConflict, Report};
+use clap::Args;
+
+use crate::cli::approval::Approval;
+use crate::cli::console::Console;
+use crate::cli::error::CommandError;
+use crate::cli::exit::Exit;
+use crate::cli::options::{ApprovalOptions, GlobalOptions, HostOptions, LockOptions, TextOptions};
+use crate::cli::output::{print_plan_text, print_report};
+use crate::cli::session::{CommandSession, Planning};
 use crate::plan::prepare::Aim;
 use crate::plan::rollback::Undo;
-use crate::plan::{HostPlan, Refresh};
-use crate::state::StateStore;
 use crate::view;
 use crate::view::plan::PlanCommand;
-use crate::view::report::RollbackView;
+use crate::view::report::{ReportView, RollbackView};
 
-/// Plans the way back, shows it, asks, carries it out, reports.
-pub(super) fn run(
-    global: &GlobalSettings,
-    settings: &RollbackSettings,
-    console: &Console,
-) -> Result<Exit, Stop> {
-    let interrupts = Interrupts::listen();
-    let mut context = Context::load(global, console)?;
-    context.start_logs("rollback")?;
-    let lock = context.lock("rollback", settings.lock_timeout)?;
-    // Read under the lock: nobody else can move it from here on.
-    let mut state = StateStore::open(&context.config.settings.state_path)?;
-    let hosts = context.select(&settings.limit)?;
-    let Some(undo) = Undo::choose(&state, settings.to)? else {
-        console.data(b"Nothing to roll back: nothing was applied yet.\n");
-        return Ok(context.finish(Exit::Done));
-    };
-    let how = plan::How {
-        refresh: Refresh::Quick,
-        wants_diffs: false,
-        keeps_all: false,
-        keep_logins: if settings.is_approved {
-            context.config.settings.number_of_connections
-        } else {
-            0
-        },
-        aim: Aim::Back(&undo),
-    };
-    let prepared = plan::prepare(&context, &state, &hosts, &how)?;
-    let the_plan = &prepared.plan;
-    let introduction = view::rollback::introduction(&undo, &prepared, console.width());
-    console.data(introduction.as_bytes());
-    plan::show(the_plan, PlanCommand::Rollback, settings.is_full, console);
-    if !the_plan.is_applyable() && !prepared.has_unsettled_hosts() {
-        if let Some(begun) = undo.begun.as_ref().filter(|_| prepared.is_all()) {
-            // It was only kept from saying so.
-            state.complete_apply(&lock, begun.serial)?;
-        }
-        return Ok(context.finish(plan::exit_of(the_plan)));
-    }
-    // Whoever was asked has seen the conflicts.
-    let on_conflict = if settings.is_approved {
-        OnConflict::Fail
-    } else {
-        OnConflict::Overwrite
-    };
-    let touches_hosts = the_plan.hosts.iter().any(HostPlan::touches_host);
-    let asks = touches_hosts && !settings.is_approved;
-    if asks && !Console::can_ask() {
-        // What it would do has been shown.
-        let help = format!("run `{}`", approved_command(global, settings));
-        return Err(Stop::nobody_to_ask(&help));
-    }
-    let backups = context.config.settings.backups;
-    if asks && !is_approved(the_plan, on_conflict, backups, console) {
-        return Ok(context.finish(cancelled(console)));
-    }
-    let approved = Approved {
-        context: &context,
-        lock: &lock,
-        prepared: &prepared,
-        on_conflict,
-        interrupts: &interrupts,
-        events: None,
-    };
-    let report = approved.execute(&mut state)?;
-    show(&report, undo.back_to(), global, settings, console);
-    Ok(context.finish(exit_of(&report).and(plan::exit_of(the_plan))))
+/// Bring back what was there before the last plan, or before later ones; show it and ask first
+///
+/// Undoes a plan as a whole, with the runs that finished it: what it replaced or deleted comes back
+/// from the backups that each host keeps, with its permission bits, and what it created goes. An
+/// entry that somebody changed since is a conflict: listed at the prompt; with --auto-approve its host
+/// is left alone (exit 4). The sources stay as they are, so the next plan has the changes again.
+///
+/// A rollback is an apply, too: one more takes it back. One that has not reached all hosts is gone on
+/// with first. Without a terminal it shows what it would do, and stops.
+#[derive(Debug, PartialEq, Eq, Args)]
+#[command(after_help = "\
+Examples:
+  hostsync rollback
+  hostsync state list        the last applies, with their serials
+  hostsync rollback --to 12 --limit web1")]
+pub(in crate::cli) struct RollbackOptions {
+    /// Go back to what was there after this apply; 0 is before the first one
+    #[arg(long, value_name = "SERIAL")]
+    pub(super) to: Option<u64>,
+
+    #[command(flatten)]
+    pub(super) approval: ApprovalOptions,
+
+    #[command(flatten)]
+    pub(super) hosts: HostOptions,
+
+    #[command(flatten)]
+    pub(super) lock: LockOptions,
+
+    #[command(flatten)]
+    pub(super) text: TextOptions,
 }
 
-/// The subcommand, with what says how far to go back.
-fn subcommand(settings: &RollbackSettings) -> String {
-    settings.to.map_or_else(
+/// Plans the rollback, shows it, asks, carries it out, reports.
+pub(super) fn run(
+    options: &RollbackOptions,
+    global: &GlobalOptions,
+    console: &Console,
+) -> Result<Exit, CommandError> {
+    let session = CommandSession::open("rollback", global, console)?;
+    let mut state = session.lock_state("rollback", &options.lock)?;
+    let hosts = session.select(&options.hosts.limit)?;
+    let Some(undo) = Undo::choose(&state.store, options.to)? else {
+        console.data(b"Nothing to roll back: nothing was applied yet.\n");
+        return Ok(session.finish(Exit::Done));
+    };
+    let approval = Approval::of_new_plan(&options.approval);
+    let planning = Planning {
+        aim: Aim::Back(&undo),
+        keeps_logins: approval != Approval::Asked,
+        ..Planning::default()
+    };
+    let prepared = session.prepare(&state.store, &hosts, &planning)?;
+    let plan = &prepared.plan;
+    let introduction = view::rollback::introduction(&undo, &prepared, console.width());
+    console.data(introduction.as_bytes());
+    print_plan_text(plan, PlanCommand::Rollback, &options.text, console);
+    if !plan.is_applyable() && !prepared.has_unsettled_hosts() {
+        if let Some(begun) = undo.begun.as_ref().filter(|_| prepared.is_all()) {
+            // Everything is undone already; an earlier run did not get to record that.
+            state.store.complete_apply(&state.lock, begun.serial)?;
+        }
+        return Ok(session.finish(Exit::of_plan(plan)));
+    }
+    let on_conflict = approval.on_conflict();
+    if approval.asks_about(plan) {
+        // What it would do has been shown.
+        Console::require_person(&format!("run `{}`", approved_command(options, global)))?;
+        if !session.confirms(plan, on_conflict) {
+            return Ok(session.cancel("nothing was changed"));
+        }
+    }
+    let report = session.carry_out(&prepared, on_conflict, &mut state)?;
+    let view = ReportView {
+        rollback: Some(RollbackView {
+            to: undo.back_to(),
+            command: subcommand(options),
+        }),
+        ..session.report_view(&options.text)
+    };
+    print_report(&report, &view, console);
+    Ok(session.finish(Exit::of_report(&report).and(Exit::of_plan(plan))))
+}
+
+/// The subcommand, with the option that says how far to go back.
+fn subcommand(options: &RollbackOptions) -> String {
+    options.to.map_or_else(
         || "rollback".to_owned(),
         |serial| format!("rollback --to {serial}"),
     )
 }
 
 /// The same command without a question.
-fn approved_command(global: &GlobalSettings, settings: &RollbackSettings) -> String {
-    let mut command = view::report::command_start(global.config.as_deref());
-    command.push_str(&subcommand(settings));
-    for pattern in &settings.limit {
+fn approved_command(options: &RollbackOptions, global: &GlobalOptions) -> String {
+    let mut command = view::report::command_start(global.config());
+    command.push_str(&subcommand(options));
+    for pattern in &options.hosts.limit {
         let _ = write!(command, " --limit {}", view::report::shell_word(pattern));
     }
     command.push_str(" --auto-approve");
     command
-}
-
-/// Prints a report for people.
-fn show(
-    report: &Report,
-    back_to: u64,
-    global: &GlobalSettings,
-    settings: &RollbackSettings,
-    console: &Console,
-) {
-    let config = global.config.as_ref();
-    let options = view::report::ReportView {
-        full: settings.is_full,
-        width: console.width(),
-        color: console.color(),
-        automation: console.is_automation(),
-        config: config.map(|path| path.display().to_string()),
-        plan_file: None,
-        rollback: Some(RollbackView {
-            to: back_to,
-            command: subcommand(settings),
-        }),
-    };
-    // Below the plan.
-    console.data(b"\n");
-    console.data(view::report::render(report, &options).as_bytes());
 }

@@ -1,43 +1,60 @@
 //! `hostsync show`
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::args::{GlobalSettings, PlanFormat, ShowSettings};
-use super::console::Console;
-use super::context::{self, Stop};
-use super::exit::Exit;
-use super::plan;
+use clap::Args;
+
+use crate::cli::console::Console;
+use crate::cli::environment::environment;
+use crate::cli::error::CommandError;
+use crate::cli::exit::Exit;
+use crate::cli::options::{GlobalOptions, PlanFormat, PlanOutputOptions};
+use crate::cli::output::print_plan;
 use crate::config::{self, Host};
 use crate::plan::prepare::PrepareError;
 use crate::plan::{Plan, follow, saved};
 use crate::state::StateStore;
 use crate::view::plan::PlanCommand;
 
+/// Show a saved plan; touch no host
+#[derive(Debug, PartialEq, Eq, Args)]
+#[command(after_help = "\
+Examples:
+  hostsync show plan.json
+  hostsync show plan.json --format markdown > comment.md")]
+pub(in crate::cli) struct ShowOptions {
+    /// A plan that `hostsync plan --out` saved
+    #[arg(value_name = "PLANFILE")]
+    pub(super) plan_file: PathBuf,
+
+    #[command(flatten)]
+    pub(super) output: PlanOutputOptions,
+}
+
+/// Reads the plan and prints it.
 pub(super) fn run(
-    global: &GlobalSettings,
-    settings: &ShowSettings,
+    options: &ShowOptions,
+    global: &GlobalOptions,
     console: &Console,
-) -> Result<Exit, Stop> {
-    let mut the_plan = saved::load(&settings.plan_file)?;
-    if let Some(warning) = staleness(global, &the_plan) {
+) -> Result<Exit, CommandError> {
+    let mut plan = saved::load(&options.plan_file)?;
+    if let Some(warning) = staleness(&plan, global) {
         console.say(&format!("warning: {warning}"));
     }
-    let has_diffs = the_plan
-        .groups()
-        .iter()
-        .any(|(set, _)| !set.diffs.is_empty());
-    let digest = saved::digest(&the_plan);
-    let output = &settings.output;
-    if !output.has_diffs && output.format != PlanFormat::Json {
-        the_plan = without_diffs(the_plan);
-    } else if output.has_diffs && !has_diffs && the_plan.summary().has_changes() {
+    let groups = plan.groups();
+    let has_diffs = groups.iter().any(|(set, _)| !set.diffs.is_empty());
+    let digest = saved::digest(&plan);
+    let output = &options.output;
+    if !output.diff && output.format != PlanFormat::Json {
+        plan = without_diffs(plan);
+    } else if output.diff && !has_diffs && plan.summary().has_changes() {
         console.say("note: the plan was saved without `--diff`, so it has no contents to show");
     }
-    let command = PlanCommand::Show;
-    let exit = plan::print(&the_plan, digest, command, output, console);
+    print_plan(&plan, digest, PlanCommand::Show, output, console);
     // What is shown is a success; what it is about counts only where that was asked for.
-    Ok(if output.has_detailed_exit {
-        exit
+    Ok(if output.detailed_exitcode {
+        Exit::of_printed_plan(&plan, output)
     } else {
         Exit::Done
     })
@@ -55,9 +72,9 @@ fn without_diffs(mut plan: Plan) -> Plan {
 
 /// Why the plan would not be carried out here any more, as far as the configuration and the state
 /// say. A plan is also shown where there is neither.
-fn staleness(global: &GlobalSettings, plan: &Plan) -> Option<String> {
-    let environment = context::environment().ok()?;
-    let path = config::find(global.config.as_deref(), &environment).ok()?;
+fn staleness(plan: &Plan, global: &GlobalOptions) -> Option<String> {
+    let environment = environment().ok()?;
+    let path = config::find(global.config(), &environment).ok()?;
     let config = config::load(&path, &environment).ok()?.config;
     let state = StateStore::open(&config.settings.state_path).ok()?;
     let is_planned = |host: &&Host| plan.hosts.iter().any(|planned| planned.host == host.id);

@@ -1,47 +1,59 @@
 //! `hostsync status`
 
-use super::args::{Format, GlobalSettings, StatusSettings};
-use super::console::Console;
-use super::context::{Context, Stop};
-use super::exit::Exit;
-use super::interrupt::Interrupts;
-use super::plan::{self, How};
-use crate::plan::Refresh;
-use crate::plan::prepare::Aim;
+use clap::Args;
+
+use crate::cli::console::Console;
+use crate::cli::error::CommandError;
+use crate::cli::exit::Exit;
+use crate::cli::options::{Format, GlobalOptions, HostOptions, TextOptions};
+use crate::cli::session::{CommandSession, Planning};
 use crate::plan::status::{self, Status};
-use crate::state::StateStore;
 use crate::view;
 use crate::view::status::StatusView;
 
+/// Show what changed on the hosts since the last apply, and which hosts agree
+#[derive(Debug, PartialEq, Eq, Args)]
+#[command(after_help = "\
+Examples:
+  hostsync status
+  hostsync status --format json | jq .summary")]
+pub(in crate::cli) struct StatusOptions {
+    /// The form of the output
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub(super) format: Format,
+
+    #[command(flatten)]
+    pub(super) hosts: HostOptions,
+
+    #[command(flatten)]
+    pub(super) text: TextOptions,
+}
+
+/// Looks at the hosts and prints where they stand.
 pub(super) fn run(
-    global: &GlobalSettings,
-    settings: &StatusSettings,
+    options: &StatusOptions,
+    global: &GlobalOptions,
     console: &Console,
-) -> Result<Exit, Stop> {
-    let _interrupts = Interrupts::listen();
-    let mut context = Context::load(global, console)?;
-    context.start_logs("status")?;
-    let state = StateStore::open(&context.config.settings.state_path)?;
-    let hosts = context.select(&settings.limit)?;
-    let how = How {
-        refresh: Refresh::Quick,
-        wants_diffs: false,
+) -> Result<Exit, CommandError> {
+    let session = CommandSession::open("status", global, console)?;
+    let state = session.state()?;
+    let hosts = session.select(&options.hosts.limit)?;
+    let planning = Planning {
         keeps_all: true,
-        keep_logins: 0,
-        aim: Aim::Sources,
+        ..Planning::default()
     };
-    let prepared = plan::prepare(&context, &state, &hosts, &how)?;
-    let status = Status::of(prepared, &hosts, &state, context.config.settings.modes)?;
-    match settings.format {
+    let prepared = session.prepare(&state, &hosts, &planning)?;
+    let status = Status::of(prepared, &hosts, &state, session.config.settings.modes)?;
+    match options.format {
         Format::Human => {
-            let options = StatusView {
-                full: settings.is_full,
+            let view = StatusView {
+                full: options.text.full,
                 width: console.width(),
                 color: console.color(),
             };
-            console.data(view::status::render(&status, &options).as_bytes());
+            console.data(view::status::render(&status, &view).as_bytes());
         }
         Format::Json => console.data(status::to_json(&status).as_bytes()),
     }
-    Ok(context.finish(plan::exit_of(&status.plan)))
+    Ok(session.finish(Exit::of_plan(&status.plan)))
 }

@@ -1,44 +1,49 @@
 //! `hostsync unlock`
 
-use super::args::{GlobalSettings, UnlockSettings};
-use super::console::Console;
-use super::context::{Context, Stop};
-use super::exit::Exit;
-use super::interrupt::Interrupts;
+use std::slice;
+
+use clap::Args;
+
 use crate::apply::unlock;
-use crate::plan::prepare::{base_on_host, with_help};
-use crate::remote::Login;
-use crate::state::StateStore;
-use crate::transport::Connector as _;
+use crate::cli::console::Console;
+use crate::cli::error::CommandError;
+use crate::cli::exit::Exit;
+use crate::cli::options::{GlobalOptions, LockOptions};
+use crate::cli::session::CommandSession;
 use crate::view::text::escape_text;
 
+/// Remove the locks on a host that runs have left which are gone
+///
+/// Rarely needed: an apply recognizes such a lock and replaces it. The lock of a process that is alive
+/// stays (exit 5).
+#[derive(Debug, PartialEq, Eq, Args)]
+#[command(after_help = "\
+Examples:
+  hostsync unlock web1")]
+pub(in crate::cli) struct UnlockOptions {
+    /// Its name, address or group; globs work
+    #[arg(value_name = "HOST")]
+    pub(super) host: String,
+
+    #[command(flatten)]
+    pub(super) lock: LockOptions,
+}
+
+/// Has the hosts remove the locks, and says which there were.
 pub(super) fn run(
-    global: &GlobalSettings,
-    settings: &UnlockSettings,
+    options: &UnlockOptions,
+    global: &GlobalOptions,
     console: &Console,
-) -> Result<Exit, Stop> {
-    let _interrupts = Interrupts::listen();
-    let mut context = Context::load(global, console)?;
-    context.start_logs("unlock")?;
+) -> Result<Exit, CommandError> {
+    let session = CommandSession::open("unlock", global, console)?;
     // As long as a run of ours is at work, what is locked is locked for a reason.
-    let _lock = context.lock("unlock", settings.lock_timeout)?;
-    let state = StateStore::open(&context.config.settings.state_path)?;
-    let connector = context.connector();
+    let state = session.lock_state("unlock", &options.lock)?;
+    let stall_timeout = session.config.settings.stall_timeout;
     let mut exit = Exit::Done;
-    for host in context.select(std::slice::from_ref(&settings.host))? {
-        let staging = context.config.settings.staging_path.as_ref();
-        let base = base_on_host(staging, state.identity(), &host.id);
-        let stall_timeout = context.config.settings.stall_timeout;
-        let found = host.problems().map_or_else(
-            || {
-                let session = connector.connect(host).map_err(|error| with_help(&error))?;
-                let mut login = Login::new(session);
-                let found = unlock::unlock(&mut login, &base, stall_timeout);
-                login.close();
-                found.map_err(|error| with_help(&error))
-            },
-            Err,
-        );
+    for host in session.select(slice::from_ref(&options.host))? {
+        let found = session.visit(host, &state.store, |login, base| {
+            unlock::unlock(login, base, stall_timeout)
+        });
         let lines = match found {
             Ok(locks) if locks.is_empty() => vec!["there is no lock".to_owned()],
             Ok(locks) => {
@@ -58,7 +63,7 @@ pub(super) fn run(
             console.data(line.as_bytes());
         }
     }
-    Ok(context.finish(exit))
+    Ok(session.finish(exit))
 }
 
 fn in_words(lock: &unlock::HostLock) -> String {
