@@ -26,22 +26,22 @@ const SIGNAL_COMES_WITHIN: Duration = Duration::from_millis(500);
 
 /// The two streams, and how they are written to.
 pub(super) struct Console {
-    out: Stream,
-    err: Stream,
+    out: OutputStream,
+    err: OutputStream,
     verbosity: Verbosity,
     automation: bool,
     lost_output: Arc<AtomicBool>,
 }
 
 /// What is known of a stream.
-struct Stream {
+struct OutputStream {
     color: bool,
     width: usize,
     /// Whether it is a terminal on which the cursor can be moved.
     can_redraw: bool,
 }
 
-impl Stream {
+impl OutputStream {
     fn new(stream: &(impl AsFd + IsTerminal), choice: ColorChoice, env: &ColorEnv) -> Self {
         let is_terminal = stream.is_terminal();
         Self {
@@ -86,8 +86,8 @@ impl Console {
     fn with(choice: ColorChoice, verbosity: Verbosity) -> Self {
         let env = color_env();
         Self {
-            out: Stream::new(&io::stdout(), choice, &env),
-            err: Stream::new(&io::stderr(), choice, &env),
+            out: OutputStream::new(&io::stdout(), choice, &env),
+            err: OutputStream::new(&io::stderr(), choice, &env),
             verbosity,
             automation: env::var_os("HOSTSYNC_IN_AUTOMATION")
                 .is_some_and(|value| !value.is_empty()),
