@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use miette::{GraphicalReportHandler, GraphicalTheme, Report};
 
-use super::args::{Color, GlobalSettings, NotParsed, Progress as ProgressChoice, Verbosity};
+use super::error::CommandError;
 use super::exit::Exit;
+use super::options::{GlobalOptions, ProgressChoice, Verbosity};
 use crate::view::progress::{self, Progress, ProgressMode};
 use crate::view::terminal::{ColorChoice, ColorEnv, use_color};
 
@@ -25,22 +26,22 @@ const SIGNAL_COMES_WITHIN: Duration = Duration::from_millis(500);
 
 /// The two streams, and how they are written to.
 pub(super) struct Console {
-    out: Stream,
-    err: Stream,
+    out: OutputStream,
+    err: OutputStream,
     verbosity: Verbosity,
     automation: bool,
     lost_output: Arc<AtomicBool>,
 }
 
 /// What is known of a stream.
-struct Stream {
+struct OutputStream {
     color: bool,
     width: usize,
     /// Whether it is a terminal on which the cursor can be moved.
     can_redraw: bool,
 }
 
-impl Stream {
+impl OutputStream {
     fn new(stream: &(impl AsFd + IsTerminal), choice: ColorChoice, env: &ColorEnv) -> Self {
         let is_terminal = stream.is_terminal();
         Self {
@@ -73,13 +74,8 @@ fn width(stream: &impl AsFd) -> usize {
 }
 
 impl Console {
-    pub(super) fn new(settings: &GlobalSettings) -> Self {
-        let choice = match settings.color {
-            Color::Auto => ColorChoice::Auto,
-            Color::Always => ColorChoice::Always,
-            Color::Never => ColorChoice::Never,
-        };
-        Self::with(choice, settings.verbosity)
+    pub(super) fn new(options: &GlobalOptions) -> Self {
+        Self::with(options.color, options.verbosity())
     }
 
     /// Before the command line is understood.
@@ -90,8 +86,8 @@ impl Console {
     fn with(choice: ColorChoice, verbosity: Verbosity) -> Self {
         let env = color_env();
         Self {
-            out: Stream::new(&io::stdout(), choice, &env),
-            err: Stream::new(&io::stderr(), choice, &env),
+            out: OutputStream::new(&io::stdout(), choice, &env),
+            err: OutputStream::new(&io::stderr(), choice, &env),
             verbosity,
             automation: env::var_os("HOSTSYNC_IN_AUTOMATION")
                 .is_some_and(|value| !value.is_empty()),
@@ -114,7 +110,7 @@ impl Console {
         self.automation
     }
 
-    /// Somebody who shows progress on standard error.
+    /// The display of progress on standard error.
     pub(super) fn progress(&self, choice: ProgressChoice) -> Progress {
         let rows =
             rustix::termios::tcgetwinsize(io::stderr()).map_or(24, |size| size.ws_row.into());
@@ -134,8 +130,8 @@ impl Console {
         self.verbosity == Verbosity::Verbose
     }
 
-    /// How a run ends that would end like this if all of its output got through: output that was lost is
-    /// a failure, unless nobody wanted it any more.
+    /// The end of a run that ends with `exit` if all of its output was written. Lost output is a failure,
+    /// unless the reader closed the pipe.
     pub(super) fn exit_after_output(&self, exit: Exit) -> Exit {
         if self.lost_output.load(Ordering::Relaxed) {
             exit.and(Exit::Failed)
@@ -187,9 +183,16 @@ impl Console {
         let _ = writeln!(io::stderr(), "{line}");
     }
 
-    /// Whether somebody is there to be asked.
-    pub(super) fn can_ask() -> bool {
-        io::stdin().is_terminal()
+    /// Makes sure that somebody is there to be asked.
+    ///
+    /// # Errors
+    /// When nobody is; `help` says what to do then.
+    pub(super) fn require_person(help: &str) -> Result<(), CommandError> {
+        if io::stdin().is_terminal() {
+            return Ok(());
+        }
+        let text = "there is nobody to ask: standard input is not a terminal";
+        Err(CommandError::message(text, help))
     }
 
     /// Asks, and waits for the answer. Only `yes` is yes.
@@ -227,13 +230,13 @@ impl Console {
         let _ = io::stderr().write_all(text.as_bytes());
     }
 
-    /// What the parser of the command line has to say.
-    pub(super) fn show_usage(&self, stop: &NotParsed) {
-        if stop.exit == Exit::Done {
-            let text = plain_unless(self.out.color, &stop.text);
-            self.data(text.as_bytes());
+    /// What the parser of the command line has to say: help on standard output, errors on standard error.
+    pub(super) fn show_usage(&self, error: &clap::Error) {
+        let text = error.render().ansi().to_string();
+        if error.use_stderr() {
+            let _ = io::stderr().write_all(plain_unless(self.err.color, &text).as_bytes());
         } else {
-            let _ = io::stderr().write_all(plain_unless(self.err.color, &stop.text).as_bytes());
+            self.data(plain_unless(self.out.color, &text).as_bytes());
         }
     }
 }

@@ -1,6 +1,10 @@
-//! The exit codes, which scripts rely upon.
+//! The exit codes, which scripts rely upon, and which of them a plan and a report end with.
 
 use std::process::ExitCode;
+
+use super::options::PlanOutputOptions;
+use crate::apply::{HostResult, Report};
+use crate::plan::{HostPlan, Plan};
 
 /// How a run ends.
 ///
@@ -61,6 +65,64 @@ impl Exit {
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         self.max(other)
+    }
+
+    /// The end of a command line that is wrong or asks for help.
+    pub(super) fn of_usage(error: &clap::Error) -> Self {
+        if error.use_stderr() {
+            Self::Usage
+        } else {
+            Self::Done
+        }
+    }
+
+    /// The end of a plan: a host that was not looked at, or an entry that cannot be sent, is a failure.
+    pub(super) fn of_plan(plan: &Plan) -> Self {
+        if plan.hosts.iter().all(HostPlan::is_complete) {
+            Self::Done
+        } else {
+            Self::HostsFailed
+        }
+    }
+
+    /// The end of a plan that is printed: changes count where `--detailed-exitcode` asks for that.
+    pub(super) fn of_printed_plan(plan: &Plan, options: &PlanOutputOptions) -> Self {
+        let of_changes = if options.detailed_exitcode && plan.summary().has_changes() {
+            Self::Changes
+        } else {
+            Self::Done
+        };
+        Self::of_plan(plan).and(of_changes)
+    }
+
+    /// The end of an apply or a rollback.
+    pub(super) fn of_report(report: &Report) -> Self {
+        let of_hosts = report
+            .hosts
+            .iter()
+            .map(|host| {
+                let of_result = match &host.result {
+                    HostResult::Done
+                    | HostResult::Unchanged
+                    | HostResult::NotBegun
+                    | HostResult::Interrupted => Self::Done,
+                    HostResult::Conflicts(_) | HostResult::Stale(_) => Self::Refused,
+                    HostResult::Unreachable(_) | HostResult::Failed(_) => Self::HostsFailed,
+                };
+                host.refused.iter().fold(of_result, |exit, refused| {
+                    exit.and(if refused.moved {
+                        Self::Refused
+                    } else {
+                        Self::HostsFailed
+                    })
+                })
+            })
+            .fold(Self::Done, Self::and);
+        if report.interrupted {
+            of_hosts.and(Self::Interrupted)
+        } else {
+            of_hosts
+        }
     }
 }
 

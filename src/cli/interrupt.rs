@@ -56,32 +56,32 @@ struct SoFar {
 
 /// What is done about a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
+enum Reaction {
     Nothing,
     Finish,
     End(&'static str),
 }
 
 impl SoFar {
-    fn on_signal(&mut self, signal: i32, now: Instant) -> Answer {
+    fn on_signal(&mut self, signal: i32, now: Instant) -> Reaction {
         if let Some((first, at)) = self.first {
             let is_echo = signal == first && now.duration_since(at) < ECHO;
             // A terminal that goes is told by the shell and by the system, and nobody is left who could
             // be in a hurry.
             if is_echo || signal == SIGHUP {
-                return Answer::Nothing;
+                return Reaction::Nothing;
             }
         }
         match self.stage {
-            Stage::Before => Answer::End("interrupted: nothing was changed"),
+            Stage::Before => Reaction::End("interrupted: nothing was changed"),
             Stage::Changing if self.first.is_none() => {
                 self.first = Some((signal, now));
-                Answer::Finish
+                Reaction::Finish
             }
-            Stage::Changing => Answer::End(
+            Stage::Changing => Reaction::End(
                 "stopped at once: hosts may have a part of the changes; the next plan finds out",
             ),
-            Stage::After => Answer::End(
+            Stage::After => Reaction::End(
                 "interrupted before all was told: what was done is in the state; the next plan shows \
                  what is left",
             ),
@@ -134,19 +134,19 @@ impl Interrupts {
     }
 
     fn on_signal(&self, signal: i32) {
-        let answer = self.so_far().on_signal(signal, Instant::now());
+        let reaction = self.so_far().on_signal(signal, Instant::now());
         // Whoever is told may not listen: a terminal that was stopped, a pipe that is full. So each of
         // them is told by somebody who can wait.
         let (done, is_done) = mpsc::channel();
-        match answer {
-            Answer::Nothing => {}
-            Answer::Finish => {
+        match reaction {
+            Reaction::Nothing => {}
+            Reaction::Finish => {
                 self.asked.store(true, Ordering::SeqCst);
                 let what =
                     "interrupted: finishing what is being committed; once more stops at once";
                 self.say(what, None, done);
             }
-            Answer::End(why) => {
+            Reaction::End(why) => {
                 let exit = Exit::Interrupted;
                 self.say(why, Some(exit), done.clone());
                 if let Some(tell) = self.before_end.get().cloned() {
@@ -212,33 +212,33 @@ mod tests {
         SoFar { stage, first: None }
     }
 
-    fn is_end(answer: Answer, part: &str) -> bool {
-        matches!(answer, Answer::End(why) if why.contains(part))
+    fn is_end(reaction: Reaction, part: &str) -> bool {
+        matches!(reaction, Reaction::End(why) if why.contains(part))
     }
 
     #[test]
     fn first_signal_ends_what_changes_nothing_and_the_second_one_ends_anything() {
         let now = Instant::now();
-        let answer = at(Stage::Before).on_signal(SIGINT, now);
-        assert!(is_end(answer, "nothing was changed"));
+        let reaction = at(Stage::Before).on_signal(SIGINT, now);
+        assert!(is_end(reaction, "nothing was changed"));
         let mut so_far = at(Stage::Changing);
-        assert_eq!(so_far.on_signal(SIGINT, now), Answer::Finish);
-        let answer = so_far.on_signal(SIGINT, now + LATER);
-        assert!(is_end(answer, "stopped at once"));
+        assert_eq!(so_far.on_signal(SIGINT, now), Reaction::Finish);
+        let reaction = so_far.on_signal(SIGINT, now + LATER);
+        assert!(is_end(reaction, "stopped at once"));
     }
 
     #[test]
     fn signal_after_the_changes_does_not_say_that_there_were_none() {
-        let answer = at(Stage::After).on_signal(SIGTERM, Instant::now());
-        assert!(is_end(answer, "what was done is in the state"));
+        let reaction = at(Stage::After).on_signal(SIGTERM, Instant::now());
+        assert!(is_end(reaction, "what was done is in the state"));
     }
 
     #[test]
     fn echo_of_the_first_signal_is_not_a_second_one_but_another_signal_is() {
         let now = Instant::now();
         let mut so_far = at(Stage::Changing);
-        assert_eq!(so_far.on_signal(SIGTERM, now), Answer::Finish);
-        assert_eq!(so_far.on_signal(SIGTERM, now + ECHO / 2), Answer::Nothing);
+        assert_eq!(so_far.on_signal(SIGTERM, now), Reaction::Finish);
+        assert_eq!(so_far.on_signal(SIGTERM, now + ECHO / 2), Reaction::Nothing);
         assert!(is_end(so_far.on_signal(SIGINT, now + ECHO / 2), "at once"));
     }
 
@@ -247,10 +247,10 @@ mod tests {
         let now = Instant::now();
         for first in [SIGHUP, SIGINT, SIGTERM] {
             let mut so_far = at(Stage::Changing);
-            assert_eq!(so_far.on_signal(first, now), Answer::Finish);
-            assert_eq!(so_far.on_signal(SIGHUP, now + LATER), Answer::Nothing);
+            assert_eq!(so_far.on_signal(first, now), Reaction::Finish);
+            assert_eq!(so_far.on_signal(SIGHUP, now + LATER), Reaction::Nothing);
             so_far.stage = Stage::After;
-            assert_eq!(so_far.on_signal(SIGHUP, now + 2 * LATER), Answer::Nothing);
+            assert_eq!(so_far.on_signal(SIGHUP, now + 2 * LATER), Reaction::Nothing);
         }
     }
 }

@@ -3,39 +3,49 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::args::{CheckSettings, GlobalSettings};
-use super::console::Console;
-use super::context::{Context, Stop};
-use super::exit::Exit;
-use super::interrupt::Interrupts;
-use crate::config::{Host, Settings};
-use crate::model::{HostError, map_parallel};
-use crate::plan::prepare::base_on_host;
+use clap::Args;
+
+use crate::cli::console::Console;
+use crate::cli::error::CommandError;
+use crate::cli::exit::Exit;
+use crate::cli::options::{GlobalOptions, HostOptions};
+use crate::cli::session::CommandSession;
+use crate::config::Host;
+use crate::model::HostError;
 use crate::plan::staging::check_receiver;
-use crate::remote::Login;
 use crate::remote::tasks::look::{self, LookRequest};
 use crate::state::StateStore;
-use crate::transport::Connector;
 use crate::view::words::{count, escape_text};
 
+/// Validate the configuration
+#[derive(Debug, PartialEq, Eq, Args)]
+#[command(after_help = "\
+Examples:
+  hostsync check
+  hostsync check --connect --limit 10.0.0.5")]
+pub(in crate::cli) struct CheckOptions {
+    /// Log in to every host, too, and look whether it has the tools that are needed
+    #[arg(long)]
+    pub(super) connect: bool,
+
+    #[command(flatten)]
+    pub(super) hosts: HostOptions,
+}
+
+/// Says what is wrong with the configuration and, where that is asked for, with the hosts.
 pub(super) fn run(
-    global: &GlobalSettings,
-    settings: &CheckSettings,
+    options: &CheckOptions,
+    global: &GlobalOptions,
     console: &Console,
-) -> Result<Exit, Stop> {
-    let _interrupts = Interrupts::listen();
-    let mut context = Context::load(global, console)?;
-    context.start_logs("check")?;
-    let state = StateStore::open(&context.config.settings.state_path)?;
-    for remark in &context.remarks {
+) -> Result<Exit, CommandError> {
+    let session = CommandSession::open("check", global, console)?;
+    let state = session.state()?;
+    for remark in &session.remarks {
         console.say(&format!("remark: {remark}"));
     }
-    let hosts = context.select(&settings.limit)?;
-    let is_old_form = context
-        .config
-        .path
-        .extension()
-        .is_none_or(|it| it != "toml");
+    let hosts = session.select(&options.hosts.limit)?;
+    let form = session.config.path.extension();
+    let is_old_form = form.is_none_or(|form| form != "toml");
     let nested = if is_old_form {
         nested_before(&hosts)
     } else {
@@ -44,24 +54,20 @@ pub(super) fn run(
     for remark in nested {
         console.say(&format!("remark: {remark}"));
     }
-    let problems: Vec<Option<String>> = if settings.connects {
-        let connector = context.connector();
-        let threads = context.config.settings.number_of_connections;
-        map_parallel(&hosts, threads, |host| {
-            let span = tracing::info_span!("check", host = %host.id);
-            let _entered = span.enter();
-            let lacks = || look_at(host, &context.config.settings, &state, &connector).err();
-            host.problems().or_else(lacks)
-        })
+    let problems: Vec<Option<HostError>> = if options.connect {
+        session.for_hosts(&hosts, |host| look_at(host, &session, &state).err())
     } else {
-        hosts.iter().map(|host| host.problems()).collect()
+        hosts
+            .iter()
+            .map(|host| host.problems().map(HostError::from))
+            .collect()
     };
     let mut text = String::new();
     for (host, problem) in hosts.iter().zip(&problems) {
         if let Some(problem) = problem {
             tracing::warn!(host = %host.id, "{problem}");
         }
-        text.push_str(&line(host, problem.as_deref(), settings.connects));
+        text.push_str(&line(host, problem.as_ref(), options.connect));
     }
     let failed = problems.iter().flatten().count();
     let mappings = hosts.iter().map(|host| host.mappings.len()).sum();
@@ -70,7 +76,7 @@ pub(super) fn run(
         count(hosts.len(), "host", "hosts"),
         count(mappings, "mapping", "mappings")
     );
-    let verdict = match (failed, settings.connects) {
+    let verdict = match (failed, options.connect) {
         (0, true) => "all of them let us in and have what is needed".to_owned(),
         (0, false) => "the configuration is valid".to_owned(),
         (failed, _) => count(failed, "host has a problem", "hosts have a problem"),
@@ -82,35 +88,26 @@ pub(super) fn run(
     } else {
         Exit::HostsFailed
     };
-    Ok(context.finish(exit))
+    Ok(session.finish(exit))
 }
 
 /// Logs in to a host and asks it about nothing but itself, in the way in which a plan asks. What it
 /// lacks is the error.
-fn look_at(
-    host: &Host,
-    settings: &Settings,
-    state: &StateStore,
-    connector: &dyn Connector,
-) -> Result<(), String> {
-    let session = connector
-        .connect(host)
-        .map_err(|error| HostError::from(&error).to_string())?;
-    let mut login = Login::new(session);
-    let base = base_on_host(settings.staging_path.as_ref(), state.identity(), &host.id);
-    let request = LookRequest {
-        base: &base,
-        roots: &[],
-        mirrors: &[],
-        listing: None,
-        paths: &[],
-        stall_timeout: settings.stall_timeout,
-    };
-    let answer = look::look(&mut login, &request);
-    login.close();
-    let facts = answer
-        .map_err(|error| HostError::from(&error).to_string())?
-        .facts;
+fn look_at(host: &Host, session: &CommandSession<'_>, state: &StateStore) -> Result<(), HostError> {
+    let span = tracing::info_span!("check", host = %host.id);
+    let _entered = span.enter();
+    let answer = session.visit(host, state, |login, base| {
+        let request = LookRequest {
+            base,
+            roots: &[],
+            mirrors: &[],
+            listing: None,
+            paths: &[],
+            stall_timeout: session.config.settings.stall_timeout,
+        };
+        look::look(login, &request)
+    })?;
+    let facts = answer.facts;
     tracing::debug!(
         tool = facts.hash_tool,
         has_agent = facts.has_agent,
@@ -118,7 +115,7 @@ fn look_at(
         has_tar = facts.has_tar,
         "looked at"
     );
-    check_receiver(&facts).map_err(|error| error.to_string())
+    check_receiver(&facts).map_err(|error| error.to_string().into())
 }
 
 /// Folders that the old program, like `scp -r`, put into a destination that was there already. Here
@@ -140,10 +137,10 @@ fn nested_before(hosts: &[&Host]) -> BTreeSet<String> {
         .collect()
 }
 
-fn line(host: &Host, problem: Option<&str>, is_connected: bool) -> String {
+fn line(host: &Host, problem: Option<&HostError>, is_connected: bool) -> String {
     let name = &host.id;
     match problem {
-        Some(problem) => format!("{name}: {}\n", escape_text(problem)),
+        Some(problem) => format!("{name}: {}\n", escape_text(&problem.to_string())),
         None if is_connected => format!(
             "{name}: ok ({}@{}:{})\n",
             host.user, host.address, host.port

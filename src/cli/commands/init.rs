@@ -1,17 +1,30 @@
 //! `hostsync init`
 
-use super::args::GlobalSettings;
-use super::console::Console;
-use super::context::{self, Stop};
-use super::exit::Exit;
+use clap::Args;
+
+use crate::cli::console::Console;
+use crate::cli::environment::environment;
+use crate::cli::error::CommandError;
+use crate::cli::exit::Exit;
+use crate::cli::options::GlobalOptions;
 use crate::config::{self, ConfigError};
+
+/// Start a configuration in the current folder
+///
+/// Writes a `hostsync.toml` with examples, all of them comments.
+#[derive(Debug, PartialEq, Eq, Args)]
+#[command(after_help = "\
+Examples:
+  hostsync init")]
+pub(in crate::cli) struct InitOptions;
 
 /// All of it is comment but for the line `[settings]`, so it is valid and has no hosts.
 const STARTER: &str = include_str!("starter.toml");
 
-pub(super) fn run(global: &GlobalSettings, console: &Console) -> Result<Exit, Stop> {
-    if let Some(named) = &global.config {
-        return Err(Stop::message(
+/// Writes it, unless there is a configuration already.
+pub(super) fn run(global: &GlobalOptions, console: &Console) -> Result<Exit, CommandError> {
+    if let Some(named) = global.config() {
+        return Err(CommandError::message(
             format!(
                 "{} is named as the configuration, and a new one would not be read",
                 named.display()
@@ -23,10 +36,10 @@ pub(super) fn run(global: &GlobalSettings, console: &Console) -> Result<Exit, St
             ),
         ));
     }
-    let environment = context::environment()?;
+    let environment = environment()?;
     match config::find(None, &environment) {
         Ok(found) => {
-            return Err(Stop::message(
+            return Err(CommandError::message(
                 format!(
                     "there is a configuration already: {}",
                     found

@@ -2,16 +2,31 @@
 
 use std::path::Path;
 
-use super::args::GlobalSettings;
-use super::console::Console;
-use super::context::{self, Stop};
-use super::exit::Exit;
-use crate::config::{self, MigrateError, Migration};
+use clap::Args;
+
+use crate::cli::console::Console;
+use crate::cli::environment::environment;
+use crate::cli::error::CommandError;
+use crate::cli::exit::Exit;
+use crate::cli::options::GlobalOptions;
+use crate::config::{self, Migration};
 use crate::view::words::{count, escape_text};
 
-pub(super) fn run(global: &GlobalSettings, console: &Console) -> Result<Exit, Stop> {
-    let environment = context::environment()?;
-    let explicit = global.config.as_deref();
+/// Write a `hostsync.toml` from `config.ini` and the files that it names
+///
+/// It comes to stand beside `config.ini`. The old files stay as they are, and both forms make the
+/// same plan. Nothing is overwritten.
+#[derive(Debug, PartialEq, Eq, Args)]
+#[command(after_help = "\
+Examples:
+  hostsync migrate
+  hostsync --config old/config.ini migrate")]
+pub(in crate::cli) struct MigrateOptions;
+
+/// Writes it, and says what to do next.
+pub(super) fn run(global: &GlobalOptions, console: &Console) -> Result<Exit, CommandError> {
+    let environment = environment()?;
+    let explicit = global.config();
     let old = config::find_old(explicit, &environment)?;
     let migration = config::migrate(&old, &environment, &|path| std::fs::read(path))?;
     migration.write()?;
@@ -65,10 +80,4 @@ fn what_it_has(migration: &Migration) -> String {
         count(hosts.len(), "host", "hosts"),
         count(mappings, "mapping", "mappings")
     )
-}
-
-impl From<MigrateError> for Stop {
-    fn from(error: MigrateError) -> Self {
-        Self::failed(error)
-    }
 }

@@ -2,31 +2,48 @@
 
 use std::fmt::Write as _;
 
-use super::args::{GlobalSettings, TrustSettings};
-use super::console::Console;
-use super::context::{Context, Stop};
-use super::exit::Exit;
-use super::interrupt::Interrupts;
+use clap::Args;
+
+use crate::cli::console::Console;
+use crate::cli::error::CommandError;
+use crate::cli::exit::Exit;
+use crate::cli::options::GlobalOptions;
+use crate::cli::session::CommandSession;
 use crate::config::Host;
-use crate::model::{HostError, map_parallel};
+use crate::transport::HostKey;
 use crate::transport::known_hosts::{self, KnownHosts, Verdict};
-use crate::transport::{HostKey, KeyProbe as _};
 use crate::view::words::{count, escape_text};
 
+/// Show the keys of hosts and record them in `known_hosts`
+///
+/// Compare the fingerprints with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` says on
+/// the hosts themselves.
+#[derive(Debug, PartialEq, Eq, Args)]
+#[command(after_help = "\
+Examples:
+  hostsync trust
+  hostsync trust web1 10.0.0.5")]
+pub(in crate::cli) struct TrustOptions {
+    /// Do not ask; only where nobody can listen in
+    #[arg(long)]
+    pub(super) yes: bool,
+
+    /// Names, addresses, groups or globs; all hosts without any
+    #[arg(value_name = "HOST")]
+    pub(super) hosts: Vec<String>,
+}
+
+/// Fetches the keys, shows them, asks, and records the new ones.
 pub(super) fn run(
-    global: &GlobalSettings,
-    settings: &TrustSettings,
+    options: &TrustOptions,
+    global: &GlobalOptions,
     console: &Console,
-) -> Result<Exit, Stop> {
-    let _interrupts = Interrupts::listen();
-    let mut context = Context::load(global, console)?;
-    context.start_logs("trust")?;
-    let hosts = context.select(&settings.hosts)?;
-    let path = &context.config.settings.known_hosts_path;
-    let known = KnownHosts::load(path).map_err(Stop::failed)?;
-    let connector = context.connector();
-    let threads = context.config.settings.number_of_connections;
-    let keys = map_parallel(&hosts, threads, |host| connector.fetch_host_key(host));
+) -> Result<Exit, CommandError> {
+    let session = CommandSession::open("trust", global, console)?;
+    let hosts = session.select(&options.hosts)?;
+    let path = &session.config.settings.known_hosts_path;
+    let known = KnownHosts::load(path)?;
+    let keys = session.for_hosts(&hosts, |host| session.host_key(host));
 
     let mut exit = Exit::Done;
     let mut new: Vec<(&Host, HostKey)> = Vec::new();
@@ -35,7 +52,7 @@ pub(super) fn run(
         let line = match key {
             Err(error) => {
                 exit = exit.and(Exit::HostsFailed);
-                escape_text(&HostError::from(&error).to_string())
+                escape_text(&error.to_string())
             }
             Ok(key) => {
                 let shown = format!("{} {}", key.fingerprint(), key.key_type());
@@ -65,28 +82,26 @@ pub(super) fn run(
     console.data(text.as_bytes());
     if new.is_empty() {
         console.data(b"Nothing to record.\n");
-        return Ok(context.finish(exit));
+        return Ok(session.finish(exit));
     }
-    if !settings.is_approved && !ask(new.len(), console)? {
-        console.note("Cancelled: nothing was recorded.");
-        return Ok(context.finish(Exit::Failed));
+    if !options.yes && !is_confirmed(new.len(), console)? {
+        return Ok(session.cancel("nothing was recorded"));
     }
     for (host, key) in &new {
-        known_hosts::append(path, host, key).map_err(Stop::failed)?;
+        known_hosts::append(path, host, key)?;
         tracing::info!(host = %host.id, key = key.fingerprint(), "trusted");
     }
     let recorded = count(new.len(), "key", "keys");
     console.data(format!("Recorded {recorded} in {}.\n", path.display()).as_bytes());
-    Ok(context.finish(exit))
+    Ok(session.finish(exit))
 }
 
-fn ask(keys: usize, console: &Console) -> Result<bool, Stop> {
-    if !Console::can_ask() {
-        return Err(Stop::nobody_to_ask(
-            "compare the fingerprints with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` says \
-             on the hosts, then use --yes",
-        ));
-    }
+/// Asks whether so many keys are to be recorded.
+fn is_confirmed(keys: usize, console: &Console) -> Result<bool, CommandError> {
+    Console::require_person(
+        "compare the fingerprints with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` says \
+         on the hosts, then use --yes",
+    )?;
     let text = format!(
         "\nCompare the new fingerprints with what this says on the hosts (or another key type):\n\
            ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub\n\

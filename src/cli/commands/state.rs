@@ -1,35 +1,75 @@
 //! `hostsync state`
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
-use super::args::{GlobalSettings, StateSettings};
-use super::console::Console;
-use super::context::{Context, Stop};
-use super::exit::Exit;
+use clap::{Args, Subcommand};
+
+use crate::cli::console::Console;
+use crate::cli::error::CommandError;
+use crate::cli::exit::Exit;
+use crate::cli::interrupt::Interrupts;
+use crate::cli::options::{GlobalOptions, LockOptions};
+use crate::cli::session::{CommandSession, LockedState};
 use crate::model::{Entry, HostId, Node};
 use crate::state::{HostRecord, PastRun, Progress, StateStore};
 use crate::view::words::{count, escape, size};
 
+/// Look at what is recorded of the hosts, or repair it
+#[derive(Debug, PartialEq, Eq, Args)]
+#[command(after_help = "\
+Examples:
+  hostsync state list
+  hostsync state show web1
+  hostsync state forget web1")]
+pub(in crate::cli) struct StateOptions {
+    #[command(subcommand)]
+    pub(super) command: StateCommand,
+}
+
+/// What to do with the state.
+#[derive(Debug, PartialEq, Eq, Subcommand)]
+pub(super) enum StateCommand {
+    /// List the hosts that are recorded, and the last applies
+    List,
+
+    /// Show what is recorded of a host
+    Show {
+        /// Its name
+        #[arg(value_name = "HOST")]
+        host: String,
+    },
+
+    /// Remove what is recorded of a host; the host itself stays as it is
+    Forget {
+        /// Its name
+        #[arg(value_name = "HOST")]
+        host: String,
+
+        #[command(flatten)]
+        lock: LockOptions,
+    },
+}
+
+/// Does it without logs, and signals end it as they end any program.
 pub(super) fn run(
-    global: &GlobalSettings,
-    settings: &StateSettings,
+    options: &StateOptions,
+    global: &GlobalOptions,
     console: &Console,
-) -> Result<Exit, Stop> {
-    let context = Context::load(global, console)?;
-    let store = StateStore::open(&context.config.settings.state_path)?;
-    match settings {
-        StateSettings::List => list(&store, console),
-        StateSettings::Show { host } => show(&store, &id_of(&context, host), console),
-        StateSettings::Forget { host, lock_timeout } => {
-            forget(&context, &id_of(&context, host), *lock_timeout)
+) -> Result<Exit, CommandError> {
+    let session = CommandSession::load(global, console, Interrupts::default())?;
+    let store = session.state()?;
+    match &options.command {
+        StateCommand::List => list(&store, console),
+        StateCommand::Show { host } => show(&store, &id_of(host, &session), console),
+        StateCommand::Forget { host, lock } => {
+            forget(&id_of(host, &session), lock, &session, console)
         }
     }
 }
 
 /// The host of this name; else the one host of this address.
-fn id_of(context: &Context<'_>, name: &str) -> HostId {
-    let hosts = &context.config.hosts;
+fn id_of(name: &str, session: &CommandSession<'_>) -> HostId {
+    let hosts = &session.config.hosts;
     let mut at_address = hosts.iter().filter(|host| host.address == name);
     let is_name = hosts.iter().any(|host| host.id.as_str() == name);
     match (is_name, at_address.next(), at_address.next()) {
@@ -38,7 +78,7 @@ fn id_of(context: &Context<'_>, name: &str) -> HostId {
     }
 }
 
-fn list(store: &StateStore, console: &Console) -> Result<Exit, Stop> {
+fn list(store: &StateStore, console: &Console) -> Result<Exit, CommandError> {
     let mut text = String::new();
     for host in store.hosts()? {
         if let Some(record) = store.host(&host)? {
@@ -101,7 +141,7 @@ fn headline(record: &HostRecord) -> String {
     )
 }
 
-fn show(store: &StateStore, host: &HostId, console: &Console) -> Result<Exit, Stop> {
+fn show(store: &StateStore, host: &HostId, console: &Console) -> Result<Exit, CommandError> {
     let Some(record) = store.host(host)? else {
         return Err(unknown(host));
     };
@@ -140,22 +180,26 @@ fn show(store: &StateStore, host: &HostId, console: &Console) -> Result<Exit, St
     Ok(Exit::Done)
 }
 
-fn forget(context: &Context<'_>, host: &HostId, lock_timeout: Duration) -> Result<Exit, Stop> {
-    let lock = context.lock("state forget", lock_timeout)?;
-    let store = StateStore::open(&context.config.settings.state_path)?;
+fn forget(
+    host: &HostId,
+    options: &LockOptions,
+    session: &CommandSession<'_>,
+    console: &Console,
+) -> Result<Exit, CommandError> {
+    let LockedState { lock, store } = session.lock_state("state forget", options)?;
     if !store.forget_host(&lock, host)? {
         return Err(unknown(host));
     }
     store.remove_unused_trees(&lock)?;
-    context.console.data(
+    console.data(
         format!("Forgot {host}. The host itself is as it was; what is there is no longer known.\n")
             .as_bytes(),
     );
     Ok(Exit::Done)
 }
 
-fn unknown(host: &HostId) -> Stop {
-    Stop::message(
+fn unknown(host: &HostId) -> CommandError {
+    CommandError::message(
         format!("nothing is recorded of `{host}`"),
         "`hostsync state list` shows the hosts that have a record",
     )
