@@ -5,6 +5,7 @@
 
 mod actual;
 pub mod build;
+mod change;
 mod comparison;
 mod diffs;
 pub mod document;
@@ -18,8 +19,6 @@ pub mod status;
 mod types;
 
 pub use actual::Actual;
+pub use change::{Action, Change, ChangeSet, ChangeSetId, Diff, Reason};
 pub use logins::KeptLogins;
-pub use types::{
-    Action, Change, ChangeSet, ChangeSetId, Diff, HostPlan, HostStatus, MappingNames, Plan,
-    PlanHeader, Reason, Refresh, Summary,
-};
+pub use types::{HostPlan, HostStatus, MappingNames, Plan, PlanHeader, Refresh, Summary};
