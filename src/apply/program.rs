@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 
 use crate::config::{Exact, Host};
 use crate::model::{ContentDigest, Kind, LocalPath, Mode, Node, RelPath, RemotePath};
-use crate::plan::prepare::PreparedHost;
+use crate::plan::prepared::PreparedHost;
 use crate::plan::{Action, Change, Reason};
 use crate::remote::tasks::look::StatTuple;
 use crate::remote::tasks::receive::upload::clamped;
@@ -271,7 +271,7 @@ impl<'a> Compiler<'a> {
                 continue;
             }
             let Some(after) = &change.after else { continue };
-            let rollback_path = self.job.prepared.rollback_path.as_ref();
+            let terms = &self.job.prepared.terms;
             let mtime = mtime_of(self.job.prepared, change);
             let base = self.job.base_of[change.mapping];
             let components = components(change);
@@ -291,14 +291,12 @@ impl<'a> Compiler<'a> {
                     digest,
                 } => {
                     let source = &self.job.prepared.sources[change.mapping].root;
-                    let origin = match rollback_path {
+                    let origin = match terms.backups(change.mapping, &change.path) {
                         None => Origin::Source(source.join(&change.path)),
-                        Some(way) => {
-                            Origin::Backup(way.backups(change.mapping, &change.path).to_vec())
-                        }
+                        Some(backups) => Origin::Backup(backups.to_vec()),
                     };
                     // Their content names them.
-                    let is_large = rollback_path.is_none()
+                    let is_large = matches!(origin, Origin::Source(_))
                         && *size_bytes >= self.job.large_from_bytes
                         && digest.blake3.is_some();
                     if is_large {
@@ -316,14 +314,10 @@ impl<'a> Compiler<'a> {
                     };
                     tree.insert(components, staged);
                     // What comes back has them only where it has got its owner back, too.
-                    let has_special = mode.bits() & 0o7000 != 0 && rollback_path.is_none();
+                    let has_special = mode.bits() & 0o7000 != 0 && !terms.brings_owner;
                     if has_special || mode.bits() & 0o400 == 0 {
                         // The kernel takes the special bits from a file that is written to.
-                        let kept = if rollback_path.is_some() {
-                            0o1777
-                        } else {
-                            0o7777
-                        };
+                        let kept = if terms.brings_owner { 0o1777 } else { 0o7777 };
                         let mode = Mode::new(mode.bits() & kept).to_string();
                         self.silent("bits", change.mapping, &mode, &change.path, b"");
                     }
@@ -335,8 +329,7 @@ impl<'a> Compiler<'a> {
                         components,
                         Staged::Dir {
                             mode,
-                            // Nobody knows when one that is put back was modified.
-                            mtime: rollback_path.is_none().then_some(mtime),
+                            mtime: terms.dates_folders.then_some(mtime),
                         },
                     );
                     if mode.bits() & 0o7000 != 0 {
@@ -536,7 +529,7 @@ impl<'a> Compiler<'a> {
 
     /// Whether what is staged has got the owner that it is to have: that of its backup.
     fn has_own_owner(&self) -> bool {
-        self.job.prepared.rollback_path.is_some()
+        self.job.prepared.terms.brings_owner
     }
 
     /// A folder with the setgid bit gives its group to what is made in it.
@@ -596,7 +589,7 @@ impl<'a> Compiler<'a> {
             // A mirror was asked about all that is in it; else it may hold what is not ours.
             let is_orphan = is_folder && change.reason == Reason::Orphan;
             let exact = self.job.host.mappings[change.mapping].exact;
-            let knows_all = exact == Exact::Mirror && self.job.prepared.rollback_path.is_none();
+            let knows_all = exact == Exact::Mirror && self.job.prepared.terms.knows_mirrors;
             let argument = if is_orphan && !knows_all { "spare" } else { "" };
             self.step(what, index, argument, &expected, vec![index]);
         }

@@ -32,7 +32,7 @@ use crate::model::{
     Blake3, ContentDigest, Entry, HostId, Kind, LocalPath, Mode, Node, RelPath, RemotePath, Tree,
 };
 use crate::plan::build::{MappingInput, Policy, build};
-use crate::plan::prepare::PreparedHost;
+use crate::plan::prepared::{PreparedHost, Terms};
 use crate::plan::{Action, Actual, Change, interrupted};
 use crate::remote::tasks::look::{
     Algorithm, DestPlace, HostFacts, HostLook, Listing, Place, Seen, StatTuple,
@@ -442,7 +442,6 @@ fn look(there: &ModelHost, record: &Record, source: &Tree, exact: Exact) -> Look
     let prepared = PreparedHost {
         sources: vec![Arc::new(source)],
         recorded: vec![Arc::new(recorded)],
-        rollback_path: None,
         record: None,
         actual: vec![actual],
         look: HostLook {
@@ -468,6 +467,7 @@ fn look(there: &ModelHost, record: &Record, source: &Tree, exact: Exact) -> Look
         },
         needs_visit: true,
         leaves_drift: false,
+        terms: Terms::default(),
     };
     Look {
         host,

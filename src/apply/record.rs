@@ -117,26 +117,24 @@ impl Worker<'_> {
             .collect()
     }
 
-    /// The same, now that all is over: in a rollback, what was recorded then is recorded again.
+    /// The same, now that all is over: of what is brought back, what was recorded then is recorded again.
     fn recorded_in_the_end(&self, confirmed: &HashSet<usize>) -> Vec<Tree> {
         let mut trees = self.recorded_with(confirmed);
-        let Some(way) = &self.prepared.rollback_path else {
-            return trees;
-        };
         let changes = self.changes.iter().enumerate();
         let by_path: HashMap<_, _> = changes
             .map(|(index, change)| ((change.mapping, &change.path), index))
             .collect();
-        for (mapping, tree) in trees.iter_mut().enumerate() {
+        let brought_back = self.prepared.terms.brought_back.iter();
+        for (mapping, (tree, back)) in trees.iter_mut().zip(brought_back).enumerate() {
             let is_left = |path: &RelPath| {
                 if let Some(index) = by_path.get(&(mapping, path)) {
                     return !confirmed.contains(index);
                 }
                 // There was nothing to do about it; but it may have been left out.
                 let actual = self.prepared.actual[mapping].get(path);
-                !way.is_back(mapping, path, actual)
+                !back.is_back(path, actual)
             };
-            *tree = way.recorded(mapping, tree, is_left);
+            *tree = back.recorded(tree, is_left);
         }
         trees
     }
@@ -312,8 +310,7 @@ impl Worker<'_> {
         self.log_steps(program, &confirmed);
         let trees = self.recorded_in_the_end(&confirmed);
         let listing = answer.digest.clone().filter(|_| {
-            // What a rollback brings back may be not what is recorded then.
-            self.prepared.rollback_path.is_none()
+            self.prepared.terms.may_keep_listing
                 && report.refused.is_empty()
                 && self
                     .listing_trust(program, answer, &after, &self.mtimes())

@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::fmt;
 
 use crate::model::{Event, HostError, Phase, RemotePath};
-use crate::plan::prepare::base_on_host;
-use crate::plan::staging::{NoReceiver, StagingPlace, device_of, is_folder};
+use crate::plan::PlanError;
+use crate::plan::staging::{NoReceiver, StagingPlace, base_on_host, device_of, is_folder};
 use crate::remote::tasks::look::{Algorithm, LookError, Place, check_end};
 use crate::remote::tasks::receive::scp::ScpUpload;
 use crate::remote::tasks::receive::tar::TarUpload;
@@ -70,9 +70,10 @@ impl Worker<'_> {
                 }
                 // Only what the run that was killed has left would have been removed.
                 Err(_) if is_unchanged => 0,
-                Err(error) => {
-                    let dest = &mapping.dest_as_written;
-                    return Err(Failure::failed(format!("{dest}: {error}")));
+                Err(reason) => {
+                    let dest = mapping.dest_as_written.clone();
+                    let error = PlanError::NoStagingPlace { dest, reason };
+                    return Err(Failure::Failed(HostError::from(&error)));
                 }
             };
             staging.base_of.push(number);
@@ -112,7 +113,7 @@ impl Worker<'_> {
             tracing::info!("no scp on this host: sending through tar");
             return Ok(Some(Receiver::Tar));
         }
-        Err(Failure::failed(NoReceiver.to_string()))
+        Err(Failure::Failed(HostError::from(&NoReceiver)))
     }
 
     /// Uploads into every staging folder, through `tar` where `scp` turns out not to work.

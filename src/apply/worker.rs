@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::config::Host;
 use crate::model::{Event, HostError, Kind, Node, Observer, Phase};
 use crate::plan::Change;
-use crate::plan::prepare::PreparedHost;
+use crate::plan::prepared::PreparedHost;
 use crate::remote::Login;
 use crate::remote::tasks::look::{self, Algorithm, LookError, LookRequest};
 use crate::state::StateError;

@@ -13,9 +13,11 @@ use super::exit::Exit;
 use super::interrupt::Interrupts;
 use super::plan;
 use crate::apply::{self, HostResult, OnConflict, Report};
-use crate::config::Host;
+use crate::config::{self, Host};
 use crate::model::{Observer, Together};
-use crate::plan::prepare::{Goal, Preparation, Prepared};
+use crate::plan::goal::saved::SavedPlanCheck;
+use crate::plan::goal::{Goal, Sources};
+use crate::plan::prepared::{Preparation, Prepared};
 use crate::plan::{HostPlan, Plan, Refresh, document};
 use crate::state::{StateLock, StateStore};
 use crate::view;
@@ -96,12 +98,21 @@ fn carry_out(
         context.config.settings.number_of_connections
     };
     let hosts = hosts_of(&context, settings, saved.as_ref())?;
+    let begin = |plan| {
+        let config_digest = config::config_digest(&context.config);
+        SavedPlanCheck::begin(plan, &hosts, &state, config_digest)
+    };
+    let check = saved.as_ref().map(begin).transpose()?;
+    let goal: &dyn Goal = match &check {
+        Some(check) => check,
+        None => &Sources,
+    };
     let how = plan::How {
         refresh: Refresh::Quick,
         wants_diffs: false,
         keeps_all: false,
         keep_logins,
-        aim: saved.as_ref().map_or(Goal::Sources, Goal::Saved),
+        goal,
     };
     let prepared = plan::prepare(&context, &state, &hosts, &how)?;
     let the_plan = &prepared.plan;
@@ -113,8 +124,7 @@ fn carry_out(
         plan::show(the_plan, command, settings.is_full, console);
     }
     if let Some(events) = events {
-        let made_now = || document::digest(the_plan);
-        events.plan(the_plan, prepared.follows.unwrap_or_else(made_now));
+        events.plan(the_plan, prepared.plan_digest());
     }
     let is_stale = |preparation: &Preparation| matches!(preparation, Preparation::Stale(_));
     let has_stale_hosts = prepared.hosts.iter().any(is_stale);

@@ -10,8 +10,7 @@ use super::exit::Exit;
 use super::interrupt::Interrupts;
 use crate::config::{Host, Settings};
 use crate::model::{HostError, map_parallel};
-use crate::plan::prepare::base_on_host;
-use crate::plan::staging::check_receiver;
+use crate::plan::staging::{base_on_host, check_receiver};
 use crate::remote::Login;
 use crate::remote::tasks::look::{self, LookRequest};
 use crate::state::StateStore;
@@ -118,7 +117,7 @@ fn look_at(
         has_tar = facts.has_tar,
         "looked at"
     );
-    check_receiver(&facts).map_err(|error| error.to_string())
+    check_receiver(&facts).map_err(|error| HostError::from(&error).to_string())
 }
 
 /// Folders that the old program, like `scp -r`, put into a destination that was there already. Here

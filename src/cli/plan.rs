@@ -7,8 +7,9 @@ use super::exit::Exit;
 use super::interrupt::Interrupts;
 use crate::config::{self, Host};
 use crate::model::Blake3;
-use crate::plan::prepare::{self, Goal, Prepared, Request};
-use crate::plan::{HostPlan, Plan, Refresh, document};
+use crate::plan::goal::{Goal, Sources};
+use crate::plan::prepared::Prepared;
+use crate::plan::{self, HostPlan, Plan, PlanRequest, Refresh, document};
 use crate::state::StateStore;
 use crate::view;
 use crate::view::plan::{PlanCommand, PlanView};
@@ -28,7 +29,7 @@ pub(super) fn run(
         wants_diffs: settings.output.has_diffs,
         keeps_all: false,
         keep_logins: 0,
-        aim: Goal::Sources,
+        goal: &Sources,
     };
     let prepared = prepare(&context, &state, &hosts, &how)?;
     tell_what_came_before(&prepared, &state, console);
@@ -56,7 +57,7 @@ pub(super) struct How<'a> {
     /// How many logins are kept on hosts that apply would work on.
     pub(super) keep_logins: usize,
     /// What hosts are to be made equal to.
-    pub(super) aim: Goal<'a>,
+    pub(super) goal: &'a dyn Goal,
 }
 
 /// Makes a plan for these hosts, or looks whether the saved one still holds for them.
@@ -69,7 +70,7 @@ pub(super) fn prepare(
     let connector = context.connector();
     let progress = context.progress();
     let cache_dir = context.cache_dir();
-    let prepared = prepare::prepare(&Request {
+    let prepared = plan::prepare(&PlanRequest {
         config: &context.config,
         config_digest: config::config_digest(&context.config),
         hosts,
@@ -77,7 +78,7 @@ pub(super) fn prepare(
         cache_dir: Some(&cache_dir),
         connector: &connector,
         refresh: how.refresh,
-        aim: how.aim,
+        goal: how.goal,
         wants_diffs: how.wants_diffs,
         keeps_all: how.keeps_all,
         keep_logins: how.keep_logins,

@@ -11,7 +11,6 @@ use super::interrupt::Interrupts;
 use super::plan;
 use crate::apply::{OnConflict, Report};
 use crate::plan::goal::rollback::RollbackTarget;
-use crate::plan::prepare::Goal;
 use crate::plan::{HostPlan, Refresh};
 use crate::state::StateStore;
 use crate::view;
@@ -44,7 +43,7 @@ pub(super) fn run(
         } else {
             0
         },
-        aim: Goal::Back(&undo),
+        goal: &undo,
     };
     let prepared = plan::prepare(&context, &state, &hosts, &how)?;
     let the_plan = &prepared.plan;
@@ -52,7 +51,7 @@ pub(super) fn run(
     console.data(introduction.as_bytes());
     plan::show(the_plan, PlanCommand::Rollback, settings.is_full, console);
     if !the_plan.is_applyable() && !prepared.has_hosts_to_visit() {
-        if let Some(begun) = undo.begun.as_ref().filter(|_| prepared.is_all()) {
+        if let Some(begun) = undo.begun.as_ref().filter(|_| prepared.run.is_all) {
             // It was only kept from saying so.
             state.complete_apply(&lock, begun.serial)?;
         }

@@ -9,8 +9,7 @@ use super::exit::Exit;
 use super::plan;
 use crate::config::{self, Host};
 use crate::plan::goal::saved;
-use crate::plan::prepare::PrepareError;
-use crate::plan::{Plan, document};
+use crate::plan::{Plan, PrepareError, document};
 use crate::state::StateStore;
 use crate::view::plan::PlanCommand;
 

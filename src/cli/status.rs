@@ -7,7 +7,7 @@ use super::exit::Exit;
 use super::interrupt::Interrupts;
 use super::plan::{self, How};
 use crate::plan::Refresh;
-use crate::plan::prepare::Goal;
+use crate::plan::goal::Sources;
 use crate::plan::status::{self, Status};
 use crate::state::StateStore;
 use crate::view;
@@ -28,7 +28,7 @@ pub(super) fn run(
         wants_diffs: false,
         keeps_all: true,
         keep_logins: 0,
-        aim: Goal::Sources,
+        goal: &Sources,
     };
     let prepared = plan::prepare(&context, &state, &hosts, &how)?;
     let status = Status::of(prepared, &hosts, &state, context.config.settings.modes)?;

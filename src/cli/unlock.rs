@@ -7,7 +7,7 @@ use super::exit::Exit;
 use super::interrupt::Interrupts;
 use crate::apply::unlock;
 use crate::model::HostError;
-use crate::plan::prepare::base_on_host;
+use crate::plan::staging::base_on_host;
 use crate::remote::Login;
 use crate::state::StateStore;
 use crate::transport::Connector as _;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::build::is_same;
 use super::document::{NodeDocument, StatusDocument, text_of};
-use super::prepare::{Preparation, Prepared, PreparedHost};
+use super::prepared::{Preparation, Prepared, PreparedHost};
 use super::{Action, Actual, Change, HostPlan, HostStatus, Plan};
 use crate::config::{Host, Mapping, Modes};
 use crate::model::{HostId, Kind, Node, RelPath, Tree};

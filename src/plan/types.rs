@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Mapping;
 use crate::model::{Blake3, HostError, HostId};
 
 use super::change::{Action, Change, ChangeSet, ChangeSetId};
@@ -19,6 +20,17 @@ pub struct MappingNames {
     /// Digest of the tree that the source was; `None` where it was not read.
     #[serde(default)]
     pub source: Option<Blake3>,
+}
+
+impl MappingNames {
+    /// Those of a mapping, with the digest of its source.
+    pub(super) fn of(mapping: &Mapping, source: Option<Blake3>) -> Self {
+        Self {
+            src: mapping.src_as_written.clone(),
+            dest: mapping.dest_as_written.clone(),
+            source,
+        }
+    }
 }
 
 /// Whether a host could be looked at.

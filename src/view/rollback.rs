@@ -6,7 +6,7 @@ use super::style::PLAIN;
 use super::table;
 use super::text::count;
 use crate::plan::goal::rollback::{RollbackTarget, Undone};
-use crate::plan::prepare::Prepared;
+use crate::plan::prepared::Prepared;
 use crate::state::PastRun;
 
 /// What stands above the plan of a rollback: what is undone, and which hosts are not among those that were
@@ -14,7 +14,7 @@ use crate::state::PastRun;
 pub fn introduction(undo: &RollbackTarget, prepared: &Prepared, width: usize) -> String {
     let mut paragraphs = vec![what(undo)];
     paragraphs.extend(cut_short(prepared.cut_short()));
-    let others = prepared.back.as_ref().map_or(&[][..], |back| &back.others);
+    let others = &prepared.run.others;
     if !others.is_empty() {
         let number = count(others.len(), "host", "hosts");
         let hosts = folded(others);

@@ -1,12 +1,35 @@
-//! Logins that a plan leaves open for the apply that follows it at once.
+//! Logins that are made before they are needed, and logins that are kept after that.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use crate::model::HostId;
+use crate::model::{Awaited, HostId};
 use crate::remote::Login;
+use crate::transport::TransportError;
 
-/// Logins that are kept open, by host: not more than a given number, and those that were used last.
+/// Waits for a value, and logs in meanwhile. A login that would wait longer than `patience` is logged
+/// out: `None`, as where `log_in` is `None`.
+pub(super) fn log_in_early<'v, V>(
+    log_in: Option<impl FnOnce() -> Result<Login, TransportError>>,
+    value: &'v Awaited<V>,
+    patience: Duration,
+) -> (Option<Result<Login, TransportError>>, &'v V) {
+    let login = log_in.map(|log_in| log_in());
+    if let Some(value) = value.wait_for(patience) {
+        return (login, value);
+    }
+    let login = match login {
+        Some(Ok(login)) => {
+            login.close();
+            None
+        }
+        other => other,
+    };
+    (login, value.wait())
+}
+
+/// Logins that a plan leaves open for the apply that follows it at once, by host: not more than a given number, and those that were used last.
 /// So none of them waits for longer than its successors take, however many hosts there are.
 #[derive(Debug, Default)]
 pub struct KeptLogins {
