@@ -8,25 +8,24 @@ use crate::model::{Awaited, HostId};
 use crate::remote::Login;
 use crate::transport::TransportError;
 
-/// Waits for a value, and logs in meanwhile. A login that would wait longer than `patience` is logged
-/// out: `None`, as where `log_in` is `None`.
-pub(super) fn log_in_early<'v, V>(
-    log_in: Option<impl FnOnce() -> Result<Login, TransportError>>,
-    value: &'v Awaited<V>,
+/// Waits for a value with a login that was made early. One that would wait longer than `patience` is
+/// logged out, and has to be made again: `None`.
+pub(super) fn wait_with<V>(
+    early: Option<Result<Login, TransportError>>,
+    value: &Awaited<V>,
     patience: Duration,
-) -> (Option<Result<Login, TransportError>>, &'v V) {
-    let login = log_in.map(|log_in| log_in());
+) -> (Option<Result<Login, TransportError>>, &V) {
     if let Some(value) = value.wait_for(patience) {
-        return (login, value);
+        return (early, value);
     }
-    let login = match login {
+    let early = match early {
         Some(Ok(login)) => {
             login.close();
             None
         }
         other => other,
     };
-    (login, value.wait())
+    (early, value.wait())
 }
 
 /// Logins that a plan leaves open for the apply that follows it at once, by host: not more than a given number, and those that were used last.

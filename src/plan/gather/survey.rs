@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::checks::{check_changes, check_destinations};
 use super::comparisons::Comparisons;
 use super::events::HostEvents;
-use super::logins::{KeptLogins, log_in_early};
+use super::logins::{KeptLogins, wait_with};
 use super::looking::look_at;
 use super::recorded::Recorded;
 use super::sources::ReadSources;
@@ -247,8 +247,8 @@ impl<'a> Survey<'a> {
         let HostWork { host, recorded, .. } = work;
         // A host that cannot be worked on is not logged in to.
         let problem = goal.problem(host);
-        let log_in = problem.is_none().then_some(|| self.log_in(host));
-        let (login, checked) = log_in_early(log_in, &self.sources, self.patience);
+        let early = problem.is_none().then(|| self.log_in(host));
+        let (early, checked) = wait_with(early, &self.sources, self.patience);
         if let Some(problem) = problem {
             return Err(NoHostPlan::Failed(problem.into()));
         }
@@ -257,7 +257,7 @@ impl<'a> Survey<'a> {
         // Which paths there are does not depend on the digests, so any reading of the source will do.
         let any = desired(goal, host, sources, Algorithm::Blake3)?;
         let comparisons = self.comparisons.of_host(&any, &recorded.known);
-        let mut login = login.unwrap_or_else(|| self.log_in(host))?;
+        let mut login = early.unwrap_or_else(|| self.log_in(host))?;
         self.events.phase(host, Phase::Looking);
         let look = look_at(self.request, host, recorded, &comparisons, &mut login)?;
         check_destinations(host, &look)?;
