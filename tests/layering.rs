@@ -31,7 +31,7 @@ const RESERVED: [Reserved; 12] = [
     reserved("ssh2", &["transport/"]),
     reserved("libssh2_sys", &["transport/"]),
     reserved("indicatif", &["view/progress.rs"]),
-    reserved("similar", &["plan/diffs.rs"]),
+    reserved("similar", &["plan/diffs/content.rs"]),
     reserved("clap", &["cli/args.rs"]),
     reserved("clap_complete", &["cli/"]),
     reserved("println!", &["cli/"]),

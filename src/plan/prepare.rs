@@ -48,7 +48,7 @@ fn prepare_with_patience(
         listings.push(host.listing);
         hosts.push(host.preparation);
     }
-    diffs::settle(&mut plans);
+    diffs::merge(&mut plans);
     let header = request.goal.header();
     let plan = Plan::new(header.unwrap_or_else(|| header_of(request)), plans);
     let run = request

@@ -1,6 +1,13 @@
-use super::*;
-use crate::model::{HostId, Mode, RelPath};
-use crate::plan::{HostStatus, Reason};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::Digest as _;
+
+use super::content::{LINES, TEXT_BYTES, compare};
+use super::find::Contents;
+use super::merge;
+use crate::model::{Blake3, ContentDigest, HostId, Mode, Node, RelPath};
+use crate::plan::{Action, Change, ChangeSet, Diff, HostPlan, HostStatus, Reason};
 
 fn text(old: &str, new: &str) -> String {
     match compare(old.as_bytes(), new.as_bytes()) {
@@ -121,9 +128,9 @@ fn host(name: &str, diffs: &[Diff]) -> HostPlan {
     }
 }
 
-fn settled(hosts: &[&[Diff]]) -> Vec<Vec<Diff>> {
+fn merged(hosts: &[&[Diff]]) -> Vec<Vec<Diff>> {
     let mut plans: Vec<HostPlan> = hosts.iter().map(|diffs| host("a", diffs)).collect();
-    settle(&mut plans);
+    merge(&mut plans);
     let diffs = |plan: &HostPlan| {
         let set = plan.change_set.as_ref().expect("it has one");
         set.diffs.values().cloned().collect()
@@ -141,7 +148,7 @@ fn hosts_with_the_same_changes_share_what_any_of_them_found_and_what_one_hides()
         &[failed("third"), shown(), failed("third")],
     ];
     let expected = vec![shown(), Diff::Hidden, failed("first")];
-    assert_eq!(settled(&hosts), vec![expected; 3]);
+    assert_eq!(merged(&hosts), vec![expected; 3]);
 }
 
 #[test]
@@ -150,7 +157,7 @@ fn limit_of_all_diffs_counts_those_of_equal_hosts_once_and_in_the_order_of_the_p
     let half = [text(TEXT_BYTES / 2)];
     let three = [text(TEXT_BYTES / 2), text(1), text(1)];
     let more = [text(1), text(1)];
-    let all = settled(&[&half, &half, &three, &half, &more]);
+    let all = merged(&[&half, &half, &three, &half, &more]);
     assert_eq!(all[0], half);
     assert_eq!(all[1], half);
     assert_eq!(
