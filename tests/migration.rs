@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use hostsync::config::{self, Config, Environment, Host, MigrateError, Migration};
 use hostsync::model::Silent;
-use hostsync::plan::prepare::{self, Request};
-use hostsync::plan::{Refresh, document};
+use hostsync::plan::goal::Sources;
+use hostsync::plan::{self, PlanRequest, Refresh, document};
 use hostsync::state::StateStore;
 use hostsync::transport::{Connector, Session, TransportError};
 use proptest::collection::vec;
@@ -100,7 +100,7 @@ impl Site {
 fn plan(config: &Config) -> String {
     let hosts: Vec<&Host> = config.hosts.iter().collect();
     let state = StateStore::open(&config.settings.state_path).unwrap();
-    let prepared = prepare::prepare(&Request {
+    let prepared = plan::prepare(&PlanRequest {
         config,
         config_digest: config::config_digest(config),
         hosts: &hosts,
@@ -108,7 +108,7 @@ fn plan(config: &Config) -> String {
         cache_dir: None,
         connector: &Nobody,
         refresh: Refresh::None,
-        aim: prepare::Goal::Sources,
+        goal: &Sources,
         wants_diffs: false,
         keeps_all: false,
         keep_logins: 0,

@@ -185,7 +185,7 @@ impl<'a> Compiler<'a> {
                 continue;
             }
             let Some(after) = &change.after else { continue };
-            let rollback_path = self.job.prepared.rollback_path.as_ref();
+            let terms = &self.job.prepared.terms;
             let mtime = self.job.mtime_of(change);
             let base = self.staging.base_of[change.mapping];
             let components = staged_at(change.mapping, &change.path);
@@ -205,14 +205,12 @@ impl<'a> Compiler<'a> {
                     digest,
                 } => {
                     let source = &self.job.prepared.sources[change.mapping].root;
-                    let origin = match rollback_path {
+                    let origin = match terms.backups(change.mapping, &change.path) {
                         None => Origin::Source(source.join(&change.path)),
-                        Some(way) => {
-                            Origin::Backup(way.backups(change.mapping, &change.path).to_vec())
-                        }
+                        Some(backups) => Origin::Backup(backups.to_vec()),
                     };
                     // Their content names them.
-                    let is_large = rollback_path.is_none()
+                    let is_large = matches!(origin, Origin::Source(_))
                         && *size_bytes >= self.large_from_bytes
                         && digest.blake3.is_some();
                     if is_large {
@@ -230,14 +228,10 @@ impl<'a> Compiler<'a> {
                     };
                     tree.insert(components, staged);
                     // What comes back has them only where it has got its owner back, too.
-                    let has_special = mode.bits() & 0o7000 != 0 && rollback_path.is_none();
+                    let has_special = mode.bits() & 0o7000 != 0 && !terms.brings_owner;
                     if has_special || mode.bits() & 0o400 == 0 {
                         // The kernel takes the special bits from a file that is written to.
-                        let kept = if rollback_path.is_some() {
-                            0o1777
-                        } else {
-                            0o7777
-                        };
+                        let kept = if terms.brings_owner { 0o1777 } else { 0o7777 };
                         let mode = Mode::new(mode.bits() & kept);
                         self.step_at(change.mapping, &change.path, Step::Bits { mode });
                     }
@@ -249,8 +243,7 @@ impl<'a> Compiler<'a> {
                         components,
                         Staged::Dir {
                             mode,
-                            // Nobody knows when one that is put back was modified.
-                            mtime: rollback_path.is_none().then_some(mtime),
+                            mtime: terms.dates_folders.then_some(mtime),
                         },
                     );
                     if mode.bits() & 0o7000 != 0 {
@@ -437,7 +430,7 @@ impl<'a> Compiler<'a> {
 
     /// Whether what is staged has got the owner that it is to have: that of its backup.
     fn has_own_owner(&self) -> bool {
-        self.job.prepared.rollback_path.is_some()
+        self.job.prepared.terms.brings_owner
     }
 
     /// A folder with the setgid bit gives its group to what is made in it.
@@ -481,7 +474,7 @@ impl<'a> Compiler<'a> {
         let step = if is_folder {
             // A mirror was asked about all that is in it; else it may hold what is not ours.
             let exact = self.job.host.mappings[change.mapping].exact;
-            let knows_all = exact == Exact::Mirror && self.job.prepared.rollback_path.is_none();
+            let knows_all = exact == Exact::Mirror && self.job.prepared.terms.knows_mirrors;
             let is_spared = change.reason == Reason::Orphan && !knows_all;
             self.expected_folder(change).map(|expected| Step::Rmdir {
                 expected,

@@ -88,8 +88,7 @@ pub(super) fn confirm(job: &Job<'_>, commit: &CommitSteps, answer: &CommitAnswer
         backup: answer.backup.clone(),
     };
     confirmed.recorded = recorded::in_the_end(job, &confirmed.all());
-    // What a rollback brings back may be not what is recorded then.
-    let may_be_kept = job.prepared.rollback_path.is_none() && confirmed.refused.is_empty();
+    let may_be_kept = job.prepared.terms.may_keep_listing && confirmed.refused.is_empty();
     let is_explained = || {
         let trust = ListingTrust {
             host: job.host,

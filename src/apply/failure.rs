@@ -15,13 +15,6 @@ pub(super) enum ApplyError {
     #[error("a digest of a source is missing")]
     #[diagnostic(code(hostsync::apply::no_digest), help("run the same command again"))]
     NoDigest,
-    /// Nothing can be staged for a mapping: its destination, and why.
-    #[error("{dest}: {reason}")]
-    #[diagnostic(code(hostsync::apply::no_staging_place))]
-    NoStagingPlace { dest: String, reason: String },
-    #[error("{reason}")]
-    #[diagnostic(code(hostsync::apply::no_receiver))]
-    NoReceiver { reason: String },
     #[error(
         "its backups were made when it had another tool for digests, so they cannot be verified; \
          nothing was changed"

@@ -3,7 +3,7 @@
 use crate::config::Host;
 use crate::model::{Kind, Node, RelPath, RemotePath};
 use crate::plan::Change;
-use crate::plan::prepare::PreparedHost;
+use crate::plan::prepared::PreparedHost;
 use crate::remote::Algorithm;
 use crate::remote::tasks::look::Listing;
 use crate::state::HostRecord;

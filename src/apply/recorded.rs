@@ -29,27 +29,25 @@ fn with_confirmed(job: &Job<'_>, confirmed: &HashSet<usize>) -> Vec<Tree> {
         .collect()
 }
 
-/// By mapping, what is recorded when these of the changes have been confirmed: in a rollback, what was
-/// recorded then.
+/// By mapping, what is recorded when these of the changes have been confirmed: of what is brought back,
+/// what was recorded then.
 pub(super) fn in_the_end(job: &Job<'_>, confirmed: &HashSet<usize>) -> Vec<Tree> {
     let mut trees = with_confirmed(job, confirmed);
-    let Some(path) = &job.prepared.rollback_path else {
-        return trees;
-    };
     let changes = job.changes.iter().enumerate();
     let by_path: HashMap<_, _> = changes
         .map(|(index, change)| ((change.mapping, &change.path), index))
         .collect();
-    for (mapping, tree) in trees.iter_mut().enumerate() {
-        let is_left = |entry: &RelPath| {
-            if let Some(index) = by_path.get(&(mapping, entry)) {
+    let brought_back = job.prepared.terms.brought_back.iter();
+    for (mapping, (tree, back)) in trees.iter_mut().zip(brought_back).enumerate() {
+        let is_left = |path: &RelPath| {
+            if let Some(index) = by_path.get(&(mapping, path)) {
                 return !confirmed.contains(index);
             }
             // There was nothing to do about it; but it may have been left out.
-            let actual = job.prepared.actual[mapping].get(entry);
-            !path.is_back(mapping, entry, actual)
+            let actual = job.prepared.actual[mapping].get(path);
+            !back.is_back(path, actual)
         };
-        *tree = path.recorded(mapping, tree, is_left);
+        *tree = back.recorded(tree, is_left);
     }
     trees
 }

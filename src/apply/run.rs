@@ -17,8 +17,8 @@ use crate::config::{Config, Host};
 use crate::model::{
     Blake3, ChangeEnd, EndedChange, Event, HostOutcome, Observer, Work, map_parallel,
 };
-use crate::plan::prepare::{Preparation, Prepared, PreparedHost};
-use crate::plan::{Change, HostPlan, HostStatus, document};
+use crate::plan::prepared::{Preparation, Prepared, PreparedHost};
+use crate::plan::{Change, HostPlan, HostStatus};
 use crate::remote::Login;
 use crate::state::{GoalDigests, Identity, Intent, StateError, StateLock, StateStore};
 use crate::transport::Connector;
@@ -98,10 +98,7 @@ pub fn apply(request: &ApplyRequest<'_>, state: &mut StateStore) -> Result<Repor
             elapsed: started.elapsed(),
         });
     }
-    let plan_digest = request
-        .prepared
-        .follows
-        .unwrap_or_else(|| document::digest(plan));
+    let plan_digest = request.prepared.plan_digest();
     let identity = state.begin_apply(request.lock, &intent_of(request, plan_digest))?;
     let serial = identity.serial;
     let run = ApplyRun {
@@ -121,7 +118,7 @@ pub fn apply(request: &ApplyRequest<'_>, state: &mut StateStore) -> Result<Repor
     request.observer.event(&Event::HostsStarted {
         work: Work::Applying,
         hosts: visits,
-        total_bytes: request.prepared.bytes_to_send(plan.hosts.iter()),
+        total_bytes: request.prepared.bytes_to_send(),
     });
     // A login that was kept is not to wait for the others.
     work.sort_by_key(|(_, (host_plan, _))| !request.prepared.logins.has(&host_plan.host));
@@ -142,7 +139,7 @@ pub fn apply(request: &ApplyRequest<'_>, state: &mut StateStore) -> Result<Repor
         interrupted: request.interrupted.load(Ordering::Relaxed),
         elapsed: started.elapsed(),
     };
-    if request.prepared.is_all() && report.is_complete() {
+    if request.prepared.run.is_all && report.is_complete() {
         // What is on the hosts is recorded already: this only says that nothing is left to be retried.
         if let Err(error) = state.complete_apply(request.lock, serial) {
             tracing::warn!("{error}");
@@ -158,13 +155,13 @@ fn intent_of(request: &ApplyRequest<'_>, plan_digest: Blake3) -> Intent {
     let sources: BTreeSet<(String, Blake3)> = mappings
         .filter_map(|mapping| Some((mapping.src.clone(), mapping.source?)))
         .collect();
-    let back = request.prepared.back.as_ref();
+    let run = &request.prepared.run;
     Intent {
         plan: plan_digest,
         began_at: (request.now)(),
         has_changes: plan.summary().has_changes(),
-        back_to: back.map(|back| back.to),
-        undoes: back.map_or_else(Vec::new, |back| back.undoes.clone()),
+        back_to: run.back_to,
+        undoes: run.undoes.clone(),
         aim: GoalDigests {
             config: Some(plan.header.config_digest),
             sources: sources.into_iter().collect(),
@@ -185,7 +182,7 @@ fn without_visit(plan: &HostPlan, preparation: &Preparation) -> HostReport {
         (HostStatus::Failed(error), _) => HostResult::Failed(error.clone()),
         (HostStatus::Ok, Preparation::Stale(what)) => {
             tracing::warn!(host = %plan.host, "left untouched: {what}");
-            HostResult::Stale(what.clone())
+            HostResult::Stale(what.to_string())
         }
         (HostStatus::Ok, _) => HostResult::Unchanged,
     };
@@ -216,7 +213,7 @@ impl ApplyRun<'_> {
             let tally = Tally::new(
                 self.request.observer,
                 &host.id,
-                self.request.prepared.bytes_to_send([plan]),
+                prepared.bytes_to_send(plan),
             );
             self.work(host, plan, prepared, &tally, &mut report);
             tally.expect_more(0);

@@ -1,10 +1,10 @@
 //! Where things are staged on a host: in private folders, on the file systems of the destinations.
 
-use super::failure::{ApplyError, HostFailure};
+use super::failure::HostFailure;
 use super::job::Job;
-use crate::model::RemotePath;
-use crate::plan::prepare::base_on_host;
-use crate::plan::staging::{StagingPlace, device_of, is_folder};
+use crate::model::{HostError, RemotePath};
+use crate::plan::PlanError;
+use crate::plan::staging::{StagingPlace, base_on_host, device_of, is_folder};
 use crate::remote::Nonce;
 use crate::remote::tasks::look::Place;
 use crate::remote::tasks::receive::Receiver;
@@ -63,12 +63,10 @@ impl Staging {
                 }
                 // Only what the run that was killed has left would have been removed.
                 Err(_) if is_unchanged => 0,
-                Err(error) => {
-                    return Err(ApplyError::NoStagingPlace {
-                        dest: mapping.dest_as_written.clone(),
-                        reason: error.to_string(),
-                    }
-                    .into());
+                Err(reason) => {
+                    let dest = mapping.dest_as_written.clone();
+                    let error = PlanError::NoStagingPlace { dest, reason };
+                    return Err(HostFailure::Failed(HostError::from(&error)));
                 }
             };
             staging.base_of.push(number);

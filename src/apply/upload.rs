@@ -8,7 +8,7 @@ use super::link::HostLink;
 use super::staged::{self, StagedTree};
 use super::staging::{Staging, UploadTarget};
 use super::transfer::transfer;
-use crate::model::Phase;
+use crate::model::{HostError, Phase};
 use crate::plan::staging::NoReceiver;
 use crate::remote::tasks::receive::stream::StreamError;
 use crate::remote::tasks::receive::{Receiver, RunFolder};
@@ -34,8 +34,7 @@ pub(super) fn choose_receiver(
         tracing::info!("no scp on this host: sending through tar");
         return Ok(Some(Receiver::Tar));
     }
-    let reason = NoReceiver.to_string();
-    Err(ApplyError::NoReceiver { reason }.into())
+    Err(HostFailure::Failed(HostError::from(&NoReceiver)))
 }
 
 /// Uploads into one host.

@@ -3,8 +3,8 @@
 use miette::{Diagnostic, MietteDiagnostic, Report};
 
 use super::exit::Exit;
+use crate::plan::PrepareError;
 use crate::plan::goal::saved::StalePlan;
-use crate::plan::prepare::PrepareError;
 use crate::state::StateError;
 
 /// Why a command ends early.

@@ -19,8 +19,10 @@ use super::options::{GlobalOptions, LockOptions, TextOptions};
 use crate::apply::{self, OnConflict, Report};
 use crate::config::{self, Config, Host, Settings};
 use crate::model::{HostError, Observer, RemotePath, Together, map_parallel};
-use crate::plan::prepare::{self, Goal, Prepared, base_on_host};
-use crate::plan::{Plan, Refresh};
+use crate::plan::goal::{Goal, Sources};
+use crate::plan::prepared::Prepared;
+use crate::plan::staging::base_on_host;
+use crate::plan::{self, Plan, PlanRequest, Refresh};
 use crate::remote::{Login, Nonce, RemoteError};
 use crate::state::{LockHolder, StateLock, StateStore};
 use crate::transport::libssh2::Libssh2Connector;
@@ -57,7 +59,7 @@ pub(super) struct LockedState {
 /// How a plan is made.
 pub(super) struct Planning<'a> {
     /// What hosts are to be made equal to.
-    pub(super) aim: Goal<'a>,
+    pub(super) goal: &'a dyn Goal,
     /// How the hosts are looked at.
     pub(super) refresh: Refresh,
     /// Whether it is to be found out how contents differ.
@@ -71,7 +73,7 @@ pub(super) struct Planning<'a> {
 impl Default for Planning<'_> {
     fn default() -> Self {
         Self {
-            aim: Goal::Sources,
+            goal: &Sources,
             refresh: Refresh::Quick,
             wants_diffs: false,
             keeps_all: false,
@@ -239,7 +241,7 @@ impl CommandSession<'_> {
     ) -> Result<Prepared, CommandError> {
         let settings = &self.config.settings;
         let progress = self.progress();
-        let prepared = prepare::prepare(&prepare::Request {
+        let prepared = plan::prepare(&PlanRequest {
             config: &self.config,
             config_digest: config::config_digest(&self.config),
             hosts,
@@ -247,7 +249,7 @@ impl CommandSession<'_> {
             cache_dir: Some(&settings.state_path.join("cache")),
             connector: &self.connector,
             refresh: planning.refresh,
-            aim: planning.aim,
+            goal: planning.goal,
             wants_diffs: planning.wants_diffs,
             keeps_all: planning.keeps_all,
             keep_logins: if planning.keeps_logins {

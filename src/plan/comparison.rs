@@ -1,10 +1,10 @@
-//! How sources differ from what is recorded, found out once for all hosts that have the same.
+//! How a source differs from what is recorded, and what that leaves to be asked of a host.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 
 use crate::config::{Exact, Mapping};
-use crate::model::{ContentDigest, Entry, Kind, Node, RelPath, RemotePath, Tree};
+use crate::model::{ContentDigest, Entry, Kind, Meta, Node, RelPath, RemotePath, Tree};
 use crate::remote::tasks::look::{HostLook, Listing};
 use crate::source::local::SourceTree;
 
@@ -13,11 +13,11 @@ use super::build::Subtrees;
 
 /// A source beside what is recorded.
 #[derive(Debug)]
-pub(super) struct Comparison {
+pub struct Comparison {
     /// The source.
-    pub(super) source: Arc<SourceTree>,
+    pub source: Arc<SourceTree>,
     /// What is recorded, with the digests that the source knows of the same content.
-    pub(super) recorded: Arc<Tree>,
+    pub recorded: Arc<Tree>,
     /// What is not the same on both sides; ascending by path.
     differing: Vec<Differing>,
 }
@@ -29,7 +29,8 @@ struct Differing {
 }
 
 impl Comparison {
-    fn new(source: Arc<SourceTree>, recorded: &Arc<Tree>) -> Self {
+    /// Compares the two.
+    pub fn new(source: Arc<SourceTree>, recorded: &Arc<Tree>) -> Self {
         let sides = || source.tree.beside(recorded);
         let is_same = |desired: Option<&Node>, recorded: Option<&Node>| {
             desired
@@ -65,17 +66,13 @@ impl Comparison {
     }
 
     /// Whether all that is desired is recorded, and nothing else.
-    pub(super) fn is_same(&self) -> bool {
+    pub fn is_same(&self) -> bool {
         self.differing.is_empty()
     }
 
     /// What has to be asked about at the destination of `mapping`: everything, or what the trusted
     /// listing cannot answer (what the state has never heard of, and what is to be changed).
-    pub(super) fn paths_to_look_at(
-        &self,
-        mapping: &Mapping,
-        with_listing: bool,
-    ) -> Vec<RemotePath> {
+    pub fn paths_to_look_at(&self, mapping: &Mapping, with_listing: bool) -> Vec<RemotePath> {
         if with_listing {
             let differing = || self.differing.iter().map(|differing| &differing.path);
             // What is done in a folder depends on its file system, its group and its permission bits.
@@ -96,7 +93,7 @@ impl Comparison {
     }
 
     /// What is at the destination of `mapping`, according to the answer of the host.
-    pub(super) fn actual(&self, mapping: &Mapping, look: &HostLook) -> Actual {
+    pub fn actual(&self, mapping: &Mapping, look: &HostLook) -> Actual {
         let trusts_listing = matches!(look.listing, Listing::Same | Listing::Moved);
         let has_everything = mapping.exact == Exact::Mirror && !trusts_listing;
         let is_known = |path: &RelPath| {
@@ -139,7 +136,7 @@ fn with_recorded_digest(seen: &Node, recorded: Option<&Node>) -> Node {
         (
             Node::File {
                 size_bytes,
-                meta,
+                meta: Meta { mode },
                 digest,
             },
             Some(Node::File {
@@ -149,7 +146,7 @@ fn with_recorded_digest(seen: &Node, recorded: Option<&Node>) -> Node {
             }),
         ) if *digest == ContentDigest::default() && size_bytes == recorded_bytes => Node::File {
             size_bytes: *size_bytes,
-            meta: *meta,
+            meta: Meta { mode: *mode },
             digest: *known,
         },
         _ => seen.clone(),
@@ -161,7 +158,7 @@ fn with_digests_of(recorded: &Node, desired: Option<&Node>) -> Option<Node> {
     let (
         Node::File {
             size_bytes,
-            meta,
+            meta: Meta { mode },
             digest,
         },
         Some(Node::File { digest: known, .. }),
@@ -172,7 +169,7 @@ fn with_digests_of(recorded: &Node, desired: Option<&Node>) -> Option<Node> {
     let knows_more = digest.merged_with(known) != *digest;
     (knows_more && digest.agrees_with(known) == Some(true)).then(|| Node::File {
         size_bytes: *size_bytes,
-        meta: *meta,
+        meta: Meta { mode: *mode },
         digest: digest.merged_with(known),
     })
 }
@@ -194,47 +191,4 @@ fn without_hidden(tree: Tree) -> Tree {
     }
     let is_there = |entry: &&Entry| !hidden.contains(&entry.path);
     tree.entries().iter().filter(is_there).cloned().collect()
-}
-
-/// The comparisons that were made so far.
-#[derive(Debug, Default)]
-pub(super) struct Comparisons(Mutex<Vec<Pair>>);
-
-#[derive(Debug)]
-struct Pair {
-    source: Arc<SourceTree>,
-    recorded: Arc<Tree>,
-    comparison: Arc<OnceLock<Arc<Comparison>>>,
-}
-
-impl Comparisons {
-    /// The comparison of these two, made when it is asked for first.
-    pub(super) fn of(&self, source: &Arc<SourceTree>, recorded: &Arc<Tree>) -> Arc<Comparison> {
-        let comparison = self.place_of(source, recorded);
-        let comparison =
-            comparison.get_or_init(|| Arc::new(Comparison::new(Arc::clone(source), recorded)));
-        Arc::clone(comparison)
-    }
-
-    /// Where it is, or will be. Others are not held up while it is made.
-    fn place_of(
-        &self,
-        source: &Arc<SourceTree>,
-        recorded: &Arc<Tree>,
-    ) -> Arc<OnceLock<Arc<Comparison>>> {
-        let mut pairs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = pairs.iter().find(|pair| {
-            Arc::ptr_eq(&pair.source, source) && Arc::ptr_eq(&pair.recorded, recorded)
-        });
-        if let Some(pair) = known {
-            return Arc::clone(&pair.comparison);
-        }
-        let comparison = Arc::default();
-        pairs.push(Pair {
-            source: Arc::clone(source),
-            recorded: Arc::clone(recorded),
-            comparison: Arc::clone(&comparison),
-        });
-        comparison
-    }
 }

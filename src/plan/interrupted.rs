@@ -1,6 +1,6 @@
 //! What an apply left that did not come to its end.
 
-use crate::model::{Entry, Node, Tree};
+use crate::model::{Entry, Meta, Node, Tree};
 
 use super::Actual;
 
@@ -42,9 +42,14 @@ pub(crate) fn settled(recorded: &Tree, intended: &Tree, actual: &Actual) -> Tree
 /// Whether this is a folder that its owner may not write, opened for the time of a commit.
 pub(crate) fn is_opened(folder: Option<&Node>, actual: &Node) -> bool {
     match (folder, actual) {
-        (Some(Node::Dir { meta }), Node::Dir { meta: now }) => {
-            now.mode.bits() == meta.mode.bits() | 0o700
-        }
+        (
+            Some(Node::Dir {
+                meta: Meta { mode },
+            }),
+            Node::Dir {
+                meta: Meta { mode: now },
+            },
+        ) => now.bits() == mode.bits() | 0o700,
         _ => false,
     }
 }

@@ -1,8 +1,30 @@
 //! Where things are staged on a host, since only on one file system is a rename one step; and what
 //! receives them there.
 
-use crate::model::{Node, RelPath, Tree};
+use miette::Diagnostic;
+use thiserror::Error;
+
+use crate::model::{HostError, HostId, Node, RelPath, RemotePath, Tree};
 use crate::remote::tasks::look::{DestPlace, HostFacts, Place};
+use crate::state::Identity;
+
+/// Folder of ours on a host, below `staging` (the login folder unless configured): one for each
+/// state and host, since several hosts of a configuration may share an account.
+pub fn base_on_host(
+    staging: Option<&RemotePath>,
+    identity: Option<&Identity>,
+    host: &HostId,
+) -> RemotePath {
+    let root = staging
+        .cloned()
+        .unwrap_or_else(|| RemotePath::from_dest(b"~/.hostsync"));
+    let Some(identity) = identity else {
+        return root;
+    };
+    let mut path = root.as_bytes().to_vec();
+    path.extend_from_slice(format!("/{}/{}", identity.lineage, host.as_file_name()).as_bytes());
+    RemotePath::from_dest(&path)
+}
 
 /// Which folder serves a mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,10 +36,14 @@ pub enum StagingPlace {
 }
 
 /// No folder can serve a mapping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error, Diagnostic)]
 #[error(
     "it lies on another file system than the login folder, so that nothing could be moved there in \
-     one step; set `staging_path` to a folder on that file system"
+     one step"
+)]
+#[diagnostic(
+    code(hostsync::plan::no_staging_place),
+    help("set `staging_path` to a folder on that file system")
 )]
 pub struct NoStagingPlace;
 
@@ -47,12 +73,16 @@ pub fn is_folder(desired: &Tree, recorded: &Tree) -> bool {
 }
 
 /// Nothing on a host can receive an upload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "nothing can be sent: the host has neither an scp nor a tar command, nor perl; install one of them \
-     there"
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error, Diagnostic)]
+#[error("nothing can be sent: the host has neither an scp nor a tar command, nor perl")]
+#[diagnostic(code(hostsync::plan::no_receiver), help("install one of them there"))]
 pub struct NoReceiver;
+
+impl From<&NoReceiver> for HostError {
+    fn from(error: &NoReceiver) -> Self {
+        Self::of(error, false)
+    }
+}
 
 /// Whether a host can receive an upload.
 ///

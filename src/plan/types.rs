@@ -1,129 +1,14 @@
-//! The types a plan is made of.
+//! A plan: what it says of each host, and of itself.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Blake3, HostError, HostId, Kind, Node, RelPath};
+use crate::config::Mapping;
+use crate::model::{Blake3, HostError, HostId};
 
-/// What apply would do to one entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Action {
-    /// Nothing is there; the entry appears.
-    Create,
-    /// Something else is there; its content, target or kind changes.
-    Update,
-    /// The entry goes away.
-    Delete,
-    /// Only permission bits change.
-    Metadata,
-    /// It is already right and only needs to be recorded.
-    Adopt,
-}
-
-/// Why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Reason {
-    /// It is not on the host.
-    Missing,
-    /// Bytes or link target differ.
-    Content,
-    /// Permission bits differ.
-    Mode,
-    /// Something of another kind is there.
-    Type,
-    /// An earlier apply wrote it, and the source no longer has it.
-    Orphan,
-    /// The source does not have it, and the mapping is a mirror.
-    Extraneous,
-    /// It is right, and the state does not say so yet.
-    Recorded,
-}
-
-/// One entry that apply would touch.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Change {
-    /// Index of the mapping in the host's mappings.
-    pub mapping: usize,
-    /// Where, relative to the mapping.
-    pub path: RelPath,
-    /// What would happen.
-    pub action: Action,
-    /// Why.
-    pub reason: Reason,
-    /// The host's entry is not what the state says was written last.
-    pub drift: bool,
-    /// The state has never heard of what is there.
-    pub unmanaged: bool,
-    /// Bytes that nobody reviewed would be destroyed.
-    pub conflict: bool,
-    /// What is on the host now, which is the precondition; `None` for nothing.
-    pub before: Option<Node>,
-    /// What will be there; `None` for nothing.
-    pub after: Option<Node>,
-}
-
-impl Change {
-    /// The kind of entry that the change is about: what will be there, else what is there.
-    pub fn kind(&self) -> Kind {
-        self.after
-            .as_ref()
-            .or(self.before.as_ref())
-            .map_or(Kind::Other, Node::kind)
-    }
-
-    /// Bytes of content that have to be sent for it.
-    pub fn bytes_to_send(&self) -> u64 {
-        match (self.action, &self.after) {
-            (Action::Create | Action::Update, Some(Node::File { size_bytes, .. })) => *size_bytes,
-            _ => 0,
-        }
-    }
-}
-
-/// Names a [`ChangeSet`]: a digest of its changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ChangeSetId(pub Blake3);
-
-/// The changes of one host, shared by all hosts that have the same ones.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChangeSet {
-    /// Its digest.
-    pub id: ChangeSetId,
-    /// Ordered by mapping, then by path.
-    pub changes: Vec<Change>,
-    /// By index of the change, how its content differs. Empty unless it was asked for; `id` is without
-    /// it.
-    pub diffs: BTreeMap<usize, Diff>,
-}
-
-impl ChangeSet {
-    /// These changes, named by their digest.
-    pub fn new(changes: Vec<Change>, diffs: BTreeMap<usize, Diff>) -> Self {
-        let id = ChangeSetId::of(&changes);
-        Self { id, changes, diffs }
-    }
-}
-
-/// How the content of a file differs, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Diff {
-    /// The hunks of a unified diff, without the two lines that name the files. Not empty; every line
-    /// ends in a newline.
-    Text(String),
-    /// One of the two sides is no text.
-    Binary,
-    /// It is private, and was not even fetched.
-    Hidden,
-    /// It is larger than what is shown.
-    TooLarge,
-    /// It could not be fetched; the text says why.
-    Unavailable(String),
-}
+use super::change::{Action, Change, ChangeSet, ChangeSetId};
 
 /// What a mapping is called in the plan, and what it names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -135,6 +20,17 @@ pub struct MappingNames {
     /// Digest of the tree that the source was; `None` where it was not read.
     #[serde(default)]
     pub source: Option<Blake3>,
+}
+
+impl MappingNames {
+    /// Those of a mapping, with the digest of its source.
+    pub(super) fn of(mapping: &Mapping, source: Option<Blake3>) -> Self {
+        Self {
+            src: mapping.src_as_written.clone(),
+            dest: mapping.dest_as_written.clone(),
+            source,
+        }
+    }
 }
 
 /// Whether a host could be looked at.

@@ -11,8 +11,10 @@ use hostsync::config::{
     Auth, Config, Exact, Excludes, Host, Mapping, MaxDelete, Modes, Settings, SymlinkPolicy,
 };
 use hostsync::model::{Blake3, HostId, LocalPath, RemotePath, Silent};
-use hostsync::plan::prepare::{self, Goal, PrepareError, Prepared};
-use hostsync::plan::{Change, Plan, Refresh};
+use hostsync::plan::goal::saved::SavedPlanCheck;
+use hostsync::plan::goal::{Goal, Sources};
+use hostsync::plan::prepared::Prepared;
+use hostsync::plan::{self, Change, Plan, PlanRequest, PrepareError, Refresh};
 use hostsync::state::{StateLock, StateStore};
 use tempfile::TempDir;
 
@@ -133,29 +135,31 @@ impl LocalSite {
     }
 
     pub fn plan_with(&self, refresh: Refresh) -> Prepared {
-        self.prepare(refresh, Goal::Sources, false).unwrap()
+        self.prepare(refresh, &Sources, false).unwrap()
     }
 
     /// Plans for all hosts, and finds out how contents differ.
     pub fn plan_with_diffs(&self, refresh: Refresh) -> Prepared {
-        self.prepare(refresh, Goal::Sources, true).unwrap()
+        self.prepare(refresh, &Sources, true).unwrap()
     }
 
     /// What is left to do of a plan that was saved.
     pub fn follow(&self, saved: &Plan) -> Prepared {
-        self.prepare(saved.header.refresh, Goal::Saved(saved), false)
+        let hosts: Vec<&Host> = self.config.hosts.iter().collect();
+        let goal = SavedPlanCheck::begin(saved, &hosts, &self.state(), Blake3::of(b"config"));
+        self.prepare(saved.header.refresh, &goal.unwrap(), false)
             .unwrap()
     }
 
     pub fn prepare(
         &self,
         refresh: Refresh,
-        aim: Goal<'_>,
+        goal: &dyn Goal,
         wants_diffs: bool,
     ) -> Result<Prepared, PrepareError> {
         let hosts: Vec<&Host> = self.config.hosts.iter().collect();
         let state = self.state();
-        let request = prepare::Request {
+        let request = PlanRequest {
             config: &self.config,
             config_digest: Blake3::of(b"config"),
             hosts: &hosts,
@@ -163,14 +167,14 @@ impl LocalSite {
             cache_dir: None,
             connector: &self.hosts,
             refresh,
-            aim,
+            goal,
             wants_diffs,
             keeps_all: false,
             keep_logins: 0,
             now: "2026-01-01T00:00:00Z",
             observer: &Silent,
         };
-        prepare::prepare(&request)
+        plan::prepare(&request)
     }
 
     pub fn apply_plan(&self, prepared: &Prepared) -> Report {

@@ -8,7 +8,7 @@ use hostsync::apply::HostResult;
 use hostsync::config::Exact;
 use hostsync::plan::Refresh;
 use hostsync::plan::goal::rollback::RollbackTarget;
-use hostsync::plan::prepare::{Goal, Prepared};
+use hostsync::plan::prepared::Prepared;
 
 use super::{ODD_NAMES, set_mode, under_every_shell};
 use hostsync_testkit::local::{LocalHost, Shell};
@@ -45,8 +45,7 @@ fn back(site: &LocalSite) -> Prepared {
     let undo = RollbackTarget::choose(&site.state(), None)
         .unwrap()
         .unwrap();
-    site.prepare(Refresh::Quick, Goal::Back(&undo), false)
-        .unwrap()
+    site.prepare(Refresh::Quick, &undo, false).unwrap()
 }
 
 #[test]

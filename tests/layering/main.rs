@@ -42,7 +42,7 @@ const RESERVED: [Reserved; 13] = [
     // A second way to connect is to touch one file above the transport.
     reserved("transport::libssh2", &["transport/", "cli/session.rs"]),
     reserved("indicatif", &["view/progress.rs"]),
-    reserved("similar", &["plan/diffs.rs"]),
+    reserved("similar", &["plan/diffs/content.rs"]),
     reserved("clap", &["cli/"]),
     reserved("clap_complete", &["cli/"]),
     reserved("println!", &["cli/"]),

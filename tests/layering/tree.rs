@@ -189,8 +189,10 @@ fn uses_of(code: &str, module: &[String]) -> Vec<Use> {
     for root in ["crate", "super", "self"] {
         for (at, _) in rest.match_indices(root) {
             let before = rest[..at].bytes().next_back();
-            let is_root = before.is_none_or(|byte| !is_word(byte) && !b":$(".contains(&byte))
-                || rest[..at].ends_with("in ");
+            // `pub(in crate::plan)` uses nothing.
+            let is_root = before.is_none_or(|byte| !is_word(byte) && !b":$".contains(&byte))
+                && !rest[..at].ends_with("pub(in ")
+                && !rest[..at].ends_with("pub(");
             let path: String = rest[at..]
                 .chars()
                 .take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':'))

@@ -12,7 +12,7 @@ use crate::apply::staging::Staging;
 use crate::config::{Auth, Exact, Excludes, Host, Mapping, MaxDelete, Modes, SymlinkPolicy};
 use crate::model::{Entry, HostId, Kind, LocalPath, Meta, Node, RelPath, RemotePath, Tree};
 use crate::plan::build::{MappingInput, Policy, build};
-use crate::plan::prepare::PreparedHost;
+use crate::plan::prepared::{PreparedHost, Terms};
 use crate::plan::{Actual, Change, interrupted};
 use crate::remote::tasks::commit::{
     ChmodExpected, CommitAnswer, FolderStat, ListingScope, NewListing, Step, StepAt, StepOutcome,
@@ -142,7 +142,6 @@ pub(super) fn look(there: &ModelHost, record: &Record, source: &Tree, exact: Exa
     let prepared = PreparedHost {
         sources: vec![Arc::new(source)],
         recorded: vec![Arc::new(recorded)],
-        rollback_path: None,
         record: None,
         actual: vec![actual],
         look: HostLook {
@@ -168,6 +167,7 @@ pub(super) fn look(there: &ModelHost, record: &Record, source: &Tree, exact: Exa
         },
         needs_visit: true,
         leaves_drift: false,
+        terms: Terms::default(),
     };
     Look {
         host,

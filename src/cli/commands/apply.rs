@@ -20,7 +20,10 @@ use crate::cli::options::{
 };
 use crate::cli::output::{print_plan_text, print_report};
 use crate::cli::session::{CommandSession, Planning};
-use crate::plan::prepare::{Goal, Preparation};
+use crate::config;
+use crate::plan::goal::saved::SavedPlanCheck;
+use crate::plan::goal::{Goal, Sources};
+use crate::plan::prepared::Preparation;
 use crate::plan::{Plan, document};
 use crate::view;
 use crate::view::json::events::Events;
@@ -174,8 +177,18 @@ fn plan_and_apply(
     if let (Some(saved), []) = (saved, options.hosts.limit.as_slice()) {
         hosts.retain(|host| saved.hosts.iter().any(|planned| planned.host == host.id));
     }
+    let check = saved
+        .map(|saved| {
+            let config_digest = config::config_digest(&session.config);
+            SavedPlanCheck::begin(saved, &hosts, &state.store, config_digest)
+        })
+        .transpose()?;
+    let goal: &dyn Goal = match &check {
+        Some(check) => check,
+        None => &Sources,
+    };
     let planning = Planning {
-        aim: saved.map_or(Goal::Sources, Goal::Saved),
+        goal,
         // Nobody knows how long a person takes to answer, so nothing is kept open for that time.
         keeps_logins: approval != Approval::Asked,
         ..Planning::default()
@@ -189,8 +202,7 @@ fn plan_and_apply(
         print_plan_text(plan, PlanCommand::Apply, &options.text, console);
     }
     if let Some(events) = &session.events {
-        let made_now = || document::digest(plan);
-        events.plan(plan, prepared.follows.unwrap_or_else(made_now));
+        events.plan(plan, prepared.plan_digest());
     }
     let is_stale = |preparation: &Preparation| matches!(preparation, Preparation::Stale(_));
     let has_stale_hosts = prepared.hosts.iter().any(is_stale);

@@ -12,7 +12,6 @@ use crate::cli::options::{ApprovalOptions, GlobalOptions, HostOptions, LockOptio
 use crate::cli::output::{print_plan_text, print_report};
 use crate::cli::session::{CommandSession, Planning};
 use crate::plan::goal::rollback::RollbackTarget;
-use crate::plan::prepare::Goal;
 use crate::view;
 use crate::view::review::plan::PlanCommand;
 use crate::view::review::report::RollbackView;
@@ -66,7 +65,7 @@ pub(super) fn run(
     };
     let approval = Approval::of_new_plan(&options.approval);
     let planning = Planning {
-        aim: Goal::Back(&undo),
+        goal: &undo,
         keeps_logins: approval != Approval::Asked,
         ..Planning::default()
     };
@@ -76,7 +75,7 @@ pub(super) fn run(
     console.data(introduction.as_bytes());
     print_plan_text(plan, PlanCommand::Rollback, &options.text, console);
     if !plan.is_applyable() && !prepared.has_hosts_to_visit() {
-        if let Some(begun) = undo.begun.as_ref().filter(|_| prepared.is_all()) {
+        if let Some(begun) = undo.begun.as_ref().filter(|_| prepared.run.is_all) {
             // Everything is undone already; an earlier run did not get to record that.
             state.store.complete_apply(&state.lock, begun.serial)?;
         }

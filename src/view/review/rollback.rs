@@ -3,7 +3,7 @@
 use super::hosts::Hosts;
 use super::interrupted::cut_short;
 use crate::plan::goal::rollback::{RollbackTarget, Undone};
-use crate::plan::prepare::Prepared;
+use crate::plan::prepared::Prepared;
 use crate::state::PastRun;
 use crate::view::words::count;
 
@@ -12,7 +12,7 @@ use crate::view::words::count;
 pub fn introduction(undo: &RollbackTarget, prepared: &Prepared) -> Vec<String> {
     let mut paragraphs = vec![what(undo)];
     paragraphs.extend(cut_short(prepared.cut_short()));
-    let others = prepared.back.as_ref().map_or(&[][..], |back| &back.others);
+    let others = &prepared.run.others;
     if !others.is_empty() {
         let number = count(others.len(), "host", "hosts");
         let hosts = Hosts::from_iter(others).folded();

@@ -3,7 +3,7 @@
 use super::style::PLAIN;
 use super::table;
 use crate::plan::goal::rollback::RollbackTarget;
-use crate::plan::prepare::Prepared;
+use crate::plan::prepared::Prepared;
 use crate::view::review;
 
 /// What stands above the plan of a rollback. Ends in an empty line.

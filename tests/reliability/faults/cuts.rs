@@ -5,7 +5,7 @@ use std::thread;
 
 use hostsync::apply::{HostResult, Report};
 use hostsync::plan::HostStatus;
-use hostsync::plan::prepare::Prepared;
+use hostsync::plan::prepared::Prepared;
 use hostsync::state::Progress;
 
 use crate::fault_site::{FaultSite, LONG};

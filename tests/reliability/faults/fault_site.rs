@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use hostsync::apply::{self, LargeFiles, OnConflict, Report};
 use hostsync::config::{self, Config, Environment, Host};
 use hostsync::model::{Blake3, Silent};
-use hostsync::plan::Refresh;
-use hostsync::plan::prepare::{self, Prepared};
+use hostsync::plan::goal::Sources;
+use hostsync::plan::prepared::Prepared;
+use hostsync::plan::{self, PlanRequest, Refresh};
 use hostsync::state::{StateLock, StateStore};
 use hostsync::transport::ConnectOptions;
 use hostsync::transport::libssh2::Libssh2Connector;
@@ -196,7 +197,7 @@ impl FaultSite {
         keep_logins: usize,
     ) -> Prepared {
         let hosts: Vec<&Host> = self.config.hosts.iter().collect();
-        let request = prepare::Request {
+        let request = PlanRequest {
             config: &self.config,
             config_digest: Blake3::of(b"config"),
             hosts: &hosts,
@@ -204,14 +205,14 @@ impl FaultSite {
             cache_dir: None,
             connector,
             refresh: Refresh::Quick,
-            aim: prepare::Goal::Sources,
+            goal: &Sources,
             wants_diffs: false,
             keeps_all: false,
             keep_logins,
             now: "2026-01-01T00:00:00Z",
             observer: &Silent,
         };
-        prepare::prepare(&request).unwrap()
+        plan::prepare(&request).unwrap()
     }
 
     fn connector(&self) -> Libssh2Connector {

@@ -3,17 +3,16 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::config::{Mapping, Modes};
-use crate::model::{Blake3, Mode, Node, Tree};
+use crate::model::{Blake3, Meta, Mode, Node, Tree};
+use crate::plan::PlanRequest;
 use crate::remote::Algorithm;
 use crate::source::local::{self, SourceError, SourceSpec, SourceTree};
 use crate::state::HostRecord;
 
-use super::prepare::Request;
-
 /// The sources of all hosts. Read with sha256 from the start when a host is known to need it or is
 /// not known at all; else as soon as one turns out to.
-pub(super) struct Sources<'a> {
-    request: &'a Request<'a>,
+pub(super) struct ReadSources<'a> {
+    request: &'a PlanRequest<'a>,
     specs: Vec<SourceSpec>,
     with_sha256: bool,
     first: Vec<Result<Arc<SourceTree>, SourceError>>,
@@ -22,10 +21,10 @@ pub(super) struct Sources<'a> {
     second: OnceLock<Vec<Result<Arc<SourceTree>, SourceError>>>,
 }
 
-impl<'a> Sources<'a> {
+impl<'a> ReadSources<'a> {
     /// Reads them. `records` are those of the hosts.
     pub(super) fn read(
-        request: &'a Request<'a>,
+        request: &'a PlanRequest<'a>,
         records: impl IntoIterator<Item = Option<&'a HostRecord>>,
     ) -> Self {
         let mut specs: Vec<SourceSpec> = Vec::new();
@@ -52,7 +51,7 @@ impl<'a> Sources<'a> {
     }
 
     /// None of them.
-    pub(super) fn none(request: &'a Request<'a>) -> Self {
+    pub(super) fn none(request: &'a PlanRequest<'a>) -> Self {
         Self {
             request,
             specs: Vec::new(),
@@ -64,7 +63,7 @@ impl<'a> Sources<'a> {
     }
 
     fn scan(
-        request: &Request<'_>,
+        request: &PlanRequest<'_>,
         specs: &[SourceSpec],
         with_sha256: bool,
     ) -> Vec<Result<Arc<SourceTree>, SourceError>> {
@@ -116,9 +115,17 @@ fn digest_of(tree: &Tree, modes: Modes) -> Blake3 {
     }
     let entries = tree.entries().iter().cloned().map(|mut entry| {
         match &mut entry.node {
-            Node::File { meta, .. } if meta.mode.is_executable() => meta.mode = Mode::new(0o755),
-            Node::File { meta, .. } => meta.mode = Mode::new(0o644),
-            Node::Dir { meta } => meta.mode = Mode::new(0o755),
+            Node::File {
+                meta: Meta { mode },
+                ..
+            } if mode.is_executable() => *mode = Mode::new(0o755),
+            Node::File {
+                meta: Meta { mode },
+                ..
+            } => *mode = Mode::new(0o644),
+            Node::Dir {
+                meta: Meta { mode },
+            } => *mode = Mode::new(0o755),
             Node::Symlink { .. } | Node::Other { .. } => {}
         }
         entry

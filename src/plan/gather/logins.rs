@@ -1,12 +1,34 @@
-//! Logins that a plan leaves open for the apply that follows it at once.
+//! Logins that are made before they are needed, and logins that are kept after that.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use crate::model::HostId;
+use crate::model::{Awaited, HostId};
 use crate::remote::Login;
+use crate::transport::TransportError;
 
-/// Logins that are kept open, by host: not more than a given number, and those that were used last.
+/// Waits for a value with a login that was made early. One that would wait longer than `patience` is
+/// logged out, and has to be made again: `None`.
+pub(super) fn wait_with<V>(
+    early: Option<Result<Login, TransportError>>,
+    value: &Awaited<V>,
+    patience: Duration,
+) -> (Option<Result<Login, TransportError>>, &V) {
+    if let Some(value) = value.wait_for(patience) {
+        return (early, value);
+    }
+    let early = match early {
+        Some(Ok(login)) => {
+            login.close();
+            None
+        }
+        other => other,
+    };
+    (early, value.wait())
+}
+
+/// Logins that a plan leaves open for the apply that follows it at once, by host: not more than a given number, and those that were used last.
 /// So none of them waits for longer than its successors take, however many hosts there are.
 #[derive(Debug, Default)]
 pub struct KeptLogins {

@@ -1,14 +1,6 @@
-//! How the contents of files differ, for people.
-//!
-//! What is on the host is fetched over the login that looked at it, in one command for all files. Hosts that
-//! are to go from the same content to the same content share one diff: the first of them finds it out, and
-//! another one where that fails. Private files are not even fetched.
-//!
-//! Everything has a limit, and no limit depends on time or on which host comes first: two plans of the same
-//! situation say the same.
+//! The diffs of one host, found out or taken from another one.
 
-use std::collections::btree_map::{BTreeMap, Entry};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStringExt as _;
@@ -17,30 +9,19 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sha2::Digest as _;
-use similar::{ChangeTag, TextDiff};
 
+use super::content::{Side, compare, sides, within};
 use crate::config::{Host, Privacy, Settings};
 use crate::model::{
-    Blake3, ContentDigest, HostError, Kind, LocalPath, Mode, Node, RelPath, RemotePath, Sha256,
+    Blake3, ContentDigest, HostError, Kind, LocalPath, Mode, Node, RelPath, RemotePath,
 };
+use crate::plan::{Actual, Change, ChangeSet, ChangeSetId, Diff};
 use crate::remote::Login;
 use crate::remote::tasks::fetch::{self, Fetched, Wanted};
 use crate::source::local::SourceTree;
 
-use super::{Action, Actual, Change, ChangeSet, ChangeSetId, Diff, HostPlan};
-
 /// How much of files is read for one host, both sides together.
 const READ_BYTES: u64 = 16 * 1024 * 1024;
-
-/// How long the diffs of a plan may be together, and those of one host.
-const TEXT_BYTES: usize = 4 * 1024 * 1024;
-
-/// How many lines a text may have that is compared with another one. The time that this takes grows with
-/// their square at worst: a tenth of a second for these.
-const LINES: usize = 8_000;
-
-/// Unchanged lines around a change.
-const CONTEXT_LINES: usize = 3;
 
 /// Bits of which a folder has at least one whose files are for others.
 const ENTERED_BY_OTHERS: u32 = 0o011;
@@ -51,7 +32,7 @@ const CLOSED: &str = "the login user may not read it";
 const MOVED: &str = "it moved while the plan was made";
 
 /// The diffs of a plan, found out while its hosts are looked at.
-pub(super) struct Diffs {
+pub(in crate::plan) struct Diffs {
     privacy: Privacy,
     limit_bytes: u64,
     stall_timeout: Duration,
@@ -63,14 +44,14 @@ pub(super) struct Diffs {
 
 /// What is there and what will be there: all that a diff depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Contents {
-    before: Option<ContentDigest>,
-    after: Option<Blake3>,
+pub(super) struct Contents {
+    pub(super) before: Option<ContentDigest>,
+    pub(super) after: Option<Blake3>,
 }
 
 impl Contents {
     /// Whether these bytes are what was there.
-    fn has_old(&self, bytes: &[u8]) -> bool {
+    pub(super) fn has_old(&self, bytes: &[u8]) -> bool {
         let ContentDigest { blake3, sha256 } = self.before.unwrap_or_default();
         let sha256 = sha256.map(|digest| digest.as_bytes()[..] == sha2::Sha256::digest(bytes)[..]);
         let blake3 = blake3.map(|digest| digest == Blake3::of(bytes));
@@ -88,27 +69,6 @@ enum State {
     Found(Option<Diff>),
 }
 
-/// A file that is there before or after a change.
-#[derive(Clone, Copy)]
-struct Side {
-    size_bytes: u64,
-    digest: ContentDigest,
-}
-
-impl Side {
-    fn of(node: Option<&Node>) -> Option<Self> {
-        match node? {
-            Node::File {
-                size_bytes, digest, ..
-            } => Some(Self {
-                size_bytes: *size_bytes,
-                digest: *digest,
-            }),
-            Node::Dir { .. } | Node::Symlink { .. } | Node::Other { .. } => None,
-        }
-    }
-}
-
 /// A change whose diff has to be found out.
 struct Open {
     /// Of the change.
@@ -121,7 +81,7 @@ struct Open {
 }
 
 impl Diffs {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(in crate::plan) fn new(settings: &Settings) -> Self {
         Self {
             privacy: Privacy::of(settings),
             limit_bytes: settings.diff_limit_bytes,
@@ -134,7 +94,7 @@ impl Diffs {
 
     /// These changes of a host with their diffs. `login` is `None` where no host is looked at; `sources`
     /// are those of the mappings of the host, `actual` what is there.
-    pub(super) fn change_set(
+    pub(in crate::plan) fn change_set(
         &self,
         host: &Host,
         sources: &[Arc<SourceTree>],
@@ -407,19 +367,6 @@ impl Drop for Claim<'_> {
     }
 }
 
-/// What a change has as a file on either side; `None` where there is nothing to be compared.
-fn sides(change: &Change) -> Option<(Option<Side>, Option<Side>)> {
-    if matches!(change.action, Action::Metadata | Action::Adopt) {
-        return None;
-    }
-    let sides = (
-        Side::of(change.before.as_ref()),
-        Side::of(change.after.as_ref()),
-    );
-    let is_full = |side: Option<Side>| side.is_some_and(|side| side.size_bytes > 0);
-    (is_full(sides.0) || is_full(sides.1)).then_some(sides)
-}
-
 /// Why what is on the host cannot be asked for.
 fn obstacle(old: Option<Side>, path: &RemotePath, has_login: bool) -> Option<&'static str> {
     let digest = old?.digest;
@@ -431,154 +378,6 @@ fn obstacle(old: Option<Side>, path: &RemotePath, has_login: bool) -> Option<&'s
         Some("its name has a newline")
     } else {
         None
-    }
-}
-
-/// How two contents differ; `None` where they do not.
-fn compare(old: &[u8], new: &[u8]) -> Option<Diff> {
-    if old == new {
-        return None;
-    }
-    let (Some(old), Some(new)) = (lines_of(old), lines_of(new)) else {
-        return Some(Diff::Binary);
-    };
-    let is_one_sided = old.is_empty() || new.is_empty();
-    if !is_one_sided && (old.len() > LINES || new.len() > LINES) {
-        return Some(Diff::TooLarge);
-    }
-    let diff = TextDiff::configure().diff_slices(&old, &new);
-    let mut text = String::new();
-    for hunk in diff
-        .unified_diff()
-        .context_radius(CONTEXT_LINES)
-        .iter_hunks()
-    {
-        text.push_str(&hunk.header().to_string());
-        text.push('\n');
-        for change in hunk.iter_changes() {
-            text.push(match change.tag() {
-                ChangeTag::Equal => ' ',
-                ChangeTag::Delete => '-',
-                ChangeTag::Insert => '+',
-            });
-            text.push_str(change.value());
-            if !change.value().ends_with('\n') {
-                text.push_str("\n\\ No newline at end of file\n");
-            }
-        }
-    }
-    Some(Diff::Text(text))
-}
-
-/// The lines of a text, with their ends; `None` for what is no text.
-fn lines_of(bytes: &[u8]) -> Option<Vec<&str>> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    (!text.contains('\0')).then(|| text.split_inclusive('\n').collect())
-}
-
-/// A diff, or that it is too large, if those so far are too long with it.
-fn within(diff: Diff, text_bytes: &mut usize) -> Diff {
-    if let Diff::Text(text) = &diff {
-        *text_bytes = text_bytes.saturating_add(text.len());
-        if *text_bytes > TEXT_BYTES {
-            return Diff::TooLarge;
-        }
-    }
-    diff
-}
-
-/// Makes one of the diffs that hosts with the same changes have found, and sees to it that all together
-/// are not too long. What is private on one of the hosts is shown for none.
-pub(super) fn settle(hosts: &mut [HostPlan]) {
-    let mut sets = hosts.iter().filter_map(|host| host.change_set.as_ref());
-    if sets.all(|set| set.diffs.is_empty()) {
-        return;
-    }
-    let mut merged: HashMap<ChangeSetId, BTreeMap<usize, Diff>> = HashMap::new();
-    let mut order = Vec::new();
-    for set in hosts.iter().filter_map(|host| host.change_set.as_ref()) {
-        let diffs = merged.entry(set.id).or_insert_with(|| {
-            order.push(set.id);
-            BTreeMap::new()
-        });
-        for (index, diff) in &set.diffs {
-            match diffs.entry(*index) {
-                Entry::Vacant(place) => _ = place.insert(diff.clone()),
-                Entry::Occupied(mut place) if rank(diff) > rank(place.get()) => {
-                    place.insert(diff.clone());
-                }
-                Entry::Occupied(_) => {}
-            }
-        }
-    }
-    hide_twins(hosts, &mut merged);
-    let mut text_bytes = 0;
-    for id in order {
-        for diff in merged
-            .get_mut(&id)
-            .into_iter()
-            .flat_map(BTreeMap::values_mut)
-        {
-            *diff = within(diff.clone(), &mut text_bytes);
-        }
-    }
-    let mut settled: HashMap<ChangeSetId, Arc<ChangeSet>> = HashMap::new();
-    for set in hosts.iter_mut().filter_map(|host| host.change_set.as_mut()) {
-        let settled = settled.entry(set.id).or_insert_with(|| {
-            let diffs = merged.remove(&set.id).unwrap_or_default();
-            let (id, changes) = (set.id, set.changes.clone());
-            Arc::new(ChangeSet { id, changes, diffs })
-        });
-        *set = Arc::clone(settled);
-    }
-}
-
-/// Hides what has the same content as something that is private under another name.
-fn hide_twins(hosts: &[HostPlan], merged: &mut HashMap<ChangeSetId, BTreeMap<usize, Diff>>) {
-    let sets = || hosts.iter().filter_map(|host| host.change_set.as_ref());
-    let mut private: HashSet<Blake3> = HashSet::new();
-    let mut private_sha256: HashSet<Sha256> = HashSet::new();
-    let digests_of = |change: &Change| {
-        let sides = [
-            Side::of(change.before.as_ref()),
-            Side::of(change.after.as_ref()),
-        ];
-        sides.map(|side| {
-            side.filter(|side| side.size_bytes > 0)
-                .map(|side| side.digest)
-                .unwrap_or_default()
-        })
-    };
-    for set in sets() {
-        for (index, diff) in merged.get(&set.id).into_iter().flatten() {
-            if *diff == Diff::Hidden
-                && let Some(change) = set.changes.get(*index)
-            {
-                for digest in digests_of(change) {
-                    private.extend(digest.blake3);
-                    private_sha256.extend(digest.sha256);
-                }
-            }
-        }
-    }
-    if private.is_empty() && private_sha256.is_empty() {
-        return;
-    }
-    for set in sets() {
-        for (index, diff) in merged.get_mut(&set.id).into_iter().flatten() {
-            let digests = set.changes.get(*index).map(digests_of).unwrap_or_default();
-            let is_twin = |digest: &ContentDigest| {
-                digest
-                    .blake3
-                    .is_some_and(|digest| private.contains(&digest))
-                    || digest
-                        .sha256
-                        .is_some_and(|digest| private_sha256.contains(&digest))
-            };
-            if digests.iter().any(is_twin) {
-                *diff = Diff::Hidden;
-            }
-        }
     }
 }
 
@@ -597,180 +396,4 @@ fn linked_to(path: &LocalPath) -> Option<Vec<u8>> {
         .count();
     let rest: PathBuf = real.components().skip(common).collect();
     Some(rest.into_os_string().into_vec())
-}
-
-/// Which of two diffs of the same change counts.
-fn rank(diff: &Diff) -> u8 {
-    match diff {
-        Diff::Hidden => 2,
-        Diff::Text(_) | Diff::Binary | Diff::TooLarge => 1,
-        Diff::Unavailable(_) => 0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{HostId, Mode, RelPath};
-    use crate::plan::{HostStatus, Reason};
-
-    fn text(old: &str, new: &str) -> String {
-        match compare(old.as_bytes(), new.as_bytes()) {
-            Some(Diff::Text(text)) => text,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn change_is_shown_with_three_lines_around_it() {
-        let lines = |changed: &str| format!("1\n2\n3\n4\n{changed}\n6\n7\n8\n9\n");
-        assert_eq!(
-            text(&lines("5"), &lines("five")),
-            "@@ -2,7 +2,7 @@\n 2\n 3\n 4\n-5\n+five\n 6\n 7\n 8\n"
-        );
-    }
-
-    #[test]
-    fn file_that_appears_or_goes_away_is_shown_whole() {
-        assert_eq!(text("", "a\nb\n"), "@@ -0,0 +1,2 @@\n+a\n+b\n");
-        assert_eq!(text("a\n", ""), "@@ -1 +0,0 @@\n-a\n");
-    }
-
-    #[test]
-    fn missing_newline_at_the_end_is_said() {
-        assert_eq!(
-            text("a\nb", "a\nb\n"),
-            "@@ -1,2 +1,2 @@\n a\n-b\n\\ No newline at end of file\n+b\n"
-        );
-        // A carriage return ends no line.
-        assert_eq!(
-            text("a\r", "a\rb\n"),
-            "@@ -1 +1 @@\n-a\r\n\\ No newline at end of file\n+a\rb\n"
-        );
-    }
-
-    #[test]
-    fn what_is_no_text_is_not_compared() {
-        for bytes in [&b"a\0b"[..], b"\xff", b"\xc3"] {
-            assert_eq!(compare(bytes, b"text"), Some(Diff::Binary));
-            assert_eq!(compare(b"", bytes), Some(Diff::Binary));
-        }
-        assert_eq!(compare(b"\0", b"\0"), None);
-    }
-
-    #[test]
-    fn texts_of_very_many_lines_are_not_compared_but_shown_when_they_are_new() {
-        let many = "a\n".repeat(LINES + 1);
-        let diff = compare(many.as_bytes(), b"b\n");
-        assert_eq!(diff, Some(Diff::TooLarge));
-        assert_eq!(text("", &many).lines().count(), LINES + 2);
-    }
-
-    #[test]
-    fn comparison_of_the_worst_texts_comes_to_an_end() {
-        // Lines of few kinds in two orders: very much to choose from.
-        let lines = |factor: usize| -> String {
-            (0..LINES)
-                .map(|n| ["a\n", "b\n", "c\n"][n * n * factor % 7 % 3])
-                .collect()
-        };
-        let started = std::time::Instant::now();
-        assert!(!text(&lines(3), &lines(5)).is_empty());
-        assert!(started.elapsed() < Duration::from_secs(20));
-    }
-
-    #[test]
-    fn content_that_has_none_of_the_digests_is_not_what_was_there() {
-        let contents = |blake3: Option<&[u8]>, sha256: Option<&[u8]>| Contents {
-            before: Some(ContentDigest {
-                blake3: blake3.map(Blake3::of),
-                sha256: sha256.map(|bytes| {
-                    crate::model::Sha256::from_bytes(sha2::Sha256::digest(bytes).into())
-                }),
-            }),
-            after: None,
-        };
-        assert!(contents(Some(b"a"), None).has_old(b"a"));
-        assert!(contents(None, Some(b"a")).has_old(b"a"));
-        assert!(contents(Some(b"a"), Some(b"a")).has_old(b"a"));
-        assert!(!contents(Some(b"a"), Some(b"b")).has_old(b"a"));
-        assert!(!contents(None, Some(b"b")).has_old(b"a"));
-        assert!(!contents(None, None).has_old(b"a"));
-    }
-
-    fn node(content: &str) -> Node {
-        Node::File {
-            size_bytes: content.len() as u64,
-            meta: Mode::new(0o644).into(),
-            digest: ContentDigest {
-                blake3: Some(Blake3::of(content.as_bytes())),
-                sha256: None,
-            },
-        }
-    }
-
-    /// A host that is to have a new file for each of these.
-    fn host(name: &str, diffs: &[Diff]) -> HostPlan {
-        let change = |index: usize| Change {
-            mapping: 0,
-            path: RelPath::new(format!("{index}")).expect("plain"),
-            action: Action::Create,
-            reason: Reason::Missing,
-            drift: false,
-            unmanaged: false,
-            conflict: false,
-            before: None,
-            after: Some(node(&format!("x{index}"))),
-        };
-        let changes = (0..diffs.len()).map(change).collect();
-        let diffs = diffs.iter().cloned().enumerate().collect();
-        HostPlan {
-            host: HostId::new(name),
-            status: HostStatus::Ok,
-            mappings: Vec::new(),
-            change_set: Some(Arc::new(ChangeSet::new(changes, diffs))),
-            unchanged: 0,
-            problems: Vec::new(),
-        }
-    }
-
-    fn settled(hosts: &[&[Diff]]) -> Vec<Vec<Diff>> {
-        let mut plans: Vec<HostPlan> = hosts.iter().map(|diffs| host("a", diffs)).collect();
-        settle(&mut plans);
-        let diffs = |plan: &HostPlan| {
-            let set = plan.change_set.as_ref().expect("it has one");
-            set.diffs.values().cloned().collect()
-        };
-        plans.iter().map(diffs).collect()
-    }
-
-    #[test]
-    fn hosts_with_the_same_changes_share_what_any_of_them_found_and_what_one_hides() {
-        let shown = || Diff::Text("@@ -0,0 +1 @@\n+x\n".to_owned());
-        let failed = |why: &str| Diff::Unavailable(why.to_owned());
-        let hosts: [&[Diff]; 3] = [
-            &[failed("first"), shown(), failed("first")],
-            &[shown(), Diff::Hidden, failed("second")],
-            &[failed("third"), shown(), failed("third")],
-        ];
-        let expected = vec![shown(), Diff::Hidden, failed("first")];
-        assert_eq!(settled(&hosts), vec![expected; 3]);
-    }
-
-    #[test]
-    fn limit_of_all_diffs_counts_those_of_equal_hosts_once_and_in_the_order_of_the_plan() {
-        let text = |bytes: usize| Diff::Text("+".repeat(bytes));
-        let half = [text(TEXT_BYTES / 2)];
-        let three = [text(TEXT_BYTES / 2), text(1), text(1)];
-        let more = [text(1), text(1)];
-        let all = settled(&[&half, &half, &three, &half, &more]);
-        assert_eq!(all[0], half);
-        assert_eq!(all[1], half);
-        assert_eq!(
-            all[2],
-            [text(TEXT_BYTES / 2), Diff::TooLarge, Diff::TooLarge]
-        );
-        assert_eq!(all[3], half);
-        assert_eq!(all[4], [Diff::TooLarge, Diff::TooLarge]);
-    }
 }

@@ -1,0 +1,109 @@
+//! What would keep apply from working on a host is said by its plan.
+
+use std::sync::Arc;
+
+use crate::config::{Exact, Host};
+use crate::model::Node;
+use crate::plan::comparison::Comparison;
+use crate::plan::error::PlanError;
+use crate::plan::staging::{self, StagingPlace};
+use crate::plan::{Action, Change};
+use crate::remote::tasks::look::HostLook;
+
+/// Whether the destinations can be planned for, as the host is.
+pub(super) fn check_destinations(host: &Host, look: &HostLook) -> Result<(), PlanError> {
+    check_places(host, look)?;
+    check_mirrors(host, look)
+}
+
+/// Whether these changes could be made, as far as that can be told beforehand.
+pub(super) fn check_changes(
+    host: &Host,
+    look: &HostLook,
+    comparisons: &[Arc<Comparison>],
+    changes: &[Change],
+) -> Result<(), PlanError> {
+    check_permissions(host, look, comparisons, changes)?;
+    if changes.iter().any(is_staged) {
+        staging::check_receiver(&look.facts)?;
+    }
+    Ok(())
+}
+
+/// What is in a folder that may not be listed must not be taken for missing.
+fn check_mirrors(host: &Host, look: &HostLook) -> Result<(), PlanError> {
+    for mapping in &host.mappings {
+        if mapping.exact != Exact::Mirror {
+            continue;
+        }
+        let is_mirrored = |path: &&Vec<u8>| {
+            mapping
+                .dest
+                .strip_from(path)
+                .is_some_and(|path| !mapping.exclude.excludes(&path))
+        };
+        if let Some(folder) = look.closed.iter().find(is_mirrored) {
+            let folder = String::from_utf8_lossy(folder).into_owned();
+            return Err(PlanError::ClosedMirror { folder });
+        }
+    }
+    Ok(())
+}
+
+/// A destination below a file can never be made.
+fn check_places(host: &Host, look: &HostLook) -> Result<(), PlanError> {
+    for (mapping, place) in host.mappings.iter().zip(&look.places) {
+        if !place.parent.is_folder {
+            return Err(PlanError::BelowAFile {
+                dest: mapping.dest_as_written.clone(),
+                file: String::from_utf8_lossy(&place.parent.path).into_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What apply could not do for want of permission, or of a place to stage it, is said by the plan.
+fn check_permissions(
+    host: &Host,
+    look: &HostLook,
+    comparisons: &[Arc<Comparison>],
+    changes: &[Change],
+) -> Result<(), PlanError> {
+    for (index, (mapping, place)) in host.mappings.iter().zip(&look.places).enumerate() {
+        let mut touching = changes
+            .iter()
+            .filter(|c| c.mapping == index && c.action != Action::Adopt)
+            .peekable();
+        if touching.peek().is_none() {
+            continue;
+        }
+        let is_folder = staging::is_folder(
+            &comparisons[index].source.tree,
+            &comparisons[index].recorded,
+        );
+        StagingPlace::of(place, &look.staging, is_folder).map_err(|reason| {
+            let dest = mapping.dest_as_written.clone();
+            PlanError::NoStagingPlace { dest, reason }
+        })?;
+        let moves_root = touching.any(|c| c.path.is_root() && c.action != Action::Metadata);
+        if moves_root && !place.parent.is_writable {
+            return Err(PlanError::NotWritable {
+                dest: mapping.dest_as_written.clone(),
+                user: host.user.clone(),
+                folder: String::from_utf8_lossy(&place.parent.path).into_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Whether apply would send something for a change. A symlink needs the folder that it is made in.
+fn is_staged(change: &Change) -> bool {
+    matches!(change.action, Action::Create | Action::Update)
+        && match &change.after {
+            Some(Node::File { .. } | Node::Dir { .. }) => true,
+            Some(Node::Symlink { .. }) => !change.path.is_root(),
+            Some(Node::Other { .. }) | None => false,
+        }
+}
