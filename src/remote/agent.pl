@@ -1,6 +1,6 @@
 # The agent: what a host with perl does for one session, task after task. This file has what all tasks
-# need and the loop that takes them. The tasks are in scan.pl, which comes with it, and in fetch.pl,
-# blocks.pl, upload.pl and commit.pl, which follow when they are needed. The scripts of the same names are
+# need and the loop that takes them. The tasks are in look.pl, which comes with it, and in fetch.pl,
+# blocks.pl, receive.pl and commit.pl, which follow when they are needed. The scripts of the same names are
 # for hosts without perl. Both answer the same.
 #
 # Only perl 5.10 and what every installation of it has is used. A task is a line with its name and how
@@ -17,7 +17,7 @@ our %in;
 our ($input, $output) = (q(), q());
 # The tool that computes digests: its algorithm and its command.
 our ($algorithm, @hash_command);
-# What the upload tasks of this session have received: by staging folder, the paths of the files, and by
+# What the receivers of this session have received: by staging folder, the paths of the files, and by
 # folder how many entries it has.
 our %received;
 # Of large files, by id: the size that one is to have; the process that hashes it while it arrives as a

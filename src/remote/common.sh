@@ -11,8 +11,12 @@
 
 hs_mark() { printf 'HOSTSYNC %s %s\n' "$hs_nonce" "$*"; }
 
+# Takes back what a task has begun. A task that stages something puts its own in the place of this.
+hs_undo() { :; }
+
 # Says why it cannot go on, and ends.
 hs_fail() {
+  hs_undo
   hs_mark fail
   printf '%s\n' "$*"
   hs_mark end failed
@@ -67,6 +71,11 @@ hs_remove_tree() {
     if [ "$hs_inner" != "$1/owner" ]; then rm -rf -- "$hs_inner"; fi
   done
   rm -rf -- "$1"
+}
+
+# Removes what a run has staged in a folder of ours, but not what has come of large files.
+hs_remove_staged() {
+  if [ -d "$1/$hs_run/large" ]; then hs_remove_tree "$1/$hs_run/up"; else hs_remove_tree "$1/${hs_run:?}"; fi
 }
 
 # Makes a folder of ours and those above it, from the one named .hostsync or the configured one on.

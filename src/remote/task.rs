@@ -28,10 +28,10 @@ impl Task {
     /// What the agent calls it.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Look => "scan",
+            Look => "look",
             Fetch => "fetch",
             Blocks => "blocks",
-            Receive => "upload",
+            Receive => "receive",
             Restore => "restore",
             Commit => "commit",
             Unlock => "unlock",

@@ -6,6 +6,7 @@
     reason = "what is not tried on this machine is said"
 )]
 
+mod cleanup;
 mod fetch;
 mod large;
 mod restore;

@@ -27,14 +27,21 @@
 
 umask 077
 hs_beat "$((hs_patience + hs_wait))"
+# Does something with each staging folder.
+hs_with_bases() {
+  hs_i=0
+  while [ "$hs_i" -lt "$hs_bases" ]; do
+    eval "\"\$1\" \"\$hs_base_$hs_i\""
+    hs_i=$((hs_i + 1))
+  done
+}
+
+# Until all of its input is here, it keeps what has come of large files: the next attempt takes that up.
+# shellcheck disable=SC2317 # It is called where something fails.
+hs_undo() { hs_with_bases hs_remove_staged; }
 hs_find_hash
 [ -n "$hs_hash" ] || hs_fail 'this host has no tool for sha256 or blake3 any more'
 hs_make_ours "$hs_home"
-hs_i=0
-while [ "$hs_i" -lt "$hs_bases" ]; do
-  eval "hs_make_ours \"\$hs_base_$hs_i\""
-  hs_i=$((hs_i + 1))
-done
 
 # Reads exactly so many bytes of standard input into a file.
 hs_take() {
@@ -50,8 +57,10 @@ hs_take() {
   done
 }
 
+hs_with_bases hs_make_ours
 # Makes room before it needs any.
 hs_remove_dead_runs "$hs_home"
+hs_with_bases hs_remove_dead_runs
 hs_work=$hs_home/$hs_run
 if [ ! -d "$hs_work" ]; then
   mkdir -- "$hs_work" || hs_fail "cannot make a folder in $hs_home"
@@ -62,6 +71,13 @@ hs_take "$hs_staged" "$hs_work/staged"
 hs_take "$hs_sums" "$hs_work/sums"
 hs_take "$hs_paths" "$hs_work/paths"
 hs_take "$hs_large" "$hs_work/partials"
+
+# From here on it leaves nothing of its run, however it ends.
+hs_remove_run() { hs_remove_tree "${1:?}/${hs_run:?}"; }
+hs_undo() {
+  hs_with_bases hs_remove_run
+  hs_remove_run "$hs_home"
+}
 
 # --- one run at a time -------------------------------------------------------------------------------
 
@@ -95,10 +111,10 @@ until mv -T -- "$hs_work/lock" "$hs_lock" 2>"$hs_work/error"; do
     rm -f -- "$hs_owner" 2>/dev/null && continue
   fi
   if [ "$hs_waited" -ge "$hs_wait" ]; then
+    hs_undo
     hs_mark locked
     printf '%s\n' "$hs_pid"
     hs_mark end locked
-    rm -rf -- "$hs_work"
     exit 1
   fi
   hs_waited=$((hs_waited + 1))
@@ -157,13 +173,8 @@ if [ -s "$hs_work/staged" ]; then
         hs_n=$((hs_n + 1))
       fi
     done 5<"$hs_work/sums" 6<"$hs_work/got" 7<"$hs_work/staged"
+    hs_undo
     hs_mark end unverified
-    hs_i=0
-    while [ "$hs_i" -lt "$hs_bases" ]; do
-      eval "hs_remove_tree \"\$hs_base_$hs_i/\$hs_run\""
-      hs_i=$((hs_i + 1))
-    done
-    rm -rf -- "$hs_work"
     exit 1
   fi
 fi
@@ -464,6 +475,8 @@ if [ "$hs_keep" = part ] && { [ ! -r "$hs_home/listing" ] || [ "$(hs_digest <"$h
   # It is not the one that the plan was made with.
   hs_keep=nothing
 fi
+# That of an agent, which this host had before, is out of date.
+rm -f -- "$hs_home/listing.agent"
 if [ "$hs_keep" != nothing ]; then
   # Whatever changes after the listing was made must get a later ctime than what is in it.
   sleep 0.05 2>/dev/null || sleep 1
@@ -487,25 +500,23 @@ fi
 
 # --- clean up ----------------------------------------------------------------------------------------
 
-hs_i=0
-while [ "$hs_i" -lt "$hs_bases" ]; do
-  eval "hs_base=\$hs_base_$hs_i"
-  hs_remove_tree "${hs_base:?}/${hs_run:?}"
-  hs_remove_dead_runs "$hs_base" all
-  if [ -d "$hs_base/backup" ]; then
-    # The one that was just made, then the newest: not by serial, since an older state may come back.
-    hs_n=0
-    if [ -d "$hs_base/backup/$hs_kept" ]; then hs_n=1; fi
-    for hs_old in $(cd -- "$hs_base/backup" && ls -1t); do
-      [ "$hs_old" != "$hs_kept" ] || [ "$hs_backups" -eq 0 ] || continue
-      hs_n=$((hs_n + 1))
-      if [ "$hs_n" -gt "$hs_backups" ]; then hs_remove_tree "$hs_base/backup/$hs_old"; fi
-    done
-  fi
-  hs_i=$((hs_i + 1))
-done
-rm -rf -- "$hs_work"
-hs_remove_dead_runs "$hs_home" all
+# Keeps the backups that were just made, then the newest: not by serial, since an older state may come back.
+hs_remove_old_backups() {
+  [ -d "$1/backup" ] || return 0
+  hs_n=0
+  if [ -d "$1/backup/$hs_kept" ]; then hs_n=1; fi
+  for hs_old in $(cd -- "$1/backup" && ls -1t); do
+    [ "$hs_old" != "$hs_kept" ] || [ "$hs_backups" -eq 0 ] || continue
+    hs_n=$((hs_n + 1))
+    if [ "$hs_n" -gt "$hs_backups" ]; then hs_remove_tree "$1/backup/$hs_old"; fi
+  done
+}
+
+hs_undo
+hs_remove_dead_linked_runs() { hs_remove_dead_runs "$1" all; }
+hs_remove_dead_linked_runs "$hs_home"
+hs_with_bases hs_remove_dead_linked_runs
+hs_with_bases hs_remove_old_backups
 # Whoever hears of the end must not find the lock.
 trap 'kill "$hs_heart" 2>/dev/null' EXIT
 hs_unlock

@@ -1,4 +1,4 @@
-# Looks at a host and answers what is there. Writes nothing. Its variables are those of scan.sh.
+# Looks at a host and answers what is there. Writes nothing. Its variables are those of look.sh.
 
 # The nearest folder that exists at or above a path.
 sub anchor_of {
@@ -17,7 +17,7 @@ sub place_of {
     return sprintf "%s %s %d %x %s\n", $what, -w $at ? 'rw' : 'ro', $device, $mode, $at;
 }
 
-sub scan {
+sub look {
     beat(600);
     my $data = take($in{paths});
     my ($answer, @lines, @gone, %seen, $listed) = ('full');

@@ -5,7 +5,7 @@
 # What has arrived is hashed while more arrives: by one process at a time, some megabytes each, and a large
 # file that arrives as a whole by one of its own.
 #
-# Its variables are those of upload.sh. What follows on standard input is the stream; a last `E` ends it.
+# Its variables are those of receive.sh. What follows on standard input is the stream; a last `E` ends it.
 
 # What is hashed at once while more arrives.
 our $EARLY_BYTES = 8 * 1024 * 1024;
@@ -13,7 +13,7 @@ our $EARLY_BYTES = 8 * 1024 * 1024;
 # its answers to.
 our (@waiting, $waiting_bytes, $hasher, @early);
 
-sub upload {
+sub receive {
     umask 077;
     my ($base, $run, $into) = @in{qw(base run into)};
     make_ours($base);
@@ -29,7 +29,7 @@ sub upload {
     # have.
     push @at_end, sub { remove_tree(-d "$top/large" ? "$top/up" : $top) } if $into eq 'up';
     mark('scp');
-    my $complaint = eval { receive("$top/$into"); q() };
+    my $complaint = eval { take_stream("$top/$into"); q() };
     if (!defined $complaint) {
         chomp(my $why = $@);
         say_text("\1scp: $why\n");
@@ -43,7 +43,7 @@ sub upload {
 }
 
 # Takes the stream into a folder. Dies with what a person has to know.
-sub receive {
+sub take_stream {
     my ($folder) = @_;
     chdir $folder or die "$folder: $!\n";
     my (@times, @open);

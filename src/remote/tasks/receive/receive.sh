@@ -12,6 +12,8 @@
 umask 077
 hs_make_ours "$hs_base"
 hs_top=$hs_base/$hs_run
+# Half an upload is of no use, except for large files: the next attempt takes up what they have.
+hs_undo() { if [ "$hs_into" = up ]; then hs_remove_staged "$hs_base"; fi; }
 if [ "$hs_into" = up ]; then
   hs_remove_dead_runs "$hs_base"
   [ ! -e "$hs_top/up" ] || hs_remove_tree "$hs_top/up"
@@ -41,8 +43,5 @@ case $hs_with in
     fi
     ;;
 esac
-# Half an upload is of no use, except for large files: the next attempt takes up what they have.
-if [ "$hs_status" -ne 0 ] && [ "$hs_into" = up ]; then
-  if [ -d "$hs_top/large" ]; then hs_remove_tree "$hs_top/up"; else hs_remove_tree "$hs_top"; fi
-fi
+[ "$hs_status" -eq 0 ] || hs_undo
 hs_mark end "$hs_status"

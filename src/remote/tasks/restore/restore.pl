@@ -3,6 +3,9 @@
 sub restore {
     umask 077;
     my ($base, $run) = @in{qw(base run)};
+    my $top = "$base/$run";
+    # What is staged is of no use without what was to be restored.
+    push @at_end, sub { remove_tree(-d "$top/large" ? "$top/up" : $top) };
     beat($in{patience});
     my @lines = split /\n/, take($in{files}), -1;
     find_hash() or fail('this host has no tool for sha256 or blake3 any more');
@@ -17,16 +20,18 @@ sub restore {
     if (@lost) {
         mark('lost');
         say_text("$_->{path}\n") for @lost;
+        pop @at_end;
         return 'ok';
     }
     my ($received, $counts) = @{$received{$base} ||= [{}, {}]};
     for my $file (@files) {
         my $path = $file->{path};
-        stage_copy($file->{places}[0], "$base/$run/up/$path", $file->{mode})
+        stage_copy($file->{places}[0], "$top/up/$path", $file->{mode})
             or fail("cannot copy $file->{places}[0] to the staging folder ($!)");
         $received->{$path} = 1;
         $counts->{$path =~ m{^(.*/)}s ? $1 : q()}++;
     }
+    pop @at_end;
     return 'ok';
 }
 

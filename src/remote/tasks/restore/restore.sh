@@ -14,6 +14,8 @@ hs_beat "$hs_patience"
 hs_find_hash
 [ -n "$hs_hash" ] || hs_fail 'this host has no tool for sha256 or blake3 any more'
 hs_work=$hs_base/$hs_run
+# What is staged is of no use without what was to be restored.
+hs_undo() { hs_remove_staged "$hs_base"; }
 head -c "$hs_files" >"$hs_work/files" || hs_fail "cannot write in $hs_work ($(hs_why_not "$hs_work/files"))"
 [ "$(($(wc -c <"$hs_work/files")))" -eq "$hs_files" ] || hs_fail "cannot write in $hs_work"
 for hs_list in lost found; do

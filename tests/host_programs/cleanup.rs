@@ -1,0 +1,247 @@
+//! What a task leaves behind on a host: the same by every program.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hostsync::model::{Mode, RelPath, RemotePath};
+use hostsync::remote::Login;
+use hostsync::remote::tasks::commit::{
+    CommitAnswer, CommitError, CommitRequest, ListingScope, NewListing, StagedFile, Step, StepAt,
+    commit,
+};
+use hostsync::remote::tasks::restore::{RestoreRequest, RestoredFile, restore};
+use hostsync_testkit::local::{LocalHost, own};
+use walkdir::WalkDir;
+
+use super::{host_with_folder, remote, set_mode, start_of, under_every_shell};
+
+/// Two staging folders of one host: the one below the login folder, and one beside a destination.
+const BASES: [&str; 2] = [".hostsync/l/h", "beside/.hostsync/l/h"];
+
+fn bases() -> [RemotePath; 2] {
+    BASES.map(|base| remote(format!("~/{base}").as_bytes()))
+}
+
+fn run_folders(host: &LocalHost, run: &str) -> [PathBuf; 2] {
+    BASES.map(|base| host.home().join(base).join(run))
+}
+
+/// Makes a folder of a run in both places, with a file that is staged and a part of a large one.
+fn stage(host: &LocalHost, run: &str) {
+    for folder in run_folders(host, run) {
+        for (name, text) in [("up/0/file", "staged"), ("large/part", "part")] {
+            let path = folder.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+        }
+    }
+    for top in [".hostsync", "beside"] {
+        for entry in WalkDir::new(host.home().join(top)) {
+            let entry = entry.unwrap();
+            if entry.file_type().is_dir() {
+                set_mode(entry.path(), 0o700);
+            }
+            own(entry.path());
+        }
+    }
+}
+
+/// Stages the same for a run whose connection is gone.
+fn stage_dead(host: &LocalHost) {
+    stage(host, "run-dead");
+    for folder in run_folders(host, "run-dead") {
+        fs::write(folder.join("owner"), "1 1 another-boot\n").unwrap();
+        own(&folder.join("owner"));
+    }
+}
+
+fn take(
+    host: &Arc<LocalHost>,
+    steps: &[StepAt],
+    staged: &[StagedFile],
+) -> Result<CommitAnswer, CommitError> {
+    let listing = NewListing {
+        scope: ListingScope::All,
+        kept: String::new(),
+        paths: Vec::new(),
+    };
+    let bases = bases();
+    let request = CommitRequest {
+        home: &bases[0],
+        bases: &bases,
+        run_name: "run-ours",
+        roots: &[&remote(b"~/d/e"), &remote(b"~/beside/d")],
+        base_of: &[0, 1],
+        serial: 1,
+        backups: 5,
+        wait: Duration::ZERO,
+        block_bytes: 1,
+        steps,
+        staged,
+        large: &[],
+        staged_bytes: 0,
+        listing: &listing,
+        stall_timeout: Duration::from_mins(1),
+    };
+    commit(&mut Login::new(Box::new(host.session())), &request)
+}
+
+/// Signs the lock of this machine with a process that lives.
+fn lock_for(host: &LocalHost, holder: &Child) {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let boot = boot.trim();
+    let started = start_of(holder.id());
+    let lock = host.home().join(".hostsync").join(format!("lock-{boot}"));
+    fs::create_dir_all(&lock).unwrap();
+    let owner = format!("{} {started} {boot}\n", holder.id());
+    fs::write(lock.join("owner"), owner).unwrap();
+    for path in [lock.join("owner"), lock] {
+        own(&path);
+    }
+}
+
+fn locks(host: &LocalHost) -> usize {
+    let folder = host.home().join(".hostsync");
+    let names = fs::read_dir(folder).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name());
+    names
+        .filter(|name| name.to_string_lossy().starts_with("lock-"))
+        .count()
+}
+
+fn exist(paths: [PathBuf; 2]) -> [bool; 2] {
+    paths.map(|path| path.exists())
+}
+
+#[test]
+fn commit_that_finds_the_lock_taken_leaves_nothing_of_its_run_and_has_made_room_everywhere() {
+    under_every_shell(|shell| {
+        let host = host_with_folder(shell);
+        stage(&host, "run-ours");
+        stage_dead(&host);
+        let mut holder = Command::new("sleep").arg("600").spawn().unwrap();
+        lock_for(&host, &holder);
+        let answer = take(&host, &[], &[]);
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+        assert!(matches!(answer, Err(CommitError::Locked(_))), "{answer:?}");
+        assert_eq!(exist(run_folders(&host, "run-ours")), [false; 2]);
+        assert_eq!(exist(run_folders(&host, "run-dead")), [false; 2]);
+        assert_eq!(locks(&host), 1, "the lock is that of the other one");
+    });
+}
+
+#[test]
+fn commit_whose_files_arrived_damaged_leaves_nothing_of_its_run() {
+    under_every_shell(|shell| {
+        let host = host_with_folder(shell);
+        stage(&host, "run-ours");
+        let staged = [0, 1].map(|base| StagedFile {
+            base,
+            path: b"0/file".to_vec(),
+            digest: "0".repeat(64),
+        });
+        let answer = take(&host, &[], &staged);
+        assert!(
+            matches!(answer, Err(CommitError::Unverified(_))),
+            "{answer:?}"
+        );
+        assert_eq!(exist(run_folders(&host, "run-ours")), [false; 2]);
+        assert_eq!(locks(&host), 0);
+    });
+}
+
+#[test]
+fn commit_that_fails_at_a_step_leaves_nothing_of_its_run_and_no_lock() {
+    under_every_shell(|shell| {
+        let host = host_with_folder(shell);
+        stage(&host, "run-ours");
+        // Nothing is staged there that could hold it.
+        let step = StepAt {
+            mapping: 0,
+            path: RelPath::new("no/such/folder/link").unwrap(),
+            step: Step::Link {
+                target: (*b"x").into(),
+            },
+        };
+        let answer = take(&host, &[step], &[]);
+        assert!(matches!(answer, Err(CommitError::Host(_))), "{answer:?}");
+        assert_eq!(exist(run_folders(&host, "run-ours")), [false; 2]);
+        assert_eq!(locks(&host), 0);
+    });
+}
+
+#[test]
+fn commit_that_is_done_leaves_its_own_listing_alone() {
+    under_every_shell(|shell| {
+        let host = host_with_folder(shell);
+        stage(&host, "run-ours");
+        stage_dead(&host);
+        // What this host has kept as long as it had perl, or had none.
+        for name in ["listing", "listing.agent"] {
+            let path = host.home().join(BASES[0]).join(name);
+            fs::write(&path, "old").unwrap();
+            own(&path);
+        }
+        take(&host, &[], &[]).unwrap();
+        let left = |base: &str| -> Vec<String> {
+            let names = fs::read_dir(host.home().join(base)).unwrap();
+            let names = names.map(|entry| entry.unwrap().file_name());
+            names
+                .map(|name| name.to_string_lossy().into_owned())
+                .collect()
+        };
+        let listing = if shell == hostsync_testkit::local::Shell::Perl {
+            "listing.agent"
+        } else {
+            "listing"
+        };
+        assert_eq!(left(BASES[0]), [listing]);
+        assert_eq!(left(BASES[1]), [""; 0]);
+        assert_eq!(locks(&host), 0);
+    });
+}
+
+#[test]
+fn restore_that_fails_leaves_what_has_come_of_large_files_and_nothing_else() {
+    under_every_shell(|shell| {
+        let host = host_with_folder(shell);
+        stage(&host, "run-ours");
+        let backup = host.home().join(BASES[0]).join("backup/1/0");
+        fs::create_dir_all(backup.parent().unwrap()).unwrap();
+        fs::write(&backup, "abc").unwrap();
+        for path in [backup.clone(), backup.parent().unwrap().to_owned()] {
+            own(&path);
+        }
+        let places = [b"backup/1/0".to_vec()];
+        let files = [RestoredFile {
+            size_bytes: 3,
+            mode: Mode::new(0o644),
+            digest: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad".to_owned(),
+            // Nothing is staged that could hold it.
+            path: b"no/such/folder/file".to_vec(),
+            backups: &places,
+        }];
+        let request = RestoreRequest {
+            base: &bases()[0],
+            run_name: "run-ours",
+            files: &files,
+            total_bytes: 3,
+            stall_timeout: Duration::from_mins(1),
+        };
+        let mut login = Login::new(Box::new(host.session()));
+        let answer = restore(&mut login, &request);
+        assert!(answer.is_err(), "{answer:?}");
+        let run = host.home().join(BASES[0]).join("run-ours");
+        assert!(!run.join("up").exists());
+        assert!(run.join("large/part").exists());
+        assert!(is_as_before(&backup));
+    });
+}
+
+fn is_as_before(backup: &Path) -> bool {
+    fs::read_to_string(backup).is_ok_and(|text| text == "abc")
+}
