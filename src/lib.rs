@@ -5,7 +5,7 @@
 //!
 //! # The map of the house
 //!
-//! Imports only go downward in this list; `tests/layering.rs` fails on one that goes up.
+//! Imports only go downward in this list; `tests/layering/` fails on one that goes up.
 //!
 //! | module | what it does |
 //! |---|---|

@@ -88,11 +88,11 @@ shellcheck .ci/run "${scripts[@]}"
 printf '%s scripts without a remark\n' "$((${#scripts[@]} + 1))"
 
 heading 'lints'
-cargo clippy --locked --all-targets -- -D warnings
+cargo clippy --locked --package hostsync --package hostsync-testkit --all-targets -- -D warnings
 cargo clippy --locked --package hostsync-fuzz -- -D warnings
 
 heading 'documentation'
-RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --package hostsync --package hostsync-testkit
 
 # Tests write and flush much, which takes half the time in memory. `TMPDIR=/tmp tests/run.sh` has them on a
 # disk.
@@ -135,7 +135,7 @@ if [[ $EUID -ne 0 ]]; then
   echo 'not root: the tests that need dropbear are left out'
   filter=(-- --skip dropbear)
 fi
-cargo test --locked --no-run
+cargo test --locked --package hostsync --package hostsync-testkit --no-run
 logs=$(mktemp -d)
 ours=("$logs")
 trap 'rm -rf -- "${ours[@]}"' EXIT
@@ -146,15 +146,17 @@ export RUST_TEST_THREADS=$((cores + 1))
 # Those that take longest come first.
 mapfile -t programs < <(
   cargo metadata --locked --no-deps --format-version 1 |
-    jq -r '.packages[] | select(.name == "hostsync") | .targets[] | select(.kind[0] == "test") | .name' |
-    awk '{ print (index(" cli scripts faults attacks kills storm ", " " $0 " ") ? 0 : 1), $0 }' |
-    sort -k1,1n -k2 | cut -d' ' -f2
+    jq -r '.packages[] | select(.name | startswith("hostsync")) | .name as $package
+      | .targets[] | select(.kind[0] == "test") | "\($package) \(.name)"' |
+    awk '{ print (index(" cli host_programs faults security kills storm ", " " $2 " ") ? 0 : 1), $0 }' |
+    sort -k1,1n -k3 | cut -d' ' -f2,3
 )
 for program in "${programs[@]}"; do
+  read -r package program <<<"$program"
   while [[ $(jobs -rp | wc -l) -gt $cores ]]; do
     wait -n
   done
-  run_test "$program" --test "$program" "${filter[@]}" &
+  run_test "$program" --package "$package" --test "$program" "${filter[@]}" &
 done
 run_test library --lib "${filter[@]}"
 run_test 'examples in the documentation' --doc

@@ -41,6 +41,7 @@ pub enum Shell {
 }
 
 impl Shell {
+    /// All of them.
     pub const ALL: [Self; 4] = [Self::Perl, Self::Dash, Self::Bash, Self::Busybox];
 
     fn program(self) -> PathBuf {
@@ -78,6 +79,7 @@ type Hook = Box<dyn Fn(usize) + Send + Sync>;
 /// What went over the line, as far as it costs round trips.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
+    /// Sessions that were made.
     pub logins: usize,
     /// Commands that were started.
     pub commands: usize,
@@ -110,6 +112,7 @@ pub struct LocalHost {
 }
 
 impl LocalHost {
+    /// A host of its own, with an empty home.
     pub fn new(shell: Shell) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -221,6 +224,7 @@ impl LocalHost {
         std::mem::take(&mut self.traffic.lock().unwrap())
     }
 
+    /// Logs in.
     pub fn session(self: &Arc<Self>) -> ShellSession {
         let cut = self.cuts.lock().unwrap().pop_front();
         self.traffic.lock().unwrap().logins += 1;
@@ -500,7 +504,9 @@ fn end_of(child: &mut Child) -> Option<i32> {
 /// Takes everything that a command says.
 #[derive(Default)]
 pub struct Everything {
+    /// What it is sent.
     pub input: Vec<u8>,
+    /// What it has said.
     pub output: Vec<u8>,
 }
 

@@ -23,10 +23,15 @@ use crate::local::{LocalHost, LocalHosts};
 /// Sources, state and hosts.
 pub struct LocalSite {
     folder: TempDir,
+    /// The configuration that plans and applies use.
     pub config: Config,
+    /// The hosts that it names.
     pub hosts: LocalHosts,
+    /// What an apply does with conflicts.
     pub on_conflict: OnConflict,
+    /// How an apply sends large files.
     pub large: LargeFiles,
+    /// How long an apply waits for another one on a host.
     pub wait_for_host: Duration,
 }
 
@@ -134,6 +139,7 @@ impl LocalSite {
         self.plan_with(Refresh::Quick)
     }
 
+    /// Plans for all hosts, and looks at them this closely.
     pub fn plan_with(&self, refresh: Refresh) -> Prepared {
         self.prepare(refresh, &Sources, false).unwrap()
     }
@@ -151,6 +157,10 @@ impl LocalSite {
             .unwrap()
     }
 
+    /// Makes a plan.
+    ///
+    /// # Errors
+    /// As [`plan::prepare`].
     pub fn prepare(
         &self,
         refresh: Refresh,
@@ -177,6 +187,7 @@ impl LocalSite {
         plan::prepare(&request)
     }
 
+    /// Carries a plan out.
     pub fn apply_plan(&self, prepared: &Prepared) -> Report {
         let dir: &Path = &self.config.settings.state_path;
         let lock =

@@ -11,38 +11,64 @@ pub enum Fault {
     /// The connection ends after so many bytes of TCP payload in one direction, counted over all
     /// connections since the fault was set. These bytes still arrive.
     Cut {
+        /// Which way the bytes go that count.
         direction: Direction,
+        /// After how many of them it happens.
         after_bytes: u64,
+        /// What becomes of further connections.
         then: Then,
     },
     /// From there on nothing moves in either direction, and the connection stays open.
     Stall {
+        /// Which way the bytes go that count.
         direction: Direction,
+        /// After how many of them it happens.
         after_bytes: u64,
+        /// What becomes of further connections.
         then: Then,
     },
     /// The host takes what it is sent and does not answer any more.
     HangAt(Moment),
     /// Channels have a window of so many bytes, and packets of at most half of it.
-    Window { size_bytes: u32 },
+    Window {
+        /// Size of the window.
+        size_bytes: u32,
+    },
     /// Keys are exchanged anew after so many bytes, in either direction.
-    RekeyEvery { size_bytes: usize },
+    RekeyEvery {
+        /// After how many bytes.
+        size_bytes: usize,
+    },
     /// Commands end without an exit status.
     LoseExitStatus,
     /// Commands begin with so many bytes on standard error.
-    FloodStderr { size_bytes: u64 },
+    FloodStderr {
+        /// How many bytes.
+        size_bytes: u64,
+    },
     /// The login shell prints this before a command, and that behind it.
-    Noise { before: Vec<u8>, after: Vec<u8> },
+    Noise {
+        /// What is printed before a command.
+        before: Vec<u8>,
+        /// What is printed behind it.
+        after: Vec<u8>,
+    },
     /// The login shell prints without end.
     EndlessNoise,
     /// The tools for digests give a wrong answer for every file, and right ones for all else.
     WrongHash,
     /// The acknowledgement of this number, counted from 0, is lost on its way from an SCP sink.
-    DropAck { number: u64 },
+    DropAck {
+        /// Its number.
+        number: u64,
+    },
     /// The processes of a command are killed when they change an entry of the file system for so many
     /// times, counted from 1 over all commands since the fault was set; what is written into files does
     /// not count.
-    DieAtCall { number: u64 },
+    DieAtCall {
+        /// The number of the call.
+        number: u64,
+    },
     /// There is no perl, so that scripts of `sh` have to do.
     NoPerl,
     /// Commands are not killed when the connection ends: they find out, as under `sshd`.
@@ -52,7 +78,9 @@ pub enum Fault {
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
+    /// From the client to the host.
     ToHost,
+    /// From the host to the client.
     ToClient,
 }
 

@@ -246,6 +246,9 @@ impl Drop for EmbeddedHost {
 }
 
 /// Thirty-two bytes that nobody can guess.
+///
+/// # Errors
+/// When the system gives none.
 pub fn random_bytes() -> io::Result<[u8; 32]> {
     let mut bytes = [0; 32];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
