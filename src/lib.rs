@@ -11,12 +11,12 @@
 //! |---|---|
 //! | [`cli`] | parses the command line, runs one command, turns the outcome into an exit code |
 //! | [`view`] | turns plans, reports and events into text, Markdown, JSON and progress bars |
-//! | [`apply`] | executes a plan: upload, verify, commit, record |
-//! | [`plan`] | the plan: its types, the pure function that builds it, its file format |
+//! | [`apply`] | executes a plan: stage, commit, confirm, record |
+//! | [`plan`] | the plan: goals, what is gathered for them, the pure function that builds it, its file format |
 //! | [`source`] | reads local sources: trees, digests, contents |
 //! | [`state`] | what was written last: manifests, serials, the lock |
-//! | [`remote`] | the shell scripts that run on hosts, and how they are sent |
-//! | [`transport`] | SSH: sessions, authentication, host keys, uploads through scp or tar |
+//! | [`remote`] | what hosts are asked to do: the programs that run there, their requests and answers |
+//! | [`transport`] | connections: sessions, host keys, errors; the library behind SSH in a folder of its own |
 //! | [`config`] | the configuration files, all of which end in one [`config::Config`] |
 //! | [`model`] | host names, paths, digests, trees, events: the vocabulary of all the others |
 //!

@@ -33,12 +33,15 @@ fn with_confirmed(job: &Job<'_>, confirmed: &HashSet<usize>) -> Vec<Tree> {
 /// what was recorded then.
 pub(super) fn in_the_end(job: &Job<'_>, confirmed: &HashSet<usize>) -> Vec<Tree> {
     let mut trees = with_confirmed(job, confirmed);
+    let brought_back = &job.prepared.terms.brought_back;
+    if brought_back.is_empty() {
+        return trees;
+    }
     let changes = job.changes.iter().enumerate();
     let by_path: HashMap<_, _> = changes
         .map(|(index, change)| ((change.mapping, &change.path), index))
         .collect();
-    let brought_back = job.prepared.terms.brought_back.iter();
-    for (mapping, (tree, back)) in trees.iter_mut().zip(brought_back).enumerate() {
+    for (mapping, (tree, back)) in trees.iter_mut().zip(brought_back.iter()).enumerate() {
         let is_left = |path: &RelPath| {
             if let Some(index) = by_path.get(&(mapping, path)) {
                 return !confirmed.contains(index);

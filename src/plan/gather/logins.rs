@@ -28,8 +28,9 @@ pub(super) fn wait_with<V>(
     (early, value.wait())
 }
 
-/// Logins that a plan leaves open for the apply that follows it at once, by host: not more than a given number, and those that were used last.
-/// So none of them waits for longer than its successors take, however many hosts there are.
+/// Logins that a plan leaves open for the apply that follows it at once, by host: not more than a given
+/// number, and those that were used last. So none of them waits for longer than its successors take,
+/// however many hosts there are.
 #[derive(Debug, Default)]
 pub struct KeptLogins {
     limit: usize,

@@ -31,8 +31,8 @@ pub fn check(
     }
 }
 
-/// A saved plan that is being carried out as it is: nothing new is planned, and only what it names is looked
-/// at.
+/// A saved plan that is being carried out as it is: nothing new is planned, and only what it names is
+/// looked at.
 #[derive(Debug)]
 pub struct SavedPlanCheck<'a> {
     plan: &'a Plan,
