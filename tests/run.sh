@@ -26,6 +26,7 @@ perl perl
 sshd openssh-server
 scp openssh-client
 tar tar
+tcsh tcsh
 ssh-keygen openssh-client
 dropbear dropbear-bin
 dropbearkey dropbear-bin
