@@ -27,6 +27,8 @@ sshd openssh-server
 scp openssh-client
 tar tar
 tcsh tcsh
+ps procps
+script bsdutils
 ssh-keygen openssh-client
 dropbear dropbear-bin
 dropbearkey dropbear-bin
