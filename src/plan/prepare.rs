@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::model::{Event, HostOutcome, map_parallel};
 
 use super::error::PrepareError;
-use super::gather::{HostWork, Survey, Surveyed};
+use super::gather::{HostToPlan, Survey, Surveyed};
 use super::prepared::Prepared;
 use super::{Plan, PlanHeader, PlanRequest, diffs};
 
@@ -31,7 +31,7 @@ fn prepare_with_patience(
 ) -> Result<Prepared, PrepareError> {
     let hosts = request.hosts.iter();
     let work = hosts
-        .map(|host| HostWork::begin(request, host))
+        .map(|host| HostToPlan::begin(request, host))
         .collect::<Result<Vec<_>, _>>()?;
     let threads = request.config.settings.number_of_connections;
     let survey = Survey::new(request, patience);
@@ -64,7 +64,7 @@ fn prepare_with_patience(
 }
 
 /// Looks at one host, and tells how that ended.
-fn look_at(survey: &Survey<'_>, work: &HostWork<'_>, request: &PlanRequest<'_>) -> Surveyed {
+fn look_at(survey: &Survey<'_>, work: &HostToPlan<'_>, request: &PlanRequest<'_>) -> Surveyed {
     let span = tracing::info_span!("plan", host = %work.host.id);
     let _entered = span.enter();
     let surveyed = survey.host(work);

@@ -1,4 +1,4 @@
-//! What the state remembers of earlier applies, for the way back.
+//! What the state remembers of earlier applies, for rollbacks.
 
 use serde::{Deserialize, Serialize};
 

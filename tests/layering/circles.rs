@@ -1,6 +1,7 @@
 //! Circles of files.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use super::tree::SourceTree;
 
@@ -63,7 +64,7 @@ fn in_words(arrows: &Arrows<'_>, circle: &[&str]) -> String {
     for (index, file) in circle.iter().enumerate() {
         let next = circle[(index + 1) % circle.len()];
         let names: Vec<_> = arrows[file][next].iter().map(String::as_str).collect();
-        text.push_str(&format!(" -> {next} ({})", names.join(", ")));
+        let _ = write!(text, " -> {next} ({})", names.join(", "));
     }
     text
 }

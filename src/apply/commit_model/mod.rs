@@ -1,7 +1,7 @@
 //! The commit protocol, small enough to try every moment at which it can be cut off.
 //!
-//! Real are all decisions: [`build`], [`half_done`], [`program::compile`], the [`ListingTrust`] and what is
-//! recorded. Modelled are the two machines. A host is a map from paths to entries; the steps of a
+//! Real are all decisions: [`build`], what an interrupted apply left, the steps, [`confirm`] with its trust in
+//! listings, and what is recorded. Modelled are the two machines. A host is a map from paths to entries; the steps of a
 //! program are taken on it one system call at a time, in the order of `commit.pl`, and the kernel's
 //! rules that the protocol rests on hold: a link is never made over something, a folder that is not
 //! empty is not removed, a folder that may not be written stays as it is. What the client writes is

@@ -10,4 +10,4 @@ mod sources;
 mod survey;
 
 pub use logins::KeptLogins;
-pub(super) use survey::{HostWork, Survey, Surveyed};
+pub(super) use survey::{HostToPlan, Survey, Surveyed};

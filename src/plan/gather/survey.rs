@@ -30,13 +30,13 @@ use crate::state::{HostRecord, StateError};
 use crate::transport::TransportError;
 
 /// A host, and what is to be done on it.
-pub(in crate::plan) struct HostWork<'a> {
+pub(in crate::plan) struct HostToPlan<'a> {
     pub(in crate::plan) host: &'a Host,
     recorded: Recorded,
     visit: Visit<'a>,
 }
 
-impl<'a> HostWork<'a> {
+impl<'a> HostToPlan<'a> {
     /// Reads what the state has of the host.
     pub(in crate::plan) fn begin(
         request: &PlanRequest<'a>,
@@ -116,11 +116,11 @@ impl<'a> Survey<'a> {
     }
 
     /// Reads the sources, for which [`Self::host`] waits. Then tells what has happened on hosts.
-    pub(in crate::plan) fn read_sources(&self, work: &'a [HostWork<'a>]) {
+    pub(in crate::plan) fn read_sources(&self, work: &'a [HostToPlan<'a>]) {
         let request = self.request;
         self.sources.fulfil(|| {
             let sources = if request.goal.reads_sources() {
-                ReadSources::read(request, work.iter().map(HostWork::record))
+                ReadSources::read(request, work.iter().map(HostToPlan::record))
             } else {
                 ReadSources::none(request)
             };
@@ -140,7 +140,7 @@ impl<'a> Survey<'a> {
     }
 
     /// Looks at one host, if it is to be visited.
-    pub(in crate::plan) fn host(&self, work: &HostWork<'_>) -> Surveyed {
+    pub(in crate::plan) fn host(&self, work: &HostToPlan<'_>) -> Surveyed {
         let goal = match &work.visit {
             Visit::NotNeeded(plan) => return Surveyed::without_look(plan.as_ref().clone()),
             Visit::Needed(goal) => goal.as_ref(),
@@ -184,7 +184,7 @@ impl<'a> Survey<'a> {
     /// Takes the host for what the state says, without a look.
     fn assume(
         &self,
-        work: &HostWork<'_>,
+        work: &HostToPlan<'_>,
         goal: &dyn HostGoal,
         plan: &mut HostPlan,
     ) -> Result<(Option<Listing>, Preparation), NoHostPlan> {
@@ -219,7 +219,7 @@ impl<'a> Survey<'a> {
     /// Logs in, asks and compares.
     fn look(
         &self,
-        work: &HostWork<'_>,
+        work: &HostToPlan<'_>,
         goal: &dyn HostGoal,
         plan: &mut HostPlan,
     ) -> Result<(Option<Listing>, Preparation), NoHostPlan> {
@@ -242,10 +242,10 @@ impl<'a> Survey<'a> {
 
     fn compare_with_host(
         &self,
-        work: &HostWork<'_>,
+        work: &HostToPlan<'_>,
         goal: &dyn HostGoal,
     ) -> Result<(HostChanges, PreparedHost, Login), NoHostPlan> {
-        let HostWork { host, recorded, .. } = work;
+        let HostToPlan { host, recorded, .. } = work;
         // A host that cannot be worked on is not logged in to.
         let problem = goal.problem(host);
         let early = problem.is_none().then(|| self.log_in(host));

@@ -1,11 +1,11 @@
-//! Why there is no way back.
+//! Why nothing can be rolled back.
 
 use miette::Diagnostic;
 use thiserror::Error;
 
 use crate::model::HostError;
 
-/// There is no such way back.
+/// There is no such apply to go back to.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Diagnostic)]
 pub enum NoRollbackTarget {
     /// The serial has not come yet.
@@ -22,7 +22,7 @@ pub enum NoRollbackTarget {
     },
 }
 
-/// There is no way back for one host.
+/// One host cannot be rolled back.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Diagnostic)]
 pub enum NoRollbackPath {
     /// The host does not keep the backups of an apply any more.

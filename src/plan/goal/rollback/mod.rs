@@ -1,4 +1,4 @@
-//! The way back to an earlier apply.
+//! Rollback: hosts become what they were before some applies.
 //!
 //! The state remembers what the last applies found and what they put there. What is to be undone is
 //! that: of every entry that they changed, what the oldest of them found is to be there again. Its bytes

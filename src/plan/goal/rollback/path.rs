@@ -1,4 +1,4 @@
-//! The way back of one host.
+//! How one host is rolled back.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::state::{PastApply, StateError, StateStore};
 /// serial comes again, and the name has a number behind it: up to this one.
 const SAME_SERIAL_MAX: usize = 3;
 
-/// The way back of one host.
+/// How one host is rolled back.
 #[derive(Debug)]
 pub(super) struct RollbackPath {
     /// By mapping of the configuration.
@@ -31,7 +31,7 @@ pub(super) struct RollbackPath {
 }
 
 impl RollbackPath {
-    /// The way back of a host on which these applies, the oldest first, are to be undone. `known` is, by
+    /// How a host is rolled back on which these applies, the oldest first, are to be undone. `known` is, by
     /// mapping, all that may be there by our hand.
     ///
     /// # Errors
