@@ -115,7 +115,7 @@ fn look_at(host: &Host, session: &CommandSession<'_>, state: &StateStore) -> Res
         has_tar = facts.has_tar,
         "looked at"
     );
-    check_receiver(&facts).map_err(|error| error.to_string().into())
+    check_receiver(&facts).map_err(|error| HostError::from(&error))
 }
 
 /// Folders that the old program, like `scp -r`, put into a destination that was there already. Here
