@@ -12,6 +12,7 @@ use crate::plan::goal::types::{HostGoal, Situation};
 use crate::plan::interrupted::is_opened;
 use crate::plan::prepared::{BroughtBack, EntryBack, Terms};
 use crate::plan::{Action, Actual, Change, naming};
+use crate::remote::tasks::restore::backup_path;
 use crate::source::local::{SourceError, SourceTree};
 use crate::state::{PastApply, StateError, StateStore};
 
@@ -291,13 +292,8 @@ fn backups_of(apply: &PastApply, number: usize, path: &RelPath) -> Vec<Vec<u8>> 
         let again = again.map(|number| format!("{}-{number}", apply.serial));
         again.chain([apply.serial.to_string()]).collect()
     };
-    let below = |folder: String| {
-        let mut at = format!("backup/{folder}/{number}").into_bytes();
-        if !path.is_root() {
-            at.push(b'/');
-            at.extend_from_slice(path.as_bytes());
-        }
-        at
-    };
-    folders.into_iter().map(below).collect()
+    let folders = folders.iter();
+    folders
+        .map(|folder| backup_path(folder, number, path))
+        .collect()
 }
