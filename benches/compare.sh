@@ -324,13 +324,20 @@ END
 home() { echo "$work/hosts/$1"; }
 sshd_log() { echo "$work/logs/sshd.$1"; }
 
-# Lets the first host be reached through the proxy, too, on `far_port`. The proxy needs nothing but the standard
-# library, so it is compiled alone: cargo would build all that tests depend on first.
+# The proxy needs one file of the test kit and the standard library, so it is compiled with these alone: cargo
+# would build all that tests depend on first.
+compile_proxy() {
+  printf '#[path = "%s/testkit/src/latency.rs"]\npub mod latency;\n' "$repository" >"$work/hostsync_testkit.rs"
+  rustc --edition 2024 -O --crate-type rlib --out-dir "$work" "$work/hostsync_testkit.rs" &&
+    rustc --edition 2024 -O -o "$work/latency_proxy" --extern "hostsync_testkit=$work/libhostsync_testkit.rlib" \
+      "$repository/examples/latency_proxy.rs"
+}
+
+# Lets the first host be reached through the proxy, too, on `far_port`.
 start_proxy() { # ONE_WAY_MS
   local name=proxy.$1
   if [[ ! -x $work/latency_proxy ]]; then
-    rustc --edition 2024 -O -o "$work/latency_proxy" "$repository/examples/latency_proxy.rs" 2>"$work/logs/rustc" ||
-      fail "cannot compile the proxy: $(cat "$work/logs/rustc")"
+    compile_proxy 2>"$work/logs/rustc" || fail "cannot compile the proxy: $(cat "$work/logs/rustc")"
   fi
   stop_proxy
   mkfifo "$work/$name.asks" "$work/$name.answers"
