@@ -12,7 +12,7 @@ use crate::cli::session::CommandSession;
 use crate::remote::tasks::unlock;
 use crate::view::words::escape_text;
 
-/// Remove the locks on a host that runs have left which are gone
+/// Remove the locks that ended runs have left on a host
 ///
 /// Rarely needed: an apply recognizes such a lock and replaces it. The lock of a process that is alive
 /// stays (exit 5).
