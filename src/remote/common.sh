@@ -65,6 +65,11 @@ done
 
 # Removes a folder of ours. Only folders are made writable: a file in it may have another name outside.
 hs_remove_tree() {
+  # The loop below would empty what a link leads to.
+  if [ -L "$1" ]; then
+    rm -f -- "$1"
+    return
+  fi
   find "$1" -type d ! -perm -700 -exec chmod u+rwx {} + 2>/dev/null
   # Whose a run was is known to the end.
   for hs_inner in "$1"/*; do
@@ -75,6 +80,7 @@ hs_remove_tree() {
 
 # Removes what a run has staged in a folder of ours, but not what has come of large files.
 hs_remove_staged() {
+  if [ -L "$1/$hs_run" ]; then return; fi
   if [ -d "$1/$hs_run/large" ]; then hs_remove_tree "$1/$hs_run/up"; else hs_remove_tree "$1/${hs_run:?}"; fi
 }
 
@@ -157,7 +163,7 @@ hs_is_gone() {
 # one of a file's names away changes its times, and it may be one that is about to be compared.
 hs_remove_dead_runs() {
   for hs_dead in "$1"/run-*; do
-    if [ ! -d "$hs_dead" ] || [ "$hs_dead" = "$1/${hs_run:-}" ]; then continue; fi
+    if [ -L "$hs_dead" ] || [ ! -d "$hs_dead" ] || [ "$hs_dead" = "$1/${hs_run:-}" ]; then continue; fi
     if [ -s "$hs_dead/owner" ]; then
       hs_is_gone "$hs_dead/owner" || continue
     else

@@ -1,6 +1,7 @@
 //! What a task leaves behind on a host: the same by every program.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
@@ -239,6 +240,69 @@ fn restore_that_fails_leaves_what_has_come_of_large_files_and_nothing_else() {
         assert!(!run.join("up").exists());
         assert!(run.join("large/part").exists());
         assert!(is_as_before(&backup));
+    });
+}
+
+/// A folder of the login that no run has anything to do with, with a file in it and in a folder below.
+fn foreign_folder(host: &LocalHost) -> PathBuf {
+    let folder = host.home().join("precious");
+    fs::create_dir_all(folder.join("up/0")).unwrap();
+    for (name, text) in [
+        ("file", "keep"),
+        ("up/0/file", "keep"),
+        ("owner", "1 1 another-boot\n"),
+    ] {
+        fs::write(folder.join(name), text).unwrap();
+    }
+    for entry in WalkDir::new(&folder) {
+        own(entry.unwrap().path());
+    }
+    folder
+}
+
+#[track_caller]
+fn assert_untouched(folder: &Path) {
+    for name in ["file", "up/0/file"] {
+        let text = fs::read_to_string(folder.join(name));
+        assert_eq!(text.ok().as_deref(), Some("keep"), "{name}");
+    }
+}
+
+#[test]
+fn links_in_staging_are_never_followed_to_what_they_lead_to() {
+    under_every_shell(|shell| {
+        let host = host_with_folder(shell);
+        let folder = foreign_folder(&host);
+        stage(&host, "run-ours");
+        stage_dead(&host);
+        for base in BASES {
+            let base = host.home().join(base);
+            symlink(&folder, base.join("run-link")).unwrap();
+            fs::remove_dir_all(base.join("run-dead/up")).unwrap();
+            symlink(&folder, base.join("run-dead/up")).unwrap();
+            fs::remove_dir_all(base.join("run-ours/up")).unwrap();
+            symlink(&folder, base.join("run-ours/up")).unwrap();
+        }
+        take(&host, &[], &[]).unwrap();
+        assert_untouched(&folder);
+        assert_eq!(exist(run_folders(&host, "run-ours")), [false; 2]);
+    });
+}
+
+#[test]
+fn commit_removes_nothing_in_a_staging_folder_that_others_can_write_to() {
+    under_every_shell(|shell| {
+        let host = host_with_folder(shell);
+        let folder = foreign_folder(&host);
+        stage(&host, "run-ours");
+        let base = host.home().join(BASES[1]);
+        symlink(&folder, base.join("run-ours/link")).unwrap();
+        set_mode(&base, 0o777);
+        let answer = take(&host, &[], &[]);
+        let text = format!("{answer:?}");
+        assert!(text.contains("can be written by others"), "{text}");
+        assert_untouched(&folder);
+        assert!(base.join("run-ours/up/0/file").exists());
     });
 }
 

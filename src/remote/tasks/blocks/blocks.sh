@@ -24,7 +24,7 @@ hs_top=$hs_base/$hs_run
 mkdir -p -- "$hs_top/large" || hs_fail "cannot make a folder in $hs_base"
 # Takes over what runs that are gone have left of these files.
 for hs_dead in "$hs_base"/run-*; do
-  if [ ! -d "$hs_dead/large" ] || ! hs_is_gone "$hs_dead/owner"; then continue; fi
+  if [ -L "$hs_dead" ] || [ -L "$hs_dead/large" ] || [ ! -d "$hs_dead/large" ] || ! hs_is_gone "$hs_dead/owner"; then continue; fi
   for hs_left in "$hs_dead/large"/*; do
     hs_name=${hs_left##*/}
     case "

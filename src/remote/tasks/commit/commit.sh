@@ -36,16 +36,14 @@ hs_with_bases() {
   done
 }
 
-# Until all of its input is here, it keeps what has come of large files: the next attempt takes that up.
-# shellcheck disable=SC2317 # It is called where something fails.
-hs_undo() { hs_with_bases hs_remove_staged; }
 hs_find_hash
 [ -n "$hs_hash" ] || hs_fail 'this host has no tool for sha256 or blake3 any more'
 hs_make_ours "$hs_home"
 
 # Reads exactly so many bytes of standard input into a file.
 hs_take() {
-  : >"$2" || hs_fail "cannot write in ${2%/*} ($( (: >"$2") 2>&1))"
+  # Not `:`: where that cannot redirect, dash ends before it says why.
+  true >"$2" || hs_fail "cannot write in ${2%/*} ($( (: >"$2") 2>&1))"
   hs_have=0
   while [ "$hs_have" -lt "$1" ]; do
     hs_left=$(($1 - hs_have))
@@ -58,6 +56,10 @@ hs_take() {
 }
 
 hs_with_bases hs_make_ours
+# Until all of its input is here, it keeps what has come of large files: the next attempt takes that up.
+# Not before the folders are known to be ours: nothing is removed in those of others.
+# shellcheck disable=SC2317 # It is called where something fails.
+hs_undo() { hs_with_bases hs_remove_staged; }
 # Makes room before it needs any.
 hs_remove_dead_runs "$hs_home"
 hs_with_bases hs_remove_dead_runs
