@@ -14,10 +14,11 @@ use hostsync::remote::tasks::commit::{
     commit,
 };
 use hostsync::remote::tasks::restore::{RestoreRequest, RestoredFile, restore};
-use hostsync_testkit::local::{LocalHost, own};
+use hostsync_testkit::local::{LocalHost, Shell, own};
+use hostsync_testkit::local_site::LocalSite;
 use walkdir::WalkDir;
 
-use super::{host_with_folder, remote, set_mode, start_of, under_every_shell};
+use super::{apply_all, host_with_folder, remote, set_mode, start_of, under_every_shell};
 
 /// Two staging folders of one host: the one below the login folder, and one beside a destination.
 const BASES: [&str; 2] = [".hostsync/l/h", "beside/.hostsync/l/h"];
@@ -195,7 +196,7 @@ fn commit_that_is_done_leaves_its_own_listing_alone() {
                 .map(|name| name.to_string_lossy().into_owned())
                 .collect()
         };
-        let listing = if shell == hostsync_testkit::local::Shell::Perl {
+        let listing = if shell == Shell::Perl {
             "listing.agent"
         } else {
             "listing"
@@ -308,4 +309,48 @@ fn commit_removes_nothing_in_a_staging_folder_that_others_can_write_to() {
 
 fn is_as_before(backup: &Path) -> bool {
     fs::read_to_string(backup).is_ok_and(|text| text == "abc")
+}
+
+#[test]
+fn old_backups_go_while_the_lock_is_held() {
+    // busybox does not look for programs that are applets.
+    for shell in [Shell::Perl, Shell::Dash, Shell::Bash] {
+        let mut site = LocalSite::with_host(LocalHost::new(shell), "~/d");
+        site.config.settings.backups = 1;
+        for content in ["first", "second"] {
+            fs::write(site.source("a"), content).unwrap();
+            apply_all(&site);
+        }
+        let found = site.host().home().join("found");
+        if shell == Shell::Perl {
+            site.host().load_in_perl(
+                "package Meddler; use strict; no warnings;
+                BEGIN { no strict 'refs'; *{'CORE::GLOBAL::rmdir'} = sub (_) {
+                    if ($_[0] =~ m{/backup/2$}) {
+                        my @locks = glob \"$ENV{HOME}/.hostsync/lock-*/owner*\";
+                        open my $found, '>', \"$ENV{HOME}/found\";
+                        print $found scalar @locks;
+                    }
+                    CORE::rmdir($_[0]);
+                } }
+                1;",
+            );
+        } else {
+            site.host().replace_program(
+                "rm",
+                r#"case $* in
+                    */backup/2) ls -d "$HOME"/.hostsync/lock-*/owner* | wc -l >"$HOME/found" ;;
+                esac
+                exec /usr/bin/rm "$@""#,
+            );
+        }
+        fs::write(site.source("a"), "third").unwrap();
+        apply_all(&site);
+        let found = fs::read_to_string(found).unwrap();
+        assert_eq!(found.trim(), "1", "{shell:?}");
+        assert_eq!(locks(site.host()), 0);
+        let backup = site.base("a").join("backup");
+        assert_eq!(fs::read_to_string(backup.join("3/0/a")).unwrap(), "second");
+        assert!(!backup.join("2").exists());
+    }
 }

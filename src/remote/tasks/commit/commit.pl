@@ -43,7 +43,8 @@ sub commit {
         mark('end locked');
         quit();
     }
-    push @at_end, sub { unlink "$lock/" . lock_name(); rmdir $lock };
+    # The last thing to go: whoever gets the lock finds nothing that is still to be removed.
+    unshift @at_end, sub { unlink "$lock/" . lock_name(); rmdir $lock };
 
     place_large(\@bases, $large) if length $large;
     my @wrong = differences(\@bases, $staged, $sums);
@@ -74,14 +75,9 @@ sub commit {
     sync_all(@bases);
 
     keep_listing($home, $work, $paths);
-    $work = pop @at_end;
-    clean_up();
-    push @at_end, $work;
-    clean_up();
     remove_dead_runs($_, 1) for $home, @bases;
-    for my $base (@bases) {
-        remove_old_backups("$base/backup", $kept);
-    }
+    remove_old_backups("$_/backup", $kept) for @bases;
+    clean_up();
     return 'ok';
 }
 
