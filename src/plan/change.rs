@@ -191,34 +191,36 @@ impl Encoder {
         }
     }
 
+    fn meta(&mut self, meta: Meta) {
+        for number in meta.numbers() {
+            self.number(number.into());
+        }
+    }
+
     fn node(&mut self, node: &Node) {
         match node {
             Node::File {
                 size_bytes,
-                meta: Meta { mode },
+                meta,
                 digest,
             } => {
                 self.field(b"file");
                 self.number(*size_bytes);
-                self.number(mode.bits().into());
+                self.meta(*meta);
                 self.optional(digest.blake3.as_ref().map(|d| &d.as_bytes()[..]));
                 self.optional(digest.sha256.as_ref().map(|d| &d.as_bytes()[..]));
             }
-            Node::Dir {
-                meta: Meta { mode },
-            } => {
+            Node::Dir { meta } => {
                 self.field(b"dir");
-                self.number(mode.bits().into());
+                self.meta(*meta);
             }
             Node::Symlink { target } => {
                 self.field(b"symlink");
                 self.field(target);
             }
-            Node::Other {
-                meta: Meta { mode },
-            } => {
+            Node::Other { meta } => {
                 self.field(b"other");
-                self.number(mode.bits().into());
+                self.meta(*meta);
             }
         }
     }
