@@ -3,6 +3,7 @@
 mod awaited;
 mod digest;
 mod event;
+mod exact_text;
 mod host;
 mod host_error;
 mod meta;
@@ -18,6 +19,7 @@ pub use digest::{Blake3, ContentDigest, ParseDigestError, Sha256};
 pub use event::{
     ChangeEnd, EndedChange, Event, HostOutcome, Observer, Phase, Silent, Together, Work,
 };
+pub(crate) use exact_text::{exact_bytes, text_and_base64};
 pub use host::HostId;
 pub use host_error::HostError;
 pub use meta::Meta;

@@ -8,8 +8,6 @@ use std::borrow::Cow;
 use std::io;
 use std::path::Path;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -20,7 +18,7 @@ use super::{
 };
 use crate::model::{
     Blake3, CHECKS_DIGESTS, ContentDigest, Entry, HostId, Kind, Meta, Mode, Node, RelPath, Sha256,
-    Tree, printable,
+    Tree, exact_bytes, printable, text_and_base64,
 };
 
 /// Version of everything that is written here.
@@ -332,21 +330,10 @@ struct EntryLine<'a> {
     target_base64: Option<String>,
 }
 
-/// Text for people, and the exact bytes where the text is not enough.
-fn text_and_base64(bytes: &[u8]) -> (Cow<'_, str>, Option<String>) {
-    match String::from_utf8_lossy(bytes) {
-        exact @ Cow::Borrowed(_) => (exact, None),
-        lossy => (lossy, Some(BASE64.encode(bytes))),
-    }
-}
-
-fn exact_bytes(text: &str, base64: Option<&str>) -> Result<Vec<u8>, String> {
-    match base64 {
-        None => Ok(text.as_bytes().to_vec()),
-        Some(base64) => BASE64
-            .decode(base64)
-            .map_err(|error| format!("`{text}` has invalid base64 beside it: {error}")),
-    }
+/// The exact bytes of a path or target.
+fn bytes_of(text: &str, base64: Option<&str>) -> Result<Vec<u8>, String> {
+    exact_bytes(text, base64)
+        .map_err(|error| format!("`{text}` has invalid base64 beside it: {error}"))
 }
 
 impl<'a> From<&'a Entry> for EntryLine<'a> {
@@ -387,7 +374,7 @@ impl TryFrom<EntryLine<'_>> for Entry {
 
     fn try_from(line: EntryLine<'_>) -> Result<Self, String> {
         let lacks = |what: &str| format!("entry `{}` has no {what}", line.path);
-        let path = exact_bytes(&line.path, line.path_base64.as_deref())?;
+        let path = bytes_of(&line.path, line.path_base64.as_deref())?;
         let path = RelPath::new(path).map_err(|error| error.to_string())?;
         let meta = || {
             let mode = line.mode.ok_or_else(|| lacks("mode"))?;
@@ -406,7 +393,7 @@ impl TryFrom<EntryLine<'_>> for Entry {
             Kind::Symlink => {
                 let target = line.target.as_deref().ok_or_else(|| lacks("target"))?;
                 Node::Symlink {
-                    target: exact_bytes(target, line.target_base64.as_deref())?.into(),
+                    target: bytes_of(target, line.target_base64.as_deref())?.into(),
                 }
             }
             Kind::Other => Node::Other { meta: meta()? },

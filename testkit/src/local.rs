@@ -480,8 +480,9 @@ fn write(
                     // The reader is to find this piece alone.
                     thread::sleep(Duration::from_micros(50));
                 }
+                // Many small pieces may take longer than a stall.
+                let _ = taken.send(Happened::Taken(piece.len()));
             }
-            let _ = taken.send(Happened::Taken(bytes.len()));
         }
     });
     sender

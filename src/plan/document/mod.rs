@@ -10,7 +10,6 @@ pub use error::PlanFileError;
 pub use read::{from_json, load};
 pub use types::FORMAT_VERSION;
 pub(crate) use types::{NodeDocument, StatusDocument};
-pub(crate) use write::text_of;
 pub use write::{digest, save, to_json};
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::Deserialize;
 
 use super::digest::digest_of_document;
@@ -14,7 +13,9 @@ use super::types::{
     ChangeDocument, ChangeSetDocument, DiffDocument, DiffState, Document, FORMAT_MAJOR,
     HostDocument, NodeDocument, StatusDocument,
 };
-use crate::model::{CHECKS_DIGESTS, ContentDigest, Kind, Meta, Mode, Node, RelPath, printable};
+use crate::model::{
+    CHECKS_DIGESTS, ContentDigest, Kind, Meta, Mode, Node, RelPath, exact_bytes, printable,
+};
 use crate::plan::{
     Action, Change, ChangeSet, ChangeSetId, Diff, HostPlan, HostStatus, Plan, PlanHeader,
 };
@@ -191,7 +192,7 @@ impl ChangeSetDocument {
 
 impl ChangeDocument {
     fn into_plan(self) -> Result<Change, PlanFileError> {
-        let path = bytes_of(self.path, self.path_base64)?;
+        let path = bytes_of(&self.path, self.path_base64.as_deref())?;
         let change = Change {
             mapping: self.mapping,
             path: RelPath::new(path).map_err(|error| damaged(error.to_string()))?,
@@ -248,8 +249,9 @@ impl NodeDocument {
             Kind::Symlink => Node::Symlink {
                 target: bytes_of(
                     self.target
+                        .as_deref()
                         .ok_or_else(|| damaged("a symlink has no target"))?,
-                    self.target_base64,
+                    self.target_base64.as_deref(),
                 )?
                 .into_boxed_slice(),
             },
@@ -295,11 +297,6 @@ fn damaged(what: impl AsRef<str>) -> PlanFileError {
     }
 }
 
-fn bytes_of(text: String, base64: Option<String>) -> Result<Vec<u8>, PlanFileError> {
-    match base64 {
-        None => Ok(text.into_bytes()),
-        Some(base64) => BASE64_STANDARD
-            .decode(base64)
-            .map_err(|error| damaged(format!("a name is not base64: {error}"))),
-    }
+fn bytes_of(text: &str, base64: Option<&str>) -> Result<Vec<u8>, PlanFileError> {
+    exact_bytes(text, base64).map_err(|error| damaged(format!("a name is not base64: {error}")))
 }

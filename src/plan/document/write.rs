@@ -3,15 +3,13 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
-
 use super::digest::digest_of_document;
 use super::error::PlanFileError;
 use super::types::{
     ChangeDocument, ChangeSetDocument, DiffDocument, DiffState, Document, FORMAT_VERSION,
     HostDocument, NodeDocument, StatusDocument,
 };
-use crate::model::{Blake3, Node};
+use crate::model::{Blake3, Node, text_and_base64};
 use crate::plan::{Change, ChangeSet, Diff, HostPlan, HostStatus, Plan};
 
 /// The document of a plan: pretty-printed JSON that ends in a newline. Equal plans give equal bytes.
@@ -133,10 +131,10 @@ impl ChangeDocument {
     }
 
     fn from_plan(change: &Change, diff: Option<&Diff>) -> Self {
-        let (path, path_base64) = text_of(change.path.as_bytes());
+        let (path, path_base64) = text_and_base64(change.path.as_bytes());
         Self {
             mapping: change.mapping,
-            path,
+            path: path.into_owned(),
             path_base64,
             kind: change.kind(),
             action: change.action,
@@ -171,8 +169,8 @@ impl NodeDocument {
                 document.size = Some(*size_bytes);
             }
             Node::Symlink { target } => {
-                let (target, target_base64) = text_of(target);
-                document.target = Some(target);
+                let (target, target_base64) = text_and_base64(target);
+                document.target = Some(target.into_owned());
                 document.target_base64 = target_base64;
             }
             Node::Dir { .. } | Node::Other { .. } => {}
@@ -191,16 +189,5 @@ impl DiffDocument {
             Diff::Unavailable(error) => (DiffState::Unavailable, None, Some(error.clone())),
         };
         Self { state, text, error }
-    }
-}
-
-/// Text for readers and, where the text alone would lose bytes, the bytes.
-pub(crate) fn text_of(bytes: &[u8]) -> (String, Option<String>) {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => (text.to_owned(), None),
-        Err(_) => (
-            String::from_utf8_lossy(bytes).into_owned(),
-            Some(BASE64_STANDARD.encode(bytes)),
-        ),
     }
 }

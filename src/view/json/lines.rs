@@ -6,8 +6,8 @@ use miette::Diagnostic;
 use serde::Serialize;
 
 use crate::apply::{HostReport, HostResult};
-use crate::model::{Blake3, ChangeEnd, HostId, Kind};
-use crate::plan::{Action, Change, HostPlan, Reason, Summary, document};
+use crate::model::{Blake3, ChangeEnd, HostId, Kind, text_and_base64};
+use crate::plan::{Action, Change, HostPlan, Reason, Summary};
 
 pub(super) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -123,17 +123,17 @@ pub(super) struct ChangeLine<'a> {
 
 impl<'a> ChangeLine<'a> {
     fn of(host: &'a HostId, plan: &HostPlan, change: &Change) -> Self {
-        let (path, path_base64) = document::text_of(change.path.as_bytes());
+        let (path, path_base64) = text_and_base64(change.path.as_bytes());
         let names = plan.mappings.get(change.mapping);
         let root = names.map_or("", |names| names.dest.as_str());
-        let dest = match path.as_str() {
+        let dest = match path.as_ref() {
             "" => root.to_owned(),
             path => format!("{}/{path}", root.trim_end_matches('/')),
         };
         Self {
             host,
             mapping: change.mapping,
-            path,
+            path: path.into_owned(),
             path_base64,
             dest,
             kind: change.kind(),

@@ -4,9 +4,9 @@
 
 use serde::Serialize;
 
-use crate::model::{HostId, Kind, Node};
+use crate::model::{HostId, Kind, Node, text_and_base64};
 use crate::plan::HostPlan;
-use crate::plan::document::{NodeDocument, StatusDocument, text_of};
+use crate::plan::document::{NodeDocument, StatusDocument};
 use crate::plan::status::{Drift, HostStanding, Moved, Standing, Status, StatusSummary};
 
 /// The version of the document that [`to_json`] writes.
@@ -113,10 +113,10 @@ impl<'a> HostDocument<'a> {
 
 impl DriftDocument {
     fn of(drift: &Drift) -> Self {
-        let (path, path_base64) = text_of(drift.path.as_bytes());
+        let (path, path_base64) = text_and_base64(drift.path.as_bytes());
         let node = drift.actual.as_ref().or(drift.recorded.as_ref());
         Self {
-            path,
+            path: path.into_owned(),
             path_base64,
             kind: node.map_or(Kind::Other, Node::kind),
             change: drift.moved(),
