@@ -6,7 +6,8 @@ use super::Mode;
 /// metadata are set alike on a host.
 ///
 /// A further part (an owner, a group) is a field here, a number in [`Meta::numbers`] where it is set, and
-/// a field in the two documents that hold entries: the manifest of a tree and the plan.
+/// a field in the two documents that hold entries: the manifest of a tree and the plan. Whether a
+/// difference in it is a change is decided in `plan/build.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Meta {
     /// Permission bits.

@@ -306,7 +306,7 @@ impl MappingBuilder<'_, '_> {
 pub(super) fn is_same(modes: Modes, a: &Node, b: &Node) -> bool {
     a.same_content(b)
         && match modes {
-            Modes::All => a.mode() == b.mode(),
+            Modes::All => a.meta() == b.meta(),
             Modes::Executable => {
                 a.kind() != Kind::File
                     || a.mode().map(Mode::is_executable) == b.mode().map(Mode::is_executable)

@@ -1,9 +1,8 @@
-# The agent: what a host with perl does for one session, task after task. This file has what all tasks
-# need and the loop that takes them. The tasks are in look.pl, which comes with it, and in fetch.pl,
-# blocks.pl, receive.pl and commit.pl, which follow when they are needed. The scripts of the same names are
-# for hosts without perl. Both answer the same.
+# The agent does on a host with perl what one session is told, task after task. This file has what all tasks
+# need, and the loop that takes them. look.pl comes with it; the other tasks follow when they are needed.
+# The scripts of the same names do the same for hosts without perl, and answer the same.
 #
-# Only perl 5.10 and what every installation of it has is used. A task is a line with its name and how
+# It uses only perl 5.10 and what every installation of that has. A task is a line with its name and how
 # many bytes to skip behind it, a line for each variable, and an empty line. Answers are sections on
 # standard output. A section begins with a line of the marker, the nonce of the task and its name, so that
 # nothing a login shell prints can be mistaken for it. Standard error carries a heartbeat, so that the
@@ -17,13 +16,13 @@ our %in;
 our ($input, $output) = (q(), q());
 # The tool that computes digests: its algorithm and its command.
 our ($algorithm, @hash_command);
-# What the receivers of this session have received: by staging folder, the paths of the files, and by
-# folder how many entries it has.
+# What this session has received: by staging folder, the paths of the files, and by folder how many entries
+# it has.
 our %received;
-# Of large files, by id: the size that one is to have; the process that hashes it while it arrives as a
-# whole, with the file that it writes its answer to.
+# By id of a large file: the size that it is to have; the process that hashes it while it arrives as a whole,
+# and the file that this process writes its answer to.
 our (%large_size, %streamed);
-# What has to be undone however this process ends.
+# What has to be undone however this process ends, short of being killed; the last one first.
 our @at_end;
 
 # --- input and output ----------------------------------------------------------------------------
@@ -56,7 +55,7 @@ sub take_line {
     return $line;
 }
 
-# Makes a pipe larger, where Linux lets us, which spares both ends most of their turns.
+# Makes a pipe larger where Linux lets us. Both ends then wait for each other less often.
 sub widen { fcntl $_[0], 1031, 1048576 if $^O eq 'linux' }
 
 sub say_text { $output .= join q(), @_; flush() if length $output > 65536 }
@@ -66,7 +65,7 @@ sub flush {
     while ($at < length $output) {
         my $count = syswrite STDOUT, $output, length($output) - $at, $at;
         if (defined $count) { $at += $count }
-        # Nobody listens any more: what is under way comes to its end.
+        # Nobody listens any more. What is under way comes to its end all the same.
         elsif (!$!{EINTR}) { last }
     }
     $output = q();
@@ -74,7 +73,7 @@ sub flush {
 
 sub mark { say_text("HOSTSYNC $in{nonce} @_\n") }
 
-# Ends this process. Whatever the reason, sh has nothing left to do.
+# Ends this process. Whatever the reason is, sh has nothing left to do then.
 sub quit {
     clean_up();
     flush();
@@ -83,7 +82,7 @@ sub quit {
 
 sub clean_up { while (my $work = pop @at_end) { $work->() } }
 
-# Says why it cannot go on, and ends.
+# Says why the task cannot go on, and ends. Whoever hears of the end finds nothing that was to be undone.
 sub fail {
     my ($text) = @_;
     clean_up();
@@ -93,8 +92,8 @@ sub fail {
     quit();
 }
 
-# Gives signs of life from now on, for so many seconds: work that takes longer than anything of its kind
-# can is taken for dead. They are counted, since clocks are set.
+# Gives signs of life from now on, for so many seconds. Work that takes longer than anything of its kind can
+# is taken for dead. The signs are counted, because clocks can be set.
 sub beat {
     my ($seconds) = @_;
     $SIG{ALRM} = sub {
@@ -108,6 +107,16 @@ sub beat {
 sub rest { alarm 0 }
 
 # --- running commands ----------------------------------------------------------------------------
+
+# A child process: true in this one, 0 in the child, which has nothing of ours to undo.
+sub start_child {
+    my $child = fork;
+    if (defined $child && !$child) {
+        @at_end = ();
+        for my $signal (qw(HUP INT TERM)) { $SIG{$signal} = 'DEFAULT' if ref $SIG{$signal} }
+    }
+    return $child;
+}
 
 # Where a command is.
 sub find_command {
@@ -124,11 +133,9 @@ sub outputs_of {
     my (@pipes, @outputs);
     for my $command (@commands) {
         pipe my $reader, my $writer or fail("cannot make a pipe: $!");
-        my $child = fork;
+        my $child = start_child();
         defined $child or fail("cannot start a process: $!");
         if (!$child) {
-            # The child has nothing of ours to undo.
-            @at_end = ();
             open STDIN, q(<), q(/dev/null);
             open STDERR, q(>), q(/dev/null);
             open STDOUT, q(>&), $writer;
@@ -171,7 +178,7 @@ our @HASH_TOOLS = (
         'openssl dgst -sha256 -r', 'sha256sum', 'shasum -a 256'
 );
 
-# Picks the fastest tool that gives the right answer for a known text. One that did so in an earlier
+# Picks the fastest tool that gives the right answer for a known text. A tool that did so in an earlier
 # session is taken by its name: whatever it computes is compared with what it should be.
 sub find_hash {
     my ($known) = @_;
@@ -190,8 +197,8 @@ sub find_hash {
     return 0;
 }
 
-# The same by perl itself, where that is faster than to start a process: for little, and when it has
-# loaded what it takes. undef where it is not.
+# The same, computed by perl itself where that is faster than to start a process: for few bytes, and only if
+# the module is loaded already. Otherwise undef.
 sub own_sums_of {
     my ($paths) = @_;
     return unless $algorithm eq 'sha256' && $INC{'Digest/SHA.pm'} && @$paths <= 200;
@@ -205,8 +212,8 @@ sub own_sums_of {
     return $sums;
 }
 
-# What the tool says of files: a line with digest and path for each that can be read. Many files at a
-# time, and half of them beside the other half.
+# What the tool says of files: a line with digest and path for each file that can be read. One process gets
+# many files, and two processes share the work.
 sub sums_of {
     my ($paths) = @_;
     my $own = own_sums_of($paths);
@@ -250,7 +257,7 @@ sub digest_of {
     return 'sha256:' . Digest::SHA::sha256_hex($bytes) if eval { require Digest::SHA };
     find_hash() or return;
     pipe my $reader, my $writer or return;
-    my $child = fork;
+    my $child = start_child();
     defined $child or return;
     if (!$child) {
         close $reader;
@@ -276,17 +283,17 @@ sub digest_of {
 # group, device. Times are exact to some hundred nanoseconds. Empty where nothing is.
 sub tuple_of { return (Time::HiRes::lstat($_[0]))[2, 7, 9, 10, 1, 4, 5, 0] }
 
-# One line for it. A time is three words, of which the controller takes what it needs.
+# One line for that. A time is three words, as in the answers of a script.
 sub line_of {
     my ($tuple, $path) = @_;
     return sprintf "%x %d %.7f - - %.7f - - %d %d %d %d %s\n", @$tuple, $path;
 }
 
-# The listing that is kept on the host: a line with its format and the tool for digests, one with the
-# number of entries and the length of their paths, the paths, each ended by a NUL, and their stamps. A
-# stamp says of an entry what tells whether it has moved, in as many bytes for each; zeros stand for one
-# that is not there. Format 1 are the numbers of lstat, format 2 parts of what the kernel itself
-# answers, which is twice as fast.
+# The listing that is kept on the host has a line with its format and the tool for digests, a line with the
+# number of entries and the length of their paths, the paths, each ended by a NUL, and their stamps. The stamp
+# of an entry tells whether it has moved. All stamps have the same length; zeros stand for an entry that is
+# not there. Format 1 has the numbers of lstat. Format 2 has parts of what the kernel answers, which is twice
+# as fast.
 our %STAMP_BYTES = (1 => 64, 2 => 68);
 
 # Numbers of system calls, where they and the layout of their answers are known.
@@ -319,8 +326,8 @@ sub stamps_of {
 # The format that stamps are made in here.
 sub stamp_format { return $NEWFSTATAT ? 2 : 1 }
 
-# The listing with this digest; nothing where there is none: its format, the algorithm and the tool for
-# digests, the paths and their stamps. It is not read twice in a session.
+# The listing with this digest: its format, the algorithm and the tool for digests, the paths and their
+# stamps. Nothing where there is none. A session reads it once.
 our @listing;
 
 sub read_listing {
@@ -381,19 +388,19 @@ sub names_in {
 
 # --- folders of ours -----------------------------------------------------------------------------
 
-# Removes a file or folder of ours. Only folders are made writable: a file may have another name
-# outside.
+# Removes a file or folder of ours. Only folders are made writable: a file may have another name outside.
+# A link goes, and what it leads to stays.
 sub remove_tree {
     my ($path) = @_;
     if (-l $path || !-d _) { unlink $path; return }
     chmod 0700, $path;
-    # Whose a run was is known to the end.
+    # The owner of a run goes last: until then the next run can tell that this one is dead.
     remove_tree("$path/$_") for sort { ($a eq 'owner') <=> ($b eq 'owner') } names_in($path);
     rmdir $path;
 }
 
-# Removes what is in a folder of ours, but for files that have another name: to take one of a file's names
-# away changes the file's times, and it may be one that somebody is about to compare.
+# Removes a file or folder of ours, except for files that have another name. To take one of a file's names
+# away changes its times, and a commit may be about to compare them.
 sub remove_unlinked {
     my ($path) = @_;
     my @is = lstat $path or return;
@@ -422,17 +429,24 @@ sub make_ours {
     make_folders($at) or fail("cannot make the folder $at ($!)");
     for my $level (qw(host lineage top)) {
         my @is = lstat $at;
-        fail("$at is not a folder; move it away") if !@is || -l _ || !-d _;
+        fail_not_ours("$at is not a folder; move it away") if !@is || -l _ || !-d _;
         my ($mode, $uid) = @is[2, 4];
         # The topmost one may be a place for all logins, as long as nobody can rename what is in it.
         my $is_shared = $level eq 'top' && ($uid == 0 || $uid == $>) && $mode & 01000;
         if (!$is_shared) {
-            fail("$at can be written by others; take that permission away") if $mode & 022;
-            fail("$at belongs to another login; set staging_path to another place")
+            fail_not_ours("$at can be written by others; take that permission away") if $mode & 022;
+            fail_not_ours("$at belongs to another login; set staging_path to another place")
                 unless $uid == $> || ($level eq 'top' && $uid == 0);
         }
         $at = folder_of($at);
     }
+}
+
+# Fails because a folder of ours is not ours alone. Others could lead what is removed elsewhere, so nothing
+# is.
+sub fail_not_ours {
+    @at_end = ();
+    fail(@_);
 }
 
 # A process is known by its pid, its start time (0 where the system does not say) and the boot it
@@ -452,13 +466,14 @@ sub started {
     return (split / /, $stat)[19] || 0;
 }
 
-# Writes down which process something belongs to: this one.
+# Writes down that something belongs to this process.
 sub sign {
     my ($path) = @_;
     return write_file("$path.new", join(q( ), $$, started($$), boot()) . "\n") && rename "$path.new", $path;
 }
 
-# Whether the process that signed is gone, and which it is. When in doubt, it is not.
+# Whether the process that signed is gone, and which it is: `unknown` where the file does not say. When in
+# doubt, it is not.
 sub is_gone {
     my ($path) = @_;
     my $text = read_file($path);
@@ -469,38 +484,45 @@ sub is_gone {
     return (!kill(0, $pid) && $!{ESRCH}, $pid);
 }
 
-# Whether a run that is gone has left something in a folder of ours.
-sub has_dead_runs {
+# The folders of dead runs in a folder of ours. A run lasts as long as its session. One that does not say
+# whose it is, is given an hour.
+sub dead_runs {
     my ($base) = @_;
-    return 0 + grep { /^run-/ && (is_gone("$base/$_/owner"))[0] } names_in($base);
+    return grep {
+        my ($is_gone, $owner) = is_gone("$_/owner");
+        !-l && -d _ && ($owner eq 'unknown' ? time - (lstat)[9] > 3600 : $is_gone)
+    } map { "$base/$_" } grep { /^run-/ && $_ ne ($in{run} || q()) } names_in($base);
 }
 
-# Removes what runs that are gone have left in a folder of ours. One that nobody has signed is given an
-# hour. What such a run had put in place in its last moment may have a second name there, which stays
-# unless $and_linked.
+# Removes what dead runs have left in a folder of ours. A file that such a run put in place in its last
+# moment may have a second name there, which stays unless $and_linked.
 sub remove_dead_runs {
     my ($base, $and_linked) = @_;
-    for my $run (grep { /^run-/ && $_ ne ($in{run} || q()) } names_in($base)) {
-        my $path = "$base/$run";
-        next if -l $path || !-d _;
-        my ($is_gone, $owner) = is_gone("$path/owner");
-        $is_gone = time - (lstat $path)[9] > 3600 if $owner eq 'unknown';
-        next unless $is_gone;
-        # Whose it was is known to the end.
-        for my $name (grep { $_ ne 'owner' } names_in($path)) {
-            $and_linked ? remove_tree("$path/$name") : remove_unlinked("$path/$name");
+    for my $run (dead_runs($base)) {
+        for my $name (grep { $_ ne 'owner' } names_in($run)) {
+            $and_linked ? remove_tree("$run/$name") : remove_unlinked("$run/$name");
         }
-        remove_tree($path) unless grep { $_ ne 'owner' } names_in($path);
+        remove_tree($run) unless grep { $_ ne 'owner' } names_in($run);
     }
 }
 
-# The lock that commits are made under: one for each login and machine, since several hosts of a
+# Removes from the folder of a run that ends early what the next run cannot use. Partials of large files
+# stay, for the next attempt to go on with, and so do the names of those who may still write into them.
+sub leave {
+    my ($run) = @_;
+    return if -l $run || !-d _;
+    rmdir "$run/large";
+    if (!-e "$run/large") { remove_tree($run); return }
+    remove_tree("$run/$_") for grep { !/^(?:owner|large|writer-.*)$/ } names_in($run);
+}
+
+# The lock that commits are made under. There is one for each login and boot, since several hosts of a
 # configuration, and several configurations, may lead to the same place.
 sub lock_of { return folder_of(folder_of($_[0])) . '/lock-' . boot() }
 
-# Who has a lock: whether that process is gone, its pid, and the file in the lock that says so. The file is
-# named after the process. So to remove that of one that is gone never takes the lock from another one,
-# which may have it by then. Nothing where nobody has it.
+# Who has a lock: whether that process is gone, its pid, and the file in the lock that says so. Nothing where
+# nobody has it. The file is named after the process. So whoever removes the file of a dead process never
+# takes the lock from another one that has it by then.
 sub holder_of {
     my ($lock) = @_;
     my ($name) = grep { /^owner/ } names_in($lock) or return;
@@ -514,6 +536,7 @@ sub serve {
     $SIG{PIPE} = 'IGNORE';
     # A file that is larger than a login may have is to be an error with a reason.
     $SIG{XFSZ} = 'IGNORE' if exists $SIG{XFSZ};
+    @SIG{qw(HUP INT TERM)} = (\&quit) x 3;
     widen(\*STDIN);
     binmode STDIN;
     binmode STDOUT;
@@ -527,7 +550,7 @@ sub serve {
             $in{$name} = $value;
         }
         take($skipped);
-        # What most sessions never need comes along with the first task that needs it.
+        # The code that most sessions never need comes with the first task that needs it.
         my $code = delete $in{code};
         if (!main->can($task)) { eval "$code; 1" or fail($@) }
         my $work = main->can($task);

@@ -1,31 +1,36 @@
 # shellcheck shell=sh disable=SC2154,SC2034
-# What every script on a host begins with. Runs under dash, bash and busybox sh.
+# Every script on a host begins with this text. It runs under dash, bash and busybox sh. agent.pl has the
+# same functions for hosts with perl.
 #
-# Set by the controller, before this text:
-#   hs_nonce   marks the answers of this run
+# The controller sets before this text:
+#   hs_nonce   marks the answers of this task
 #   hs_pulse   seconds between two signs of life
 #
 # Answers are sections on standard output. A section begins with a line of the marker, the nonce of
-# the run and its name, so that nothing a login shell prints can be mistaken for it. Standard error
+# the task and its name, so that nothing a login shell prints can be mistaken for it. Standard error
 # carries a heartbeat, so that the controller can tell slow from dead.
 
 hs_mark() { printf 'HOSTSYNC %s %s\n' "$hs_nonce" "$*"; }
 
-# Takes back what a task has begun. A task that stages something puts its own in the place of this.
-hs_undo() { :; }
+# Removes what a task must not leave when it fails or when a signal ends it. Each task that has something
+# to remove defines its own. It runs before the answer ends: whoever hears of the end finds nothing of it.
+hs_clean_up() { :; }
 
-# Says why it cannot go on, and ends.
+# Says why the task cannot go on, and ends it.
 hs_fail() {
-  hs_undo
+  hs_clean_up
   hs_mark fail
   printf '%s\n' "$*"
   hs_mark end failed
   exit 1
 }
 
-# Gives signs of life from now on, for so many seconds: work that takes longer than anything of its
-# kind can is taken for dead. Ends with this shell, however that ends.
 hs_heart=
+trap 'hs_clean_up; [ -z "$hs_heart" ] || kill "$hs_heart" 2>/dev/null' EXIT
+trap 'exit 1' HUP INT TERM
+
+# Gives signs of life from now on, for so many seconds. Work that takes longer than anything of its kind
+# can is taken for dead. They end with this shell, however that ends.
 hs_beat() {
   [ -z "$hs_heart" ] || kill "$hs_heart" 2>/dev/null
   (
@@ -36,7 +41,6 @@ hs_beat() {
     done
   ) </dev/null >/dev/null &
   hs_heart=$!
-  trap 'kill "$hs_heart" 2>/dev/null' EXIT
 }
 
 # One line for what is found at a path: type and permission bits (hexadecimal), size, mtime, ctime,
@@ -63,25 +67,24 @@ for hs_tool in awk cat cut dd diff find head mkdir mv rm rmdir sed sort stat tr 
   command -v "$hs_tool" >/dev/null 2>&1 || hs_fail "this host has no $hs_tool command"
 done
 
-# Removes a folder of ours. Only folders are made writable: a file in it may have another name outside.
+# Removes a file or folder of ours. Only folders are made writable: a file may have another name outside.
+# A link goes, and what it leads to stays.
 hs_remove_tree() {
-  # The loop below would empty what a link leads to.
-  if [ -L "$1" ]; then
-    rm -f -- "$1"
-    return
+  if [ -d "$1" ] && [ ! -L "$1" ]; then
+    find "$1" -type d ! -perm -700 -exec chmod u+rwx {} + 2>/dev/null
+    # The owner of a run goes last: until then the next run can tell that this one is dead.
+    for hs_inner in "$1"/*; do
+      if [ "$hs_inner" != "$1/owner" ]; then rm -rf -- "$hs_inner"; fi
+    done
   fi
-  find "$1" -type d ! -perm -700 -exec chmod u+rwx {} + 2>/dev/null
-  # Whose a run was is known to the end.
-  for hs_inner in "$1"/*; do
-    if [ "$hs_inner" != "$1/owner" ]; then rm -rf -- "$hs_inner"; fi
-  done
   rm -rf -- "$1"
 }
 
-# Removes what a run has staged in a folder of ours, but not what has come of large files.
-hs_remove_staged() {
-  if [ -L "$1/$hs_run" ]; then return; fi
-  if [ -d "$1/$hs_run/large" ]; then hs_remove_tree "$1/$hs_run/up"; else hs_remove_tree "$1/${hs_run:?}"; fi
+# Fails because a folder of ours is not ours alone. Others could lead what is removed elsewhere, so nothing
+# is.
+hs_fail_not_ours() {
+  hs_clean_up() { :; }
+  hs_fail "$@"
 }
 
 # Makes a folder of ours and those above it, from the one named .hostsync or the configured one on.
@@ -91,13 +94,13 @@ hs_make_ours() {
   mkdir -p -- "$1" 2>/dev/null || hs_fail "cannot make the folder $1 ($(mkdir -p -- "$1" 2>&1 | sed 's/.*: //'))"
   hs_at=$1
   for hs_level in host lineage top; do
-    if [ -L "$hs_at" ] || [ ! -d "$hs_at" ]; then hs_fail "$hs_at is not a folder; move it away"; fi
+    if [ -L "$hs_at" ] || [ ! -d "$hs_at" ]; then hs_fail_not_ours "$hs_at is not a folder; move it away"; fi
     # The topmost one may be a place for all logins, as long as nobody can rename what is in it.
     case $hs_level-$(stat -c '%u-%a' -- "$hs_at") in
       top-0-1??? | top-"$hs_uid"-1???) ;;
-      *-*-*[2367] | *-*-*[2367]?) hs_fail "$hs_at can be written by others; take that permission away" ;;
+      *-*-*[2367] | *-*-*[2367]?) hs_fail_not_ours "$hs_at can be written by others; take that permission away" ;;
       *-"$hs_uid"-* | top-0-*) ;;
-      *) hs_fail "$hs_at belongs to another login; set staging_path to another place" ;;
+      *) hs_fail_not_ours "$hs_at belongs to another login; set staging_path to another place" ;;
     esac
     hs_at=${hs_at%/*}
   done
@@ -143,53 +146,85 @@ hs_sign() {
   printf '%s %s %s\n' "$1" "$(hs_started "$1")" "$hs_boot" >"$2.new" && mv -fT -- "$2.new" "$2"
 }
 
-# Says why a file cannot be written. Some shells do not.
+# Says why a file cannot be written, which not every shell tells.
 hs_why_not() { { echo x | cat >"$1"; } 2>&1 | sed 's/.*: //'; }
 
-# Whether the process that signed is gone. When in doubt, it is not.
+# Whether the process that signed is gone. When in doubt, it is not. Sets hs_pid: `unknown` where the file
+# does not say which process it is.
 hs_is_gone() {
-  read -r hs_pid hs_start hs_where 2>/dev/null <"$1" || return 1
+  hs_pid='' hs_start='' hs_where=''
+  read -r hs_pid hs_start hs_where 2>/dev/null <"$1"
+  case $hs_where:$hs_pid$hs_start in
+    :* | *:*[!0-9]* | *' '*)
+      hs_pid=unknown
+      return 1
+      ;;
+  esac
   [ "$hs_where" = "$hs_boot" ] || return 0
   if [ -r /proc/self/stat ] && [ "$hs_start" != 0 ]; then
     [ "$(hs_started "$hs_pid")" != "$hs_start" ]
   else
-    ! kill -0 "$hs_pid" 2>/dev/null
+    # A process of another login may not be signalled, and lives.
+    case $(kill -0 "$hs_pid" 2>&1) in
+      *'No such process'*) return 0 ;;
+      *) return 1 ;;
+    esac
   fi
 }
 
-# Removes what runs that are gone have left in a folder of ours. A run lasts as long as its connection,
-# which is the parent of its scripts. One that nobody has signed is given an hour. What such a run had
-# put in place in its last moment may have a second name there. That stays unless all is to go: to take
-# one of a file's names away changes its times, and it may be one that is about to be compared.
+# Whether a path is the folder of a run that is dead. A run lasts as long as its connection, which is the
+# parent of its scripts. One that does not say whose it is, is given an hour.
+hs_is_dead() {
+  if [ -L "$1" ] || [ ! -d "$1" ] || [ "${1##*/}" = "${hs_run:-}" ]; then return 1; fi
+  if hs_is_gone "$1/owner"; then return 0; fi
+  [ "$hs_pid" = unknown ] && [ -n "$(find "$1" -prune -mmin +60 2>/dev/null)" ]
+}
+
+# Removes what dead runs have left in a folder of ours. A file that such a run put in place in its last
+# moment may have a second name there. This name stays unless all is to go: to take one of a file's names
+# away changes its times, and a commit may be about to compare them.
 hs_remove_dead_runs() {
+  hs_links='-links 1'
+  if [ "${2:-}" = all ]; then hs_links=; fi
   for hs_dead in "$1"/run-*; do
-    if [ -L "$hs_dead" ] || [ ! -d "$hs_dead" ] || [ "$hs_dead" = "$1/${hs_run:-}" ]; then continue; fi
-    if [ -s "$hs_dead/owner" ]; then
-      hs_is_gone "$hs_dead/owner" || continue
-    else
-      [ -n "$(find "$hs_dead" -prune -mmin +60 2>/dev/null)" ] || continue
-    fi
-    # Whose it was is known to the end.
-    for hs_part in "$hs_dead/up" "$hs_dead/large"; do
-      if [ "${2:-}" = all ]; then
-        hs_remove_tree "$hs_part"
-      else
-        find "$hs_part" -type d ! -perm -700 -exec chmod u+rwx {} + 2>/dev/null
-        find "$hs_part" ! -type d -links 1 -exec rm -f -- {} + 2>/dev/null
-        find "$hs_part" -depth -type d -exec rmdir {} + 2>/dev/null
-      fi
-    done
-    if [ ! -e "$hs_dead/up" ] && [ ! -e "$hs_dead/large" ]; then hs_remove_tree "$hs_dead"; fi
+    hs_is_dead "$hs_dead" || continue
+    (
+      cd -- "$hs_dead" || exit
+      find . -type d ! -perm -700 -exec chmod u+rwx {} +
+      # shellcheck disable=SC2086 # Two words or none.
+      find . ! -type d ! -path ./owner $hs_links -exec rm -f -- {} +
+      find . -depth -type d ! -path . -exec rmdir -- {} +
+    ) 2>/dev/null
+    case $(ls -A -- "$hs_dead") in
+      owner | '') hs_remove_tree "$hs_dead" ;;
+    esac
   done
 }
 
-# The lock that commits are made under: one for each login and machine, since several hosts of a
+# Removes from the folder of a run that ends early what the next run cannot use. Partials of large files
+# stay, for the next attempt to go on with.
+hs_leave() {
+  if [ -L "$1" ] || [ ! -d "$1" ]; then return; fi
+  rmdir -- "$1/large" 2>/dev/null
+  if [ ! -e "$1/large" ]; then
+    hs_remove_tree "$1"
+    return
+  fi
+  for hs_part in "$1"/*; do
+    case ${hs_part##*/} in
+      owner | large) ;;
+      *) hs_remove_tree "$hs_part" ;;
+    esac
+  done
+}
+
+# The lock that commits are made under. There is one for each login and boot, since several hosts of a
 # configuration, and several configurations, may lead to the same place.
 hs_lock_of() { printf '%s/lock-%s\n' "${1%/*/*}" "$hs_boot"; }
 
-# Sets hs_owner, the file in a lock that says who has it: empty where nobody does. The file is named after
-# the process. So to remove that of one that is gone never takes the lock from another one, which may have
-# it by then.
+# Sets hs_owner: the file in a lock that says who has it, or nothing where nobody has it. The file is named
+# after the process. So whoever removes the file of a dead process never takes the lock from another one
+# that has it by then.
 hs_find_owner() {
   for hs_owner in "$1"/owner*; do
     if [ -e "$hs_owner" ]; then return; fi

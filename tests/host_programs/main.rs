@@ -9,6 +9,7 @@
 mod cleanup;
 mod fetch;
 mod large;
+mod leftovers;
 mod restore;
 mod steps;
 mod unlock;

@@ -222,30 +222,25 @@ impl ChangeDocument {
 
 impl NodeDocument {
     fn into_plan(self) -> Result<Node, PlanFileError> {
-        let mode = |text: Option<String>| {
+        let meta = || {
+            let text = self.mode.as_deref();
             let text = text.ok_or_else(|| damaged("an entry has no mode"))?;
-            u32::from_str_radix(&text, 8)
+            u32::from_str_radix(text, 8)
                 .ok()
                 .filter(|bits| *bits <= 0o7777)
-                .map(Mode::new)
+                .map(|bits| Meta::from(Mode::new(bits)))
                 .ok_or_else(|| damaged(format!("`{text}` is not a mode")))
         };
         Ok(match self.kind {
             Kind::File => Node::File {
                 size_bytes: self.size.ok_or_else(|| damaged("a file has no size"))?,
-                meta: Meta {
-                    mode: mode(self.mode)?,
-                },
+                meta: meta()?,
                 digest: ContentDigest {
                     blake3: self.blake3,
                     sha256: self.sha256,
                 },
             },
-            Kind::Dir => Node::Dir {
-                meta: Meta {
-                    mode: mode(self.mode)?,
-                },
-            },
+            Kind::Dir => Node::Dir { meta: meta()? },
             Kind::Symlink => Node::Symlink {
                 target: bytes_of(
                     self.target
@@ -255,11 +250,7 @@ impl NodeDocument {
                 )?
                 .into_boxed_slice(),
             },
-            Kind::Other => Node::Other {
-                meta: Meta {
-                    mode: mode(self.mode)?,
-                },
-            },
+            Kind::Other => Node::Other { meta: meta()? },
         })
     }
 }

@@ -41,22 +41,21 @@ sub blocks {
     return 'ok';
 }
 
-# Takes over what runs that are gone have left of these files.
+# Takes over what dead runs have left of these files, from whoever still writes into it.
 sub adopt {
     my ($base, $folder, @ids) = @_;
     my %is_wanted = map { $_ => 1 } @ids;
-    for my $run (grep { /^run-/ } names_in($base)) {
-        my $left = "$base/$run/large";
-        next unless -d $left && -e "$base/$run/owner" && (is_gone("$base/$run/owner"))[0];
-        for my $name (names_in($left)) {
+    for my $run (dead_runs($base)) {
+        end_writers($run);
+        for my $name (names_in("$run/large")) {
             my ($id) = split /\./, $name;
-            rename "$left/$name", "$folder/$name" if $is_wanted{$id} && !-e "$folder/$name";
+            rename "$run/large/$name", "$folder/$name" if $is_wanted{$id} && !-e "$folder/$name";
         }
     }
 }
 
-# Ends the processes that write into the partials of a run, apart from this one. A session that stalled
-# may go on at any time, and what was its partial may be in place by then.
+# Ends the processes that write into the partials of a run, apart from this one. A session that stalled may
+# go on at any time, when its partial may be in place already.
 sub end_writers {
     my ($run) = @_;
     for my $path (map { "$run/$_" } grep { /^writer-[0-9]+$/ } names_in($run)) {
@@ -129,10 +128,9 @@ sub block_sums {
 # A process that writes these blocks of a file into pipes, each into the one that is its turn.
 sub writer_of {
     my ($name, $pipes, @blocks) = @_;
-    my $child = fork;
+    my $child = start_child();
     defined $child or fail("cannot start a process: $!");
     return $child if $child;
-    @at_end = ();
     if (open my $file, q(<), $name) {
         sysseek $file, $blocks[0] * $in{block}, 0;
         for my $block (@blocks) {
@@ -155,14 +153,14 @@ sub writer_of {
     kill 9, $$;
 }
 
-# A process that hashes what is written to the handle that comes with it; its answer is in a file.
+# Starts a process that hashes what is written to a handle, and writes its answer to a file. The handle and
+# the process.
 sub hasher_to {
     my ($answer) = @_;
     pipe my $reader, my $writer or return;
-    my $child = fork;
+    my $child = start_child();
     defined $child or return;
     if (!$child) {
-        @at_end = ();
         close $writer;
         if (open(STDOUT, q(>), $answer) && open STDIN, q(<&), $reader) {
             open STDERR, q(>), '/dev/null';

@@ -2,7 +2,7 @@
 # Prepares the partials of large files, and answers the digests of their blocks. A partial is what this
 # host has of a file so far; an upload of the blocks that are wrong or missing completes it.
 #
-# Set by the controller, before common.sh:
+# The controller sets before common.sh:
 #   hs_base       folder of ours on the host, on the file system of the destinations
 #   hs_run        name of this run's folder in it
 #   hs_block      size of a block in bytes
@@ -16,15 +16,17 @@ hs_beat "$hs_patience"
 # The time between these two is a round trip.
 hs_mark begun
 hs_wanted=$(head -c "$hs_files")
+# Whatever is not wanted is removed, so the list has to be whole.
+[ "$(($(printf '%s\n' "$hs_wanted" | wc -c)))" -eq "$hs_files" ] || hs_fail 'the connection ended early'
 hs_mark taken
 hs_find_hash
 [ -n "$hs_hash" ] || hs_fail 'this host has no tool for sha256 or blake3 any more'
 hs_make_ours "$hs_base"
 hs_top=$hs_base/$hs_run
 mkdir -p -- "$hs_top/large" || hs_fail "cannot make a folder in $hs_base"
-# Takes over what runs that are gone have left of these files.
+# Takes over what dead runs have left of these files.
 for hs_dead in "$hs_base"/run-*; do
-  if [ -L "$hs_dead" ] || [ -L "$hs_dead/large" ] || [ ! -d "$hs_dead/large" ] || ! hs_is_gone "$hs_dead/owner"; then continue; fi
+  if [ ! -d "$hs_dead/large" ] || ! hs_is_dead "$hs_dead"; then continue; fi
   for hs_left in "$hs_dead/large"/*; do
     hs_name=${hs_left##*/}
     case "
@@ -59,7 +61,7 @@ printf '%s\n' "$hs_wanted" | while read -r hs_id hs_size; do
       rm -f -- "$hs_copy"
     fi
   fi
-  : >>"$hs_partial" || hs_fail "cannot write in $hs_base ($(hs_why_not "$hs_partial"))"
+  true >>"$hs_partial" || hs_fail "cannot write in $hs_base ($(hs_why_not "$hs_partial"))"
   hs_merge_extents "$hs_top/large" "$hs_id"
   hs_cut "$hs_partial" "$hs_size"
   hs_mark blocks "$hs_i"

@@ -1,12 +1,12 @@
 # Verifies what was uploaded and moves it into place. Its variables and what it reads are those of
 # commit.sh.
 
-# What the steps share: answers of those that were taken, folders that are known to be there, and why the
-# last attempt did not work.
+# What the steps share: which of them were taken, which folders are known to exist, and why the last attempt
+# did not work.
 our (%is_done, %made, $why);
 # Digests of large files that are known already, by their staged path.
 our %large_sums;
-# Files of ours whose times tell those of their file systems.
+# Files of ours that tell the time of their file systems.
 our @clocks;
 
 sub commit {
@@ -17,17 +17,18 @@ sub commit {
     my ($home, $run) = @in{qw(home run)};
     beat($in{patience} + $in{wait});
     my ($intent, $staged, $sums, $paths, $large) = map { take($in{$_}) } qw(intent staged sums paths large);
+    make_ours($_) for @bases;
+    # What this session has received is for this task to undo.
+    @at_end = sub { leave("$_/$run") for @bases };
     find_hash() or fail('this host has no tool for sha256 or blake3 any more');
-    make_ours($_) for $home, @bases;
 
     my $work = "$home/$run";
     # Makes room before it needs any.
-    remove_dead_runs($_) for $home, @bases;
+    remove_dead_runs($_) for @bases;
     if (!-d $work) {
         mkdir $work or fail("cannot make a folder in $home ($!)");
         sign("$work/owner") or fail("cannot write in $home ($!)");
     }
-    push @at_end, sub { remove_tree($_) for $work, map { "$_/$run" } @bases };
     # What is about to happen: the steps with what must be there before, and digests of what comes.
     my %journal = (intent => $intent, staged => $staged, sums => $sums);
     for my $name (sort keys %journal) {
@@ -58,14 +59,14 @@ sub commit {
 
     # Everything that the steps need is on the disk before the first of them.
     sync_all(@bases);
-    # A connection that breaks now no longer stops it.
+    # A connection that breaks from here on does not stop it.
     local $SIG{HUP} = 'IGNORE';
     # A serial comes twice when an older state was brought back. Its backups are kept apart.
     my $kept = $in{serial};
     for (my $n = 2; grep { -e "$_/backup/$kept" } @bases; $n++) { $kept = "$in{serial}-$n" }
     mark('steps', $kept);
     my %devices;
-    for my $base ($home, @bases) {
+    for my $base (@bases) {
         make_folders("$base/$run") or fail("cannot make a folder in $base ($!)");
         my $device = (stat "$base/$run")[0];
         $devices{$device} = "$base/$run/clock" if defined $device;
@@ -75,8 +76,12 @@ sub commit {
     sync_all(@bases);
 
     keep_listing($home, $work, $paths);
-    remove_dead_runs($_, 1) for $home, @bases;
-    remove_old_backups("$_/backup", $kept) for @bases;
+    # Under the lock: what another run does from then on has to stay.
+    for my $base (@bases) {
+        remove_tree("$base/$run");
+        remove_dead_runs($base, 1);
+        remove_old_backups("$base/backup", $kept);
+    }
     clean_up();
     return 'ok';
 }
@@ -84,7 +89,7 @@ sub commit {
 # The file in the lock that says that it is ours.
 sub lock_name { return join q(-), 'owner', $$, started($$) }
 
-# Takes the lock: the pid of the one who has it when it is not to be had in time, else undef.
+# Takes the lock. The pid of its holder if it cannot be had in time, else undef.
 sub lock_out {
     my ($lock, $work) = @_;
     # Signed before it is in place: a lock without an owner would never be given up. A folder is moved
@@ -106,8 +111,8 @@ sub lock_out {
     return;
 }
 
-# Puts the large files, which came in blocks, among the other staged ones. What is missing or wrong is
-# found there.
+# Puts the large files, which came in blocks, among the other staged files. The verification finds what is
+# missing or wrong.
 sub place_large {
     my ($bases, $large) = @_;
     end_writers("$_/$in{run}") for @$bases;
@@ -176,9 +181,9 @@ sub sync_all {
     }
 }
 
-# Waits until whatever changes from now on gets a later time than all that has changed by now, on every
-# file system that is written to. Their clocks tick a few milliseconds apart, some by the second. One that
-# is set back meanwhile has moved on, too.
+# Waits until whatever changes from now on gets a later time than all that has changed by now, on every file
+# system that is written to. Their clocks tick every few milliseconds, some every second. A clock that is set
+# back meanwhile has moved on, too.
 sub tick {
     my $first;
     for my $clock (@clocks) {
@@ -198,10 +203,11 @@ sub tick {
     return $first;
 }
 
-# Makes the listing that the next plan trusts, and answers what is in it.
+# Makes the listing for the next plan, and answers what is in it.
 sub keep_listing {
     my ($home, $work, $paths) = @_;
     my $keep = $in{keep};
+    # That of a script is not kept up, so it can only be wrong.
     unlink "$home/listing";
     my ($format, $old_paths, $old_stamps) = stamp_format();
     if ($keep eq 'part') {

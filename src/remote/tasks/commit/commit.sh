@@ -1,9 +1,10 @@
 # shellcheck shell=sh disable=SC2154
 # Verifies what was uploaded and moves it into place.
 #
-# Set by the controller, before common.sh:
+# The controller sets before common.sh:
 #   hs_home       folder of ours on the host, where the listing is kept
-#   hs_bases      how many staging folders there are; hs_base_0, hs_base_1 ...; hs_run: this run's folder in each
+#   hs_bases      how many staging folders there are; hs_base_0, which is hs_home, hs_base_1 ...
+#   hs_run        name of this run's folder in each of them
 #   hs_mappings   how many there are; hs_root_0 ... their destinations; hs_at_0 ... numbers of
 #                 the staging folders that serve them
 #   hs_serial     names the folder of the backups that this apply makes
@@ -27,23 +28,32 @@
 
 umask 077
 hs_beat "$((hs_patience + hs_wait))"
-# Does something with each staging folder.
-hs_with_bases() {
+
+# Does something for every staging folder, which is hs_base meanwhile.
+hs_each_base() {
   hs_i=0
   while [ "$hs_i" -lt "$hs_bases" ]; do
-    eval "\"\$1\" \"\$hs_base_$hs_i\""
+    eval "hs_base=\$hs_base_$hs_i"
+    "$@"
     hs_i=$((hs_i + 1))
   done
 }
 
+hs_check_base() { hs_make_ours "$hs_base"; }
+hs_each_base hs_check_base
+hs_has_lock=
+hs_leave_run() { hs_leave "$hs_base/$hs_run"; }
+hs_clean_up() {
+  hs_each_base hs_leave_run
+  if [ -n "$hs_has_lock" ]; then hs_unlock; fi
+  hs_has_lock=
+}
 hs_find_hash
 [ -n "$hs_hash" ] || hs_fail 'this host has no tool for sha256 or blake3 any more'
-hs_make_ours "$hs_home"
 
 # Reads exactly so many bytes of standard input into a file.
 hs_take() {
-  # Not `:`: where that cannot redirect, dash ends before it says why.
-  true >"$2" || hs_fail "cannot write in ${2%/*} ($( (: >"$2") 2>&1))"
+  true >"$2" || hs_fail "cannot write in ${2%/*} ($(hs_why_not "$2"))"
   hs_have=0
   while [ "$hs_have" -lt "$1" ]; do
     hs_left=$(($1 - hs_have))
@@ -55,14 +65,9 @@ hs_take() {
   done
 }
 
-hs_with_bases hs_make_ours
-# Until all of its input is here, it keeps what has come of large files: the next attempt takes that up.
-# Not before the folders are known to be ours: nothing is removed in those of others.
-# shellcheck disable=SC2317 # It is called where something fails.
-hs_undo() { hs_with_bases hs_remove_staged; }
 # Makes room before it needs any.
-hs_remove_dead_runs "$hs_home"
-hs_with_bases hs_remove_dead_runs
+hs_make_room() { hs_remove_dead_runs "$hs_base"; }
+hs_each_base hs_make_room
 hs_work=$hs_home/$hs_run
 if [ ! -d "$hs_work" ]; then
   mkdir -- "$hs_work" || hs_fail "cannot make a folder in $hs_home"
@@ -73,13 +78,6 @@ hs_take "$hs_staged" "$hs_work/staged"
 hs_take "$hs_sums" "$hs_work/sums"
 hs_take "$hs_paths" "$hs_work/paths"
 hs_take "$hs_large" "$hs_work/partials"
-
-# From here on it leaves nothing of its run, however it ends.
-hs_remove_run() { hs_remove_tree "${1:?}/${hs_run:?}"; }
-hs_undo() {
-  hs_with_bases hs_remove_run
-  hs_remove_run "$hs_home"
-}
 
 # --- one run at a time -------------------------------------------------------------------------------
 
@@ -113,7 +111,7 @@ until mv -T -- "$hs_work/lock" "$hs_lock" 2>"$hs_work/error"; do
     rm -f -- "$hs_owner" 2>/dev/null && continue
   fi
   if [ "$hs_waited" -ge "$hs_wait" ]; then
-    hs_undo
+    hs_clean_up
     hs_mark locked
     printf '%s\n' "$hs_pid"
     hs_mark end locked
@@ -122,12 +120,11 @@ until mv -T -- "$hs_work/lock" "$hs_lock" 2>"$hs_work/error"; do
   hs_waited=$((hs_waited + 1))
   sleep 1
 done
-trap 'hs_unlock; kill "$hs_heart" 2>/dev/null' EXIT
-trap 'exit 1' HUP INT TERM
+hs_has_lock=yes
 
 # --- large files -------------------------------------------------------------------------------------
 
-# Among the others they are staged files like all: what is missing or wrong is found there.
+# They become staged files like all others. The verification finds what is missing or wrong.
 while read -r hs_i hs_id hs_size hs_mode hs_mtime hs_how; do
   IFS= read -r hs_path
   eval "hs_base=\$hs_base_$hs_i"
@@ -165,53 +162,49 @@ if [ -s "$hs_work/staged" ]; then
     fi
   done <"$hs_work/used"
   if ! cmp -s "$hs_work/sums" "$hs_work/got"; then
-    hs_mark unverified
     hs_n=0
-    while read -r hs_want <&5; do
-      read -r hs_is <&6 || hs_is=
-      IFS= read -r hs_name <&7 || hs_name=
-      if [ "$hs_want" != "$hs_is" ] && [ "$hs_n" -lt 5 ]; then
-        printf '%s\n' "${hs_name#* }"
-        hs_n=$((hs_n + 1))
-      fi
-    done 5<"$hs_work/sums" 6<"$hs_work/got" 7<"$hs_work/staged"
-    hs_undo
+    hs_wrong=$(
+      while read -r hs_want <&5; do
+        read -r hs_is <&6 || hs_is=
+        IFS= read -r hs_name <&7 || hs_name=
+        if [ "$hs_want" != "$hs_is" ] && [ "$hs_n" -lt 5 ]; then
+          printf '%s\n' "${hs_name#* }"
+          hs_n=$((hs_n + 1))
+        fi
+      done 5<"$hs_work/sums" 6<"$hs_work/got" 7<"$hs_work/staged"
+    )
+    hs_clean_up
+    hs_mark unverified
+    printf '%s\n' "$hs_wrong"
     hs_mark end unverified
     exit 1
   fi
 fi
 
-# Makes durable what was written, once for each file system that is written to.
-hs_sync_all() {
-  hs_i=0
-  while [ "$hs_i" -lt "$hs_bases" ]; do
-    eval "hs_base=\$hs_base_$hs_i"
-    if [ -d "$hs_base" ]; then sync -f "$hs_base" 2>/dev/null || sync; fi
-    hs_i=$((hs_i + 1))
-  done
+# Makes durable what was written to a file system.
+hs_sync() {
+  if [ -d "$hs_base" ]; then sync -f "$hs_base" 2>/dev/null || sync; fi
 }
 
 # Everything that the steps need is on the disk before the first of them.
-hs_sync_all
+hs_each_base hs_sync
 
 # --- commit ------------------------------------------------------------------------------------------
 
-# A connection that breaks now no longer stops it.
+# A connection that breaks from here on does not stop it.
 trap '' HUP PIPE
 
 # A serial comes twice when an older state was brought back. Its backups are kept apart.
-hs_is_taken() {
-  hs_i=0
-  while [ "$hs_i" -lt "$hs_bases" ]; do
-    eval "hs_base=\$hs_base_$hs_i"
-    [ ! -e "$hs_base/backup/$1" ] || return 0
-    hs_i=$((hs_i + 1))
-  done
-  return 1
+hs_find_taken() {
+  if [ -e "$hs_base/backup/$hs_kept" ]; then hs_is_taken=yes; fi
 }
 hs_kept=$hs_serial
 hs_n=1
-while hs_is_taken "$hs_kept"; do
+while
+  hs_is_taken=
+  hs_each_base hs_find_taken
+  [ -n "$hs_is_taken" ]
+do
   hs_n=$((hs_n + 1))
   hs_kept=$hs_serial-$hs_n
 done
@@ -454,7 +447,7 @@ hs_take_steps
 
 # --- what is there now -------------------------------------------------------------------------------
 
-hs_sync_all
+hs_each_base hs_sync
 
 # Whether times have fractions of a second on all file systems that lines of a listing are about. Where
 # they are whole seconds, a change within the second that an entry was put in place would not show.
@@ -502,24 +495,20 @@ fi
 
 # --- clean up ----------------------------------------------------------------------------------------
 
-# Keeps the backups that were just made, then the newest: not by serial, since an older state may come back.
-hs_remove_old_backups() {
-  [ -d "$1/backup" ] || return 0
+# Under the lock: what another run does from then on has to stay.
+hs_tidy() {
+  hs_remove_tree "${hs_base:?}/${hs_run:?}"
+  hs_remove_dead_runs "$hs_base" all
+  [ -d "$hs_base/backup" ] || return
+  # The one that was just made stays, then the newest: not by serial, since an older state may come back.
   hs_n=0
-  if [ -d "$1/backup/$hs_kept" ]; then hs_n=1; fi
-  for hs_old in $(cd -- "$1/backup" && ls -1t); do
+  if [ -d "$hs_base/backup/$hs_kept" ]; then hs_n=1; fi
+  for hs_old in $(cd -- "$hs_base/backup" && ls -1t); do
     [ "$hs_old" != "$hs_kept" ] || [ "$hs_backups" -eq 0 ] || continue
     hs_n=$((hs_n + 1))
-    if [ "$hs_n" -gt "$hs_backups" ]; then hs_remove_tree "$1/backup/$hs_old"; fi
+    if [ "$hs_n" -gt "$hs_backups" ]; then hs_remove_tree "$hs_base/backup/$hs_old"; fi
   done
 }
-
-hs_undo
-hs_remove_dead_linked_runs() { hs_remove_dead_runs "$1" all; }
-hs_remove_dead_linked_runs "$hs_home"
-hs_with_bases hs_remove_dead_linked_runs
-hs_with_bases hs_remove_old_backups
-# Whoever hears of the end must not find the lock.
-trap 'kill "$hs_heart" 2>/dev/null' EXIT
-hs_unlock
+hs_each_base hs_tidy
+hs_clean_up
 hs_mark end ok

@@ -1,7 +1,7 @@
 # shellcheck shell=sh disable=SC2154
 # Reads files, for people who want to see how they differ. Writes nothing.
 #
-# Set by the controller, before common.sh:
+# The controller sets before common.sh:
 #   hs_files      length in bytes of what is on standard input
 # Standard input, two lines for each file: the size that it had when it was looked at; its path.
 

@@ -24,7 +24,7 @@ sub look {
     my ($kind, $command);
     my (@complaints, %has_moved);
 
-    # What another run is in the middle of is waited for. A lock without an owner is nobody's.
+    # Waits for what another run is in the middle of. A lock without an owner is nobody's.
     my $lock = lock_of($in{base});
     for (1 .. 10) {
         my ($is_gone, $holder) = holder_of($lock);
@@ -114,7 +114,7 @@ sub look {
         "algorithm=$kind\ntool=$command\nuid=$>\ngid=", $) + 0, "\n",
         'scp=', find_command('scp') && !-e '/etc/ssh/disable_scp' ? 'yes' : q(), "\n",
         'tar=', find_command('tar') ? 'yes' : q(), "\n",
-        'left=', has_dead_runs($in{base}) ? 'yes' : q(), "\nagent=yes\n"
+        'left=', dead_runs($in{base}) ? 'yes' : q(), "\nagent=yes\n"
     );
     mark('places');
     say_text($places);

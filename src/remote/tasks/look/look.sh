@@ -1,7 +1,7 @@
 # shellcheck shell=sh disable=SC2154
 # Looks at a host and answers what is there. Writes nothing.
 #
-# Set by the controller, before common.sh:
+# The controller sets before common.sh:
 #   hs_mode       quick: trust what has not moved since the kept listing was made; full: look at all
 #   hs_base       folder of ours on the host, where the listing is kept
 #   hs_listing    digest that the kept listing must have (quick)
@@ -77,10 +77,19 @@ if command -v scp >/dev/null 2>&1 && [ ! -e /etc/ssh/disable_scp ]; then hs_scp=
 hs_tar=
 if command -v tar >/dev/null 2>&1; then hs_tar=yes; fi
 
-# What a run that is gone has left.
+# Waits for what another run is in the middle of. A lock without an owner is nobody's.
+hs_lock=$(hs_lock_of "$hs_base")
+hs_waited=0
+while [ "$hs_waited" -lt 10 ]; do
+  hs_find_owner "$hs_lock"
+  if [ -z "$hs_owner" ] || hs_is_gone "$hs_owner"; then break; fi
+  sleep 1
+  hs_waited=$((hs_waited + 1))
+done
+
 hs_left=
-for hs_owner in "$hs_base"/run-*/owner; do
-  if [ -e "$hs_owner" ] && hs_is_gone "$hs_owner"; then hs_left=yes; fi
+for hs_dead in "$hs_base"/run-*; do
+  if hs_is_dead "$hs_dead"; then hs_left=yes; fi
 done
 
 hs_mark facts
@@ -99,16 +108,6 @@ while [ "$hs_i" -lt "$hs_roots" ]; do
   hs_i=$((hs_i + 1))
 done
 hs_place "$hs_staging" 'staging 0'
-
-# What another run is in the middle of is waited for. A lock without an owner is nobody's.
-hs_lock=$(hs_lock_of "$hs_base")
-hs_waited=0
-while [ "$hs_waited" -lt 10 ]; do
-  hs_find_owner "$hs_lock"
-  if [ -z "$hs_owner" ] || hs_is_gone "$hs_owner"; then break; fi
-  sleep 1
-  hs_waited=$((hs_waited + 1))
-done
 
 hs_lines=
 hs_answer=full

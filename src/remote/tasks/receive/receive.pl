@@ -1,13 +1,13 @@
-# Takes an upload into a private folder: the sink of an SCP stream. It reads whole buffers and answers
+# Takes an upload into a private folder, as the sink of an SCP stream. It reads whole buffers and answers
 # many records at a time, where `scp -t` reads the header of every file byte by byte and writes every
 # answer alone. Extents of large files it writes straight into their partials.
 #
-# What has arrived is hashed while more arrives: by one process at a time, some megabytes each, and a large
-# file that arrives as a whole by one of its own.
+# While more arrives, one process at a time hashes some megabytes of what has arrived. A large file that
+# arrives as a whole has a process of its own.
 #
 # Its variables are those of receive.sh. What follows on standard input is the stream; a last `E` ends it.
 
-# What is hashed at once while more arrives.
+# How much is hashed at once while more arrives.
 our $EARLY_BYTES = 8 * 1024 * 1024;
 # Files that wait for that, and their size together; the process that hashes, and the files it has written
 # its answers to.
@@ -19,15 +19,14 @@ sub receive {
     make_ours($base);
     my $top = "$base/$run";
     if ($into eq 'up') {
+        # What has arrived is of use to this session alone, except for large files.
+        push @at_end, sub { leave($top) };
         remove_dead_runs($base);
         remove_tree("$top/up");
         make_folders("$top/up") or fail("cannot make a folder in $base ($!)");
         sign("$top/owner") or fail("cannot write in $base ($!)");
     }
     else { sign("$top/writer-$$") or fail("cannot write in $base ($!)") }
-    # An upload is of use to this session alone, except for large files: the next attempt takes up what they
-    # have.
-    push @at_end, sub { remove_tree(-d "$top/large" ? "$top/up" : $top) } if $into eq 'up';
     mark('scp');
     my $complaint = eval { take_stream("$top/$into"); q() };
     if (!defined $complaint) {
@@ -156,9 +155,8 @@ sub hash_early {
     return if defined $hasher && waitpid($hasher, 1) == 0;
     return unless find_hash();
     my $sums = "$folder/../sums-" . @early;
-    $hasher = fork;
+    $hasher = start_child();
     if (defined $hasher && !$hasher) {
-        @at_end = ();
         if (chdir && open(STDOUT, q(>), $sums) && chdir $folder) {
             open STDIN,  q(<), '/dev/null';
             open STDERR, q(>), '/dev/null';

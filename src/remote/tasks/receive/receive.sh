@@ -1,7 +1,7 @@
 # shellcheck shell=sh disable=SC2154
 # Takes an upload into a private folder. What follows this text on standard input is the stream.
 #
-# Set by the controller, before common.sh:
+# The controller sets before common.sh:
 #   hs_base   folder of ours on the host, on the file system of the destinations
 #   hs_run    name of this run's folder in it
 #   hs_into   up: a fresh folder in that one. large: the one that blocks.sh has made, for extents of
@@ -10,10 +10,10 @@
 #   hs_with   what takes the stream: scp or tar
 
 umask 077
-hs_make_ours "$hs_base"
 hs_top=$hs_base/$hs_run
-# Half an upload is of no use, except for large files: the next attempt takes up what they have.
-hs_undo() { if [ "$hs_into" = up ]; then hs_remove_staged "$hs_base"; fi; }
+hs_make_ours "$hs_base"
+# Half an upload is of no use, except for large files.
+hs_clean_up() { [ "$hs_into" != up ] || hs_leave "$hs_top"; }
 if [ "$hs_into" = up ]; then
   hs_remove_dead_runs "$hs_base"
   [ ! -e "$hs_top/up" ] || hs_remove_tree "$hs_top/up"
@@ -43,5 +43,7 @@ case $hs_with in
     fi
     ;;
 esac
-[ "$hs_status" -eq 0 ] || hs_undo
+[ "$hs_status" -eq 0 ] || hs_clean_up
+# What has arrived whole is for the commit.
+hs_clean_up() { :; }
 hs_mark end "$hs_status"

@@ -4,9 +4,10 @@ sub restore {
     umask 077;
     my ($base, $run) = @in{qw(base run)};
     my $top = "$base/$run";
-    # What is staged is of no use without what was to be restored.
-    push @at_end, sub { remove_tree(-d "$top/large" ? "$top/up" : $top) };
     beat($in{patience});
+    make_ours($base);
+    # There is no commit without these files, so nothing that was staged is of use.
+    push @at_end, sub { leave($top) };
     my @lines = split /\n/, take($in{files}), -1;
     find_hash() or fail('this host has no tool for sha256 or blake3 any more');
     my @files;
@@ -20,7 +21,7 @@ sub restore {
     if (@lost) {
         mark('lost');
         say_text("$_->{path}\n") for @lost;
-        pop @at_end;
+        clean_up();
         return 'ok';
     }
     my ($received, $counts) = @{$received{$base} ||= [{}, {}]};
@@ -31,6 +32,7 @@ sub restore {
         $received->{$path} = 1;
         $counts->{$path =~ m{^(.*/)}s ? $1 : q()}++;
     }
+    # What is staged is for the commit.
     pop @at_end;
     return 'ok';
 }

@@ -1,7 +1,7 @@
 # shellcheck shell=sh disable=SC2154
 # Stages what is in the backups of this host.
 #
-# Set by the controller, before common.sh:
+# The controller sets before common.sh:
 #   hs_base       folder of ours on the host; hs_run: the folder of this run in it, which has had its upload
 #   hs_patience   seconds that all of this may take at the very most
 #   hs_files      length in bytes of what is on standard input
@@ -11,15 +11,16 @@
 
 umask 077
 hs_beat "$hs_patience"
+hs_work=$hs_base/$hs_run
+hs_make_ours "$hs_base"
+# There is no commit without these files, so nothing that was staged is of use.
+hs_clean_up() { hs_leave "$hs_work"; }
 hs_find_hash
 [ -n "$hs_hash" ] || hs_fail 'this host has no tool for sha256 or blake3 any more'
-hs_work=$hs_base/$hs_run
-# What is staged is of no use without what was to be restored.
-hs_undo() { hs_remove_staged "$hs_base"; }
 head -c "$hs_files" >"$hs_work/files" || hs_fail "cannot write in $hs_work ($(hs_why_not "$hs_work/files"))"
 [ "$(($(wc -c <"$hs_work/files")))" -eq "$hs_files" ] || hs_fail "cannot write in $hs_work"
 for hs_list in lost found; do
-  : >"$hs_work/$hs_list" || hs_fail "cannot write in $hs_work"
+  true >"$hs_work/$hs_list" || hs_fail "cannot write in $hs_work"
 done
 
 while read -r hs_size hs_mode hs_count hs_wanted; do
@@ -44,6 +45,7 @@ done <"$hs_work/files"
 if [ -s "$hs_work/lost" ]; then
   hs_mark lost
   cat "$hs_work/lost"
+  hs_clean_up
 else
   while read -r hs_mode && IFS= read -r hs_path && IFS= read -r hs_found; do
     hs_said=$(cp -p -- "$hs_found" "$hs_work/up/$hs_path" 2>&1) ||
@@ -61,4 +63,6 @@ else
   done <"$hs_work/found"
 fi
 rm -f -- "$hs_work/files" "$hs_work/found" "$hs_work/lost"
+# What is staged is for the commit.
+hs_clean_up() { :; }
 hs_mark end ok

@@ -1,7 +1,7 @@
 # shellcheck shell=sh disable=SC2154
-# Removes locks of processes that are gone, and what their runs have left.
+# Removes the locks of processes that are gone, and what their runs have left.
 #
-# Set by the controller, before common.sh:
+# The controller sets before common.sh:
 #   hs_base       folder of ours on the host
 # No standard input.
 
@@ -20,7 +20,6 @@ for hs_lock in "$hs_folder"/lock-*; do
     rmdir -- "$hs_lock" 2>/dev/null
     hs_result=removed
   fi
-  [ -n "$hs_pid" ] || hs_pid=unknown
   hs_mark "$hs_result" "$hs_pid"
 done
 if [ -d "$hs_base" ]; then hs_remove_dead_runs "$hs_base" all; fi
