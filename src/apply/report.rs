@@ -70,6 +70,8 @@ pub struct HostReport {
 pub struct Report {
     /// Serial of the state that it wrote; `None` when it wrote none.
     pub serial: Option<u64>,
+    /// The serial that hosts are back at; `None` where nothing was undone.
+    pub back_to: Option<u64>,
     /// Every host of the plan, in its order.
     pub hosts: Vec<HostReport>,
     /// Whether it was interrupted.

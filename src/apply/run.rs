@@ -93,6 +93,7 @@ pub fn apply(request: &ApplyRequest<'_>, state: &mut StateStore) -> Result<Repor
         });
         return Ok(Report {
             serial: None,
+            back_to: plan.back_to,
             hosts: hosts.collect(),
             interrupted: request.interrupted.load(Ordering::Relaxed),
             elapsed: started.elapsed(),
@@ -135,6 +136,7 @@ pub fn apply(request: &ApplyRequest<'_>, state: &mut StateStore) -> Result<Repor
     request.observer.event(&Event::HostsFinished);
     let report = Report {
         serial: Some(serial),
+        back_to: plan.back_to,
         hosts,
         interrupted: request.interrupted.load(Ordering::Relaxed),
         elapsed: started.elapsed(),
@@ -155,13 +157,12 @@ fn intent_of(request: &ApplyRequest<'_>, plan_digest: Blake3) -> Intent {
     let sources: BTreeSet<(String, Blake3)> = mappings
         .filter_map(|mapping| Some((mapping.src.clone(), mapping.source?)))
         .collect();
-    let run = &request.prepared.run;
     Intent {
         plan: plan_digest,
         began_at: (request.now)(),
         has_changes: plan.summary().has_changes(),
-        back_to: run.back_to,
-        undoes: run.undoes.clone(),
+        back_to: plan.back_to,
+        undoes: request.prepared.run.undoes.clone(),
         aim: GoalDigests {
             config: Some(plan.header.config_digest),
             sources: sources.into_iter().collect(),

@@ -47,9 +47,5 @@ pub(super) fn print_plan_text(
 
 /// Prints a report for people.
 pub(super) fn print_report(report: &Report, view: &ReportView, console: &Console) {
-    if view.plan_file.is_none() {
-        // The plan stands above it.
-        console.data(b"\n");
-    }
     console.data(view::text::report::render(report, view).as_bytes());
 }

@@ -27,10 +27,11 @@ use crate::remote::{Login, Nonce, RemoteError};
 use crate::state::{LockHolder, StateLock, StateStore};
 use crate::transport::libssh2::Libssh2Connector;
 use crate::transport::{ConnectOptions, Connector as _, HostKey, KeyProbe as _};
-use crate::view;
 use crate::view::json::events::Events;
 use crate::view::log::{self, LogGuard};
 use crate::view::progress::Progress;
+use crate::view::review::past_runs;
+use crate::view::review::report::Again;
 use crate::view::text::report::ReportView;
 
 /// Longest wait for a host on which another run is committing.
@@ -275,19 +276,13 @@ impl CommandSession<'_> {
         Ok(prepared)
     }
 
-    /// Says on which hosts an apply did not come to its end, and whether the last run was a rollback.
+    /// Says what earlier runs have left that the reader of a plan should know of.
     pub(super) fn tell_what_came_before(&self, prepared: &Prepared, state: &StateStore) {
-        for line in view::review::interrupted::cut_short(prepared.cut_short()) {
+        let has_changes = prepared.plan.summary().has_changes();
+        let taken_back = past_runs::taken_back(state.runs()).filter(|_| has_changes);
+        let cut_short = past_runs::cut_short(prepared.cut_short());
+        for line in cut_short.into_iter().chain(taken_back) {
             self.console.say(&line);
-        }
-        let mut runs = state.runs().iter().rev();
-        if let Some(to) = runs.find(|run| run.has_changes).and_then(|run| run.back_to)
-            && prepared.plan.summary().has_changes()
-        {
-            self.console.say(&format!(
-                "The last run was a rollback to {to}: what it took back is here again, unless the sources \
-                 were mended."
-            ));
         }
     }
 
@@ -361,8 +356,7 @@ impl CommandSession<'_> {
             color: self.console.color(),
             automation: self.console.is_automation(),
             config: config.map(|path| path.display().to_string()),
-            plan_file: None,
-            rollback: None,
+            again: Again::planning("apply"),
         }
     }
 

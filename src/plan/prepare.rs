@@ -50,7 +50,10 @@ fn prepare_with_patience(
     }
     diffs::merge(&mut plans);
     let header = request.goal.header();
-    let plan = Plan::new(header.unwrap_or_else(|| header_of(request)), plans);
+    let plan = Plan {
+        back_to: request.goal.back_to(),
+        ..Plan::new(header.unwrap_or_else(|| header_of(request)), plans)
+    };
     let run = request
         .goal
         .end(&plan, &hosts, request.hosts, request.state)?;

@@ -34,9 +34,8 @@ pub struct PlannedRun {
     pub saved_plan: Option<Blake3>,
     /// Whether nothing is left to be done when the plan is done.
     pub is_all: bool,
-    /// The serial that hosts are back at afterwards; `None` where nothing is undone.
-    pub back_to: Option<u64>,
-    /// The runs that are undone; empty for all that came after that serial.
+    /// The runs that are undone, where the plan undoes any; empty for all that came after the serial that it
+    /// goes back to.
     pub undoes: Vec<u64>,
     /// Hosts that have something to be undone, too, and are not among those that were picked; sorted.
     pub others: Vec<HostId>,

@@ -171,10 +171,13 @@ pub struct Plan {
     pub header: PlanHeader,
     /// The hosts, in the order of the configuration.
     pub hosts: Vec<HostPlan>,
+    /// The serial that hosts are back at afterwards; `None` where nothing is undone. No document has it,
+    /// since a plan that undoes something is not saved.
+    pub back_to: Option<u64>,
 }
 
 impl Plan {
-    /// Puts the plans of single hosts together; equal change sets become one.
+    /// Puts the plans of single hosts together, which undo nothing; equal change sets become one.
     pub fn new(header: PlanHeader, mut hosts: Vec<HostPlan>) -> Self {
         let mut sets: BTreeMap<ChangeSetId, Arc<ChangeSet>> = BTreeMap::new();
         for host in &mut hosts {
@@ -182,7 +185,11 @@ impl Plan {
                 *set = Arc::clone(sets.entry(set.id).or_insert_with(|| Arc::clone(set)));
             }
         }
-        Self { header, hosts }
+        Self {
+            header,
+            hosts,
+            back_to: None,
+        }
     }
 
     /// Whether every host was looked at and every entry of the sources can be sent.

@@ -1,6 +1,6 @@
 //! `hostsync apply`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::builder::PossibleValue;
@@ -27,8 +27,9 @@ use crate::plan::prepared::Preparation;
 use crate::plan::{Plan, document};
 use crate::view;
 use crate::view::json::events::Events;
+use crate::view::review::commands::shell_word;
 use crate::view::review::plan::PlanCommand;
-use crate::view::review::report::PlanFile;
+use crate::view::review::report::Again;
 use crate::view::text::report::ReportView;
 use crate::view::words::count;
 
@@ -222,10 +223,13 @@ fn plan_and_apply(
         let exit = console.exit_after_output(exit);
         events.summary(&report, unsendable, exit.code());
     } else {
-        let view = ReportView {
-            plan_file: plan_file(saved, options),
-            ..session.report_view(&options.text)
-        };
+        let mut view = session.report_view(&options.text);
+        if let (Some(saved), Some(path)) = (saved, &options.plan_file) {
+            view.again = again(saved, path);
+        } else {
+            // The plan stands above it.
+            console.data(b"\n");
+        }
         show(&report, unsendable, &view, console);
     }
     Ok(session.finish(exit))
@@ -238,13 +242,13 @@ fn introduction(saved: &Plan) -> String {
     format!("The saved plan, made {made}: {summary}")
 }
 
-/// The saved plan, as far as a report names it.
-fn plan_file(saved: Option<&Plan>, options: &ApplyOptions) -> Option<PlanFile> {
-    let path = options.plan_file.as_ref()?;
-    Some(PlanFile {
-        path: path.display().to_string(),
-        unseen: saved.into_iter().flat_map(Plan::unseen).cloned().collect(),
-    })
+/// How a saved plan is gone on with.
+fn again(saved: &Plan, path: &Path) -> Again {
+    Again {
+        command: format!("apply {}", shell_word(&path.display().to_string())),
+        picks_hosts: false,
+        unseen: saved.unseen().cloned().collect(),
+    }
 }
 
 /// Prints a report for people.

@@ -14,7 +14,7 @@ use crate::cli::session::{CommandSession, Planning};
 use crate::plan::goal::rollback::RollbackTarget;
 use crate::view;
 use crate::view::review::plan::PlanCommand;
-use crate::view::review::report::RollbackView;
+use crate::view::review::report::Again;
 use crate::view::text::report::ReportView;
 
 /// Bring back what was there before the last plan, or before later ones; show it and ask first
@@ -73,7 +73,7 @@ pub(super) fn run(
     let plan = &prepared.plan;
     let introduction = view::text::rollback::introduction(&undo, &prepared, console.width());
     console.data(introduction.as_bytes());
-    print_plan_text(plan, PlanCommand::Rollback, &options.text, console);
+    print_plan_text(plan, PlanCommand::Apply, &options.text, console);
     if !plan.is_applyable() && !prepared.has_hosts_to_visit() {
         if let Some(begun) = undo.begun.as_ref().filter(|_| prepared.run.is_all) {
             // Everything is undone already; an earlier run did not get to record that.
@@ -91,12 +91,11 @@ pub(super) fn run(
     }
     let report = session.carry_out(&prepared, on_conflict, &mut state)?;
     let view = ReportView {
-        rollback: Some(RollbackView {
-            to: undo.back_to(),
-            command: subcommand(options),
-        }),
+        again: Again::planning(&subcommand(options)),
         ..session.report_view(&options.text)
     };
+    // The plan stands above it.
+    console.data(b"\n");
     print_report(&report, &view, console);
     Ok(session.finish(Exit::of_report(&report).and(Exit::of_plan(plan))))
 }

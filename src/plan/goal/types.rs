@@ -47,6 +47,11 @@ pub trait Goal: Sync {
         Ok(())
     }
 
+    /// The serial that hosts are back at afterwards; `None` where nothing is undone.
+    fn back_to(&self) -> Option<u64> {
+        None
+    }
+
     /// The header of the plan; `None` for a plan that is made now.
     fn header(&self) -> Option<PlanHeader> {
         None

@@ -1,5 +1,6 @@
 //! One change in words.
 
+use super::wording::Wording;
 use crate::model::{Kind, Node};
 use crate::plan::status::{Drift, Moved};
 use crate::plan::{Action, Change, Reason};
@@ -55,8 +56,8 @@ fn kind(kind: Kind) -> &'static str {
     }
 }
 
-/// Why, in words. `goes_back` is for a change of a rollback.
-pub(super) fn reason(change: &Change, goes_back: bool) -> String {
+/// Why, in words.
+pub(super) fn reason(change: &Change, words: &Wording) -> String {
     let mode = || match (&change.before, &change.after) {
         (Some(before), Some(after)) if change.action == Action::Update => {
             let modes = before.mode().zip(after.mode());
@@ -80,16 +81,14 @@ pub(super) fn reason(change: &Change, goes_back: bool) -> String {
     }
     let mut text = match change.reason {
         Reason::Missing if change.drift => return "was removed on the host".to_owned(),
-        Reason::Missing if goes_back => "was there before".to_owned(),
-        Reason::Missing => "new".to_owned(),
+        Reason::Missing => words.created.to_owned(),
         Reason::Content => match &change.before {
             Some(Node::Symlink { target }) => format!("target, was {}", escape(target)),
             _ => "content".to_owned(),
         },
         Reason::Mode => "mode".to_owned(),
         Reason::Type => "of another kind".to_owned(),
-        Reason::Orphan if goes_back => "was not there before".to_owned(),
-        Reason::Orphan => "no longer in the source".to_owned(),
+        Reason::Orphan => words.deleted.to_owned(),
         Reason::Extraneous => "not in the source (mirror)".to_owned(),
         Reason::Recorded => "only to be recorded".to_owned(),
     };

@@ -7,15 +7,6 @@ use crate::view::words::escape_text;
 /// Hosts that are named one by one in a command.
 const PICK_MAX: usize = 20;
 
-/// The command that goes on with a saved plan.
-pub(super) fn again(path: &str, config: Option<&str>) -> String {
-    format!(
-        "hostsync {}apply {}",
-        config_option(config),
-        shell_word(path)
-    )
-}
-
 /// `hostsync `, with the option that names the configuration where there has to be one.
 pub fn command_start(config: Option<&Path>) -> String {
     let config = config.map(|path| path.display().to_string());
@@ -28,7 +19,7 @@ fn config_option(config: Option<&str>) -> String {
     })
 }
 
-/// The command that does just these hosts.
+/// The command that does just these hosts; those that it does by itself where none are named.
 pub(super) fn command(verb: &str, names: &[&str], config: Option<&str>) -> String {
     // A name is a pattern there, so what would be special in one must not be in it either.
     let harmless = |name: &&str| {
@@ -37,13 +28,15 @@ pub(super) fn command(verb: &str, names: &[&str], config: Option<&str>) -> Strin
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || b"._-:%@".contains(&byte))
     };
-    let limit = if names.len() > PICK_MAX || !names.iter().all(harmless) {
-        "PATTERN".to_owned()
+    let picked = if names.len() > PICK_MAX || !names.iter().all(harmless) {
+        &["PATTERN"]
     } else {
-        names.join(" --limit ")
+        names
     };
+    let limit = picked.iter().flat_map(|name| [" --limit ", name]);
+    let limit: String = limit.collect();
     let config = config_option(config);
-    format!("hostsync {config}{verb} --limit {limit}")
+    format!("hostsync {config}{verb}{limit}")
 }
 
 /// A path or pattern as one word of a shell; `PATH` for one that could not be shown on a line.

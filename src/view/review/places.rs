@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::hosts::Hosts;
+use super::wording::Wording;
 use crate::model::RelPath;
 use crate::plan::{HostPlan, MappingNames};
 use crate::view::words::{count, escape};
@@ -10,7 +11,7 @@ use crate::view::words::{count, escape};
 /// Where a mapping goes on some hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination<'a> {
-    /// The source; `None` in a rollback, since what comes back does not come from there.
+    /// The source; `None` where contents do not come from there.
     pub src: Option<String>,
     /// The full destination.
     pub dest: String,
@@ -42,11 +43,11 @@ impl<'a> Places<'a> {
         Self(places)
     }
 
-    /// Where the mapping goes; where hosts differ in it, which goes where. `goes_back` is for a rollback.
-    pub(super) fn destinations(&self, goes_back: bool) -> Vec<Destination<'a>> {
+    /// Where the mapping goes; where hosts differ in it, which goes where.
+    pub(super) fn destinations(&self, words: &Wording) -> Vec<Destination<'a>> {
         let differ = self.0.len() > 1;
         let destination = |(names, hosts): &(&MappingNames, Hosts<'a>)| Destination {
-            src: (!goes_back).then(|| escape(names.src.as_bytes())),
+            src: words.sends_sources.then(|| escape(names.src.as_bytes())),
             dest: escape(names.dest.as_bytes()),
             hosts: differ.then(|| hosts.clone()),
         };

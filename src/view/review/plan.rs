@@ -15,8 +15,9 @@ use super::hosts::Hosts;
 use super::limits::Limits;
 use super::places::{Destination, Places};
 use super::rows::{Row, by_mapping, rows};
-use super::section::{DRIFT, Section, UNSENDABLE};
-use super::summary::summary_of;
+use super::section::{DRIFT, Section};
+use super::summary::summary_line;
+use super::wording::Wording;
 use crate::model::{Blake3, Kind};
 use crate::plan::{Action, ChangeSet, HostPlan, Plan, Refresh};
 use crate::view::words::{count, escape};
@@ -40,12 +41,10 @@ pub enum PlanCommand {
         /// Whether it is saved, so that apply can do exactly this.
         saved: bool,
     },
-    /// `apply`, before it asks.
+    /// `apply` or `rollback`, before it asks.
     Apply,
     /// `show`.
     Show,
-    /// `rollback`, before it asks.
-    Rollback,
 }
 
 /// What the review of a plan depends on besides the plan.
@@ -87,7 +86,7 @@ pub struct PlanReview<'a> {
     pub legend: Vec<Class>,
     /// What a person may not know.
     pub hint: Option<&'static str>,
-    /// All of it in one line: [`super::summary::summary_line`].
+    /// All of it in one line: [`summary_line`].
     pub summary: String,
 }
 
@@ -172,18 +171,18 @@ impl<'a> PlanReview<'a> {
     /// The review of a plan.
     pub fn of(plan: &'a Plan, options: PlanOptions) -> Self {
         let sets = SharedSet::by_urgency(plan);
-        let goes_back = options.command == PlanCommand::Rollback;
+        let words = Wording::of(plan.back_to);
         let has_changes = plan.summary().has_changes();
         let is_lost = options.command == PlanCommand::Plan { saved: false } && has_changes;
         let mut earlier = Earlier::default();
         let groups = sets.iter();
-        let groups = groups.filter_map(|set| set.group(options, &mut earlier));
+        let groups = groups.filter_map(|set| set.group(options, words, &mut earlier));
         Self {
             title: "hostsync plan",
             serial: plan.header.serial,
             note: (plan.header.refresh == Refresh::None).then_some(WITHOUT_A_LOOK),
             alarms: if options.alarms_apart {
-                alarms(&sets, goes_back)
+                alarms(&sets, words)
             } else {
                 Vec::new()
             },
@@ -198,16 +197,12 @@ impl<'a> PlanReview<'a> {
                 items: errors::of_hosts(&plan.hosts),
             },
             problems: Section {
-                title: if goes_back {
-                    "Entries that stay as they are"
-                } else {
-                    UNSENDABLE
-                },
+                title: words.left_out,
                 items: errors::problems(&plan.hosts),
             },
             legend: legend(&sets),
             hint: (is_lost && options.with_hints).then_some(NOT_SAVED),
-            summary: summary_of(plan, goes_back),
+            summary: summary_line(plan),
         }
     }
 
@@ -263,9 +258,9 @@ impl<'a> SharedSet<'a> {
     fn group<'s>(
         &'s self,
         options: PlanOptions,
+        words: &Wording,
         earlier: &mut Earlier<'a, 's>,
     ) -> Option<Group<'a>> {
-        let goes_back = options.command == PlanCommand::Rollback;
         let mut apart = Numbers::default();
         let mut mappings = Vec::new();
         for (mapping, mut changes) in by_mapping(&self.set) {
@@ -283,8 +278,8 @@ impl<'a> SharedSet<'a> {
             let folds = options.folds_folders && changes.len() > Limits::SHORT.rows;
             mappings.push(MappingChanges {
                 mapping,
-                destinations: places.destinations(goes_back),
-                rows: rows(&changes, places.root(), folds, goes_back),
+                destinations: places.destinations(words),
+                rows: rows(&changes, places.root(), folds, words),
             });
         }
         let diffs: Vec<ContentDiff<'a>> = self.diffs(earlier);
@@ -332,7 +327,7 @@ impl<'a> SharedSet<'a> {
 }
 
 /// Conflicts and deletes, as far as there are any.
-fn alarms<'a>(sets: &[SharedSet<'a>], goes_back: bool) -> Vec<Alarms<'a>> {
+fn alarms<'a>(sets: &[SharedSet<'a>], words: &Wording) -> Vec<Alarms<'a>> {
     let all = [
         (Class::Conflict, Some(APPROVED_WITH_THE_REST)),
         (Class::Delete, None),
@@ -346,7 +341,7 @@ fn alarms<'a>(sets: &[SharedSet<'a>], goes_back: bool) -> Vec<Alarms<'a>> {
                 entries.add(
                     with_slash(name, change.kind() == Kind::Dir),
                     change::detail(change),
-                    change::reason(change, goes_back),
+                    change::reason(change, words),
                     &set.hosts,
                 );
             }

@@ -5,8 +5,9 @@
 
 use std::fmt::Write as _;
 
-use super::commands::{again, command};
+use super::commands::command;
 use super::hosts::Hosts;
+use super::wording::Wording;
 use crate::apply::{HostReport, HostResult, Refused, Report};
 use crate::model::HostId;
 use crate::view::errors::first_line;
@@ -16,34 +17,36 @@ const KEEPS_PART: &str =
     "What arrived of large files stays on the host; the next apply goes on with it.";
 
 /// What the review of a report depends on besides the report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReportOptions<'a> {
     /// Whether a person is in front of it, who may need hints.
     pub with_hints: bool,
     /// The `--config` value that commands to be copied repeat; `None` where they need none.
     pub config: Option<&'a str>,
-    /// The saved plan that was carried out.
-    pub plan_file: Option<&'a PlanFile>,
-    /// What is to be known of a rollback.
-    pub rollback: Option<&'a RollbackView>,
+    /// How the hosts that are not done are done again.
+    pub again: &'a Again,
 }
 
-/// A rollback, as far as people want to know.
+/// How the hosts that are not done are done again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RollbackView {
-    /// The serial that hosts go back to.
-    pub to: u64,
-    /// The subcommand, with the options that say what is undone.
+pub struct Again {
+    /// The subcommand with its arguments: `apply`, `apply plan.json`, `rollback --to 4`.
     pub command: String,
+    /// Whether the hosts are named in it. Where they are not, it leaves out by itself those that are done.
+    pub picks_hosts: bool,
+    /// Hosts that it has nothing for, since they could not be looked at: they need a new plan.
+    pub unseen: Vec<HostId>,
 }
 
-/// A saved plan, as far as people want to know what to do next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlanFile {
-    /// The file, as it was named.
-    pub path: String,
-    /// Hosts that it has nothing for, since they could not be looked at.
-    pub unseen: Vec<HostId>,
+impl Again {
+    /// By a subcommand that makes a new plan for the hosts that are named.
+    pub fn planning(command: &str) -> Self {
+        Self {
+            command: command.to_owned(),
+            picks_hosts: true,
+            unseen: Vec::new(),
+        }
+    }
 }
 
 /// What an apply did, in the order in which it is shown.
@@ -134,7 +137,7 @@ impl<'a> ReportReview<'a> {
                 .collect(),
             note: keeps_part.then_some(KEEPS_PART),
             next: next.filter_map(|next| next.step(report, options)).collect(),
-            summary: summary_line(report, options.rollback.map(|rollback| rollback.to)),
+            summary: summary_line(report),
         }
     }
 }
@@ -150,7 +153,8 @@ impl<'a> ReportReview<'a> {
 /// ```
 ///
 /// Of a rollback, it begins with `Rolled back to 4: ` or `Nothing rolled back: `, and nothing was sent.
-pub fn summary_line(report: &Report, back_to: Option<u64>) -> String {
+pub fn summary_line(report: &Report) -> String {
+    let words = Wording::of(report.back_to);
     let changed: usize = report.hosts.iter().map(|host| host.changed).sum();
     let touched = report.hosts.iter().filter(|host| host.changed > 0).count();
     let sent = report
@@ -158,23 +162,24 @@ pub fn summary_line(report: &Report, back_to: Option<u64>) -> String {
         .iter()
         .fold(0_u64, |sum, host| sum.saturating_add(host.sent_bytes));
     let is_open = report.hosts.iter().any(|host| Next::of(host).is_some());
-    let what = match (changed == 0 && is_open, back_to) {
-        (false, None) => "Applied".to_owned(),
-        (true, None) => "Nothing applied".to_owned(),
-        (false, Some(serial)) => format!("Rolled back to {serial}"),
-        (true, Some(_)) => "Nothing rolled back".to_owned(),
+    let mut line = if changed == 0 && is_open {
+        words.nothing_done.to_owned()
+    } else {
+        let to = report.back_to.map(|serial| format!(" to {serial}"));
+        format!("{}{}", words.done, to.unwrap_or_default())
     };
-    let mut line = format!(
-        "{what}: {} on {} in {}",
+    // Writing to a String cannot fail.
+    let _ = write!(
+        line,
+        ": {} on {} in {}",
         count(changed, "change", "changes"),
         count(touched, "host", "hosts"),
         duration(report.elapsed),
     );
-    if back_to.is_none() {
+    if words.sends_sources {
         let _ = write!(line, " ({} sent)", size(sent));
     }
     if let Some(serial) = report.serial {
-        // Writing to a String cannot fail.
         let _ = write!(line, ", serial {serial}");
     }
     let hosts_with = |wanted: fn(&HostResult) -> bool| {
@@ -381,56 +386,43 @@ impl Next {
         }
     }
 
-    fn in_words(self) -> &'static str {
+    /// Why there is something to be done.
+    fn why(self, words: &Wording) -> &'static str {
         match self {
             Self::GoOn => "To go on:",
-            Self::Decide => {
-                "To decide about conflicts, on a terminal (it asks) or with `--on-conflict`:"
-            }
+            Self::Decide => words.decide,
             Self::Mend => "When the cause is gone, do these hosts again:",
             Self::Plan => "These need a new plan:",
         }
     }
 
-    /// The command that does it.
-    fn verb(self) -> &'static str {
-        match self {
-            Self::GoOn | Self::Decide | Self::Mend => "apply",
-            Self::Plan => "plan",
-        }
-    }
-
-    /// The same where a saved plan was carried out: a host that it has nothing for needs another one.
-    fn with(host: &HostReport, options: &ReportOptions<'_>) -> Option<Self> {
-        let lacks = |file: &PlanFile| file.unseen.contains(&host.host);
+    /// The same as [`Self::of`], but where doing it again has nothing for the host, it needs a new plan.
+    fn with(host: &HostReport, again: &Again) -> Option<Self> {
         match Self::of(host) {
-            Some(Self::Mend) if options.plan_file.is_some_and(lacks) => Some(Self::Plan),
+            Some(Self::Mend) if again.unseen.contains(&host.host) => Some(Self::Plan),
             next => next,
         }
     }
 
     /// The command for the hosts that need this; `None` where no host does.
     fn step(self, report: &Report, options: &ReportOptions<'_>) -> Option<NextStep> {
+        let again = options.again;
         let hosts = report.hosts.iter();
         let names: Vec<&str> = hosts
-            .filter(|host| Self::with(host, options) == Some(self))
+            .filter(|host| Self::with(host, again) == Some(self))
             .map(|host| host.host.as_str())
             .collect();
         if names.is_empty() {
             return None;
         }
-        let why = match (self, options.rollback) {
-            (Self::Decide, Some(_)) => "To decide about conflicts, on a terminal (it asks):",
-            _ => self.in_words(),
+        let (verb, picked) = match self {
+            Self::Plan => ("plan", &names[..]),
+            _ if again.picks_hosts => (again.command.as_str(), &names[..]),
+            _ => (again.command.as_str(), &[][..]),
         };
-        let command = match options.plan_file {
-            // Hosts that are done are left out by themselves.
-            Some(file) if self != Self::Plan => again(&file.path, options.config),
-            _ => {
-                let verb = options.rollback.map_or(self.verb(), |back| &back.command);
-                command(verb, &names, options.config)
-            }
-        };
-        Some(NextStep { why, command })
+        Some(NextStep {
+            why: self.why(Wording::of(report.back_to)),
+            command: command(verb, picked, options.config),
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! What a rollback undoes.
 
 use super::hosts::Hosts;
-use super::interrupted::cut_short;
+use super::past_runs::cut_short;
 use crate::plan::goal::rollback::{RollbackTarget, Undone};
 use crate::plan::prepared::Prepared;
 use crate::state::PastRun;

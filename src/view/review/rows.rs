@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::change;
 use super::class::{Class, Numbers};
 use super::limits::Limits;
+use super::wording::Wording;
 use crate::model::Kind;
 use crate::plan::{Change, ChangeSet};
 use crate::view::words::{count, escape, size};
@@ -96,12 +97,12 @@ pub(super) fn by_mapping(set: &ChangeSet) -> BTreeMap<usize, Vec<(Class, &Change
 }
 
 /// One row for each change, or where they are folded, one for each new folder with all that is below it;
-/// sorted by class. `root` is what a mapping is called that is a single file; `goes_back` is for a rollback.
+/// sorted by class. `root` is what a mapping is called that is a single file.
 pub(super) fn rows(
     changes: &[(Class, &Change)],
     root: &str,
     folds_folders: bool,
-    goes_back: bool,
+    words: &Wording,
 ) -> Vec<Row> {
     let is_new_folder = |class: Class, change: &Change| {
         class == Class::Create && change.kind() == Kind::Dir && !change.path.is_root()
@@ -129,19 +130,19 @@ pub(super) fn rows(
                 class: *class,
                 name: change::name(change, root),
                 detail: change::detail(change),
-                reason: change::reason(change, goes_back),
+                reason: change::reason(change, words),
                 changes: 1,
             }),
         }
     }
     let folders = folders.into_iter();
-    rows.extend(folders.map(|(folder, below)| folder_row(folder, &below, goes_back)));
+    rows.extend(folders.map(|(folder, below)| folder_row(folder, &below, words)));
     rows.sort_by_key(|row| row.class);
     rows
 }
 
 /// A new folder with all that is below it.
-fn folder_row(folder: &[u8], below: &[&Change], goes_back: bool) -> Row {
+fn folder_row(folder: &[u8], below: &[&Change], words: &Wording) -> Row {
     let detail = if below.len() > 1 {
         let files = below.iter().filter(|change| change.kind() != Kind::Dir);
         let files = count(files.count(), "file", "files");
@@ -154,7 +155,7 @@ fn folder_row(folder: &[u8], below: &[&Change], goes_back: bool) -> Row {
         class: Class::Create,
         name: format!("{}/", escape(folder)),
         detail,
-        reason: if goes_back { "was there before" } else { "new" }.to_owned(),
+        reason: words.created.to_owned(),
         changes: below.len(),
     }
 }

@@ -1,5 +1,6 @@
 //! The plan in one line.
 
+use super::wording::Wording;
 use crate::apply::LargeFiles;
 use crate::model::Node;
 use crate::plan::{Action, Change, HostStatus, Plan, Refresh};
@@ -7,11 +8,7 @@ use crate::view::words::{count, size};
 
 /// The plan in one line that can be read alone and whose form is kept, since people search for it.
 pub fn summary_line(plan: &Plan) -> String {
-    summary_of(plan, false)
-}
-
-/// The same; `goes_back` is for a rollback, in which nothing is sent.
-pub(super) fn summary_of(plan: &Plan, goes_back: bool) -> String {
+    let words = Wording::of(plan.back_to);
     let summary = plan.summary();
     let hosts = count(summary.hosts, "host", "hosts");
     let failed = plan
@@ -23,14 +20,14 @@ pub(super) fn summary_of(plan: &Plan, goes_back: bool) -> String {
     let problems: usize = plan.hosts.iter().map(|host| host.problems.len()).sum();
     let mut line = if summary.has_changes() {
         let touched = plan.hosts.iter().filter(|host| host.touches_host()).count();
-        let sent = if goes_back {
-            String::new()
-        } else {
+        let sent = if words.sends_sources {
             format!(" ({} to send)", bytes_in_words(plan, summary.bytes_to_send))
+        } else {
+            String::new()
         };
         format!(
             "{}: {} to create, {} to update, {} to delete, {} to change on {touched} of {hosts}{sent}",
-            if goes_back { "Rollback" } else { "Plan" },
+            words.plan,
             summary.create,
             summary.update,
             summary.delete,
@@ -38,30 +35,13 @@ pub(super) fn summary_of(plan: &Plan, goes_back: bool) -> String {
         )
     } else if summary.hosts == 0 {
         "No changes: there are no hosts".to_owned()
-    } else if summary.unreachable == summary.hosts && goes_back {
-        format!("Nothing to roll back: 0 of {hosts} can be brought back")
-    } else if summary.unreachable == summary.hosts {
-        format!("Nothing known: 0 of {hosts} could be planned for")
-    } else if goes_back {
-        format!("Nothing to roll back on {hosts}")
     } else {
-        let agree = plan.hosts.iter().filter(|host| host.is_complete()).count();
-        let verb = if agree == 1 { "agrees" } else { "agree" };
-        if agree == summary.hosts {
-            format!("No changes: {hosts} {verb} with the sources")
-        } else {
-            format!("No changes: {agree} of {hosts} {verb} with the sources")
-        }
-    };
-    let stays = if goes_back {
-        ("entry stays as it is", "entries stay as they are")
-    } else {
-        ("entry cannot be sent", "entries cannot be sent")
+        (words.no_changes)(plan, &hosts)
     };
     for (number, singular, plural) in [
         (summary.conflicts, "conflict", "conflicts"),
         (summary.adopt, "entry to record", "entries to record"),
-        (problems, stays.0, stays.1),
+        (problems, words.left_out_one, words.left_out_many),
         (unreachable, "host unreachable", "hosts unreachable"),
         (failed, "host failed", "hosts failed"),
     ] {

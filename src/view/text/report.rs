@@ -7,9 +7,7 @@ use super::style::{ALARM, PLAIN, QUIET, UPDATE};
 use super::table::Row;
 use crate::apply::Report;
 use crate::view::review::limits::{Limits, split};
-use crate::view::review::report::{
-    Ending, PlanFile, ReportOptions, ReportReview, ResultGroup, RollbackView,
-};
+use crate::view::review::report::{Again, Ending, ReportOptions, ReportReview, ResultGroup};
 
 /// How a report is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,10 +22,8 @@ pub struct ReportView {
     pub automation: bool,
     /// The `--config` value that commands to be copied repeat; `None` where they need none.
     pub config: Option<String>,
-    /// The saved plan that was carried out.
-    pub plan_file: Option<PlanFile>,
-    /// What is to be known of a rollback.
-    pub rollback: Option<RollbackView>,
+    /// How the hosts that are not done are done again.
+    pub again: Again,
 }
 
 /// The report as text that ends in a newline. Its last line is that of
@@ -38,8 +34,7 @@ pub fn render(report: &Report, options: &ReportView) -> String {
         &ReportOptions {
             with_hints: !options.automation,
             config: options.config.as_deref(),
-            plan_file: options.plan_file.as_ref(),
-            rollback: options.rollback.as_ref(),
+            again: &options.again,
         },
     );
     let limits = Limits::of(options.full);

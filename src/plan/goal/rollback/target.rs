@@ -59,7 +59,7 @@ impl RollbackTarget {
             }
         };
         let mut undo = Self::new(what);
-        if is_open && newest.back_to == Some(undo.back_to()) && newest.undoes == undo.serials() {
+        if is_open && newest.back_to == undo.back_to() && newest.undoes == undo.serials() {
             undo.begun = Some(newest.clone());
             undo.begun_serials = runs().filter(of_same_plan).map(|run| run.serial).collect();
         }
@@ -71,17 +71,6 @@ impl RollbackTarget {
             what,
             begun: None,
             begun_serials: Vec::new(),
-        }
-    }
-
-    /// The serial that hosts are back at afterwards.
-    pub fn back_to(&self) -> u64 {
-        match &self.what {
-            Undone::Plan(runs) => {
-                let serials = runs.iter().map(|run| run.serial);
-                serials.min().unwrap_or_default().saturating_sub(1)
-            }
-            Undone::Since(serial) => *serial,
         }
     }
 
@@ -168,6 +157,16 @@ impl Goal for RollbackTarget {
         false
     }
 
+    fn back_to(&self) -> Option<u64> {
+        Some(match &self.what {
+            Undone::Plan(runs) => {
+                let serials = runs.iter().map(|run| run.serial);
+                serials.min().unwrap_or_default().saturating_sub(1)
+            }
+            Undone::Since(serial) => *serial,
+        })
+    }
+
     fn end(
         &self,
         plan: &Plan,
@@ -180,7 +179,6 @@ impl Goal for RollbackTarget {
             saved_plan: None,
             // Of what stays as it is, nothing comes of another attempt.
             is_all: others.is_empty() && plan.unseen().next().is_none(),
-            back_to: Some(self.back_to()),
             undoes: self.serials(),
             others,
         })

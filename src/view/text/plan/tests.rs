@@ -499,3 +499,34 @@ fn hint_is_for_people_whose_plan_is_not_saved() {
     assert!(!hinted(PlanCommand::Plan { saved: true }, false));
     assert!(!hinted(PlanCommand::Apply, false));
 }
+
+#[test]
+fn plan_that_goes_back_names_no_source_and_sends_nothing() {
+    let back = |hosts| {
+        let plan = Plan {
+            back_to: Some(3),
+            ..plan(hosts)
+        };
+        render(&plan, &view())
+    };
+    let changes = vec![new("x", file(10, 0o644)), orphan("y")];
+    assert_eq!(
+        back(vec![host("a", changes)]),
+        "\
+a
+  /srv/app
+    - y  77 B  was not there before
+    + x  10 B  was there before
+
+- delete   + create
+
+Rollback: 1 to create, 0 to update, 1 to delete, 0 modes to change on 1 of 1 host.
+"
+    );
+    assert_eq!(
+        back(vec![host("a", Vec::new())]),
+        "Nothing to roll back on 1 host.\n"
+    );
+    let nobody = "Nothing to roll back: 0 of 1 host can be brought back; 1 host unreachable.\n";
+    assert!(back(vec![unreachable("a", "x")]).ends_with(nobody));
+}

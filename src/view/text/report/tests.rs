@@ -36,6 +36,7 @@ fn report(hosts: Vec<HostReport>) -> Report {
     Report {
         serial: Some(7),
         hosts,
+        back_to: None,
         interrupted: false,
         elapsed: Duration::from_millis(2140),
     }
@@ -48,8 +49,7 @@ fn shown(report: &Report) -> String {
         color: false,
         automation: false,
         config: None,
-        plan_file: None,
-        rollback: None,
+        again: Again::planning("apply"),
     };
     render(report, &options)
 }
@@ -136,7 +136,7 @@ Nothing applied: 0 changes on 0 hosts in 2.1 s (5.0 KiB sent); 1 host not begun;
 #[test]
 fn summary_of_an_apply_that_did_nothing_does_not_read_as_success() {
     let start_of = |host: HostReport| {
-        let line = summary_line(&report(vec![host]), None);
+        let line = summary_line(&report(vec![host]));
         line.split_once(':').unwrap().0.to_owned()
     };
     let failed = || HostResult::Failed("x".into());
@@ -166,8 +166,7 @@ fn command_to_be_copied_names_the_configuration_as_a_shell_reads_it() {
             color: false,
             automation: false,
             config: Some(config.to_owned()),
-            plan_file: None,
-            rollback: None,
+            again: Again::planning("apply"),
         };
         let failed = host("a", HostResult::Failed("x".into()), 0);
         let text = render(&report(vec![failed]), &options);

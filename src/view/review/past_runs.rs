@@ -1,9 +1,10 @@
-//! Applies that did not come to their end.
+//! Past runs that the reader of a plan should know of.
 
 use std::collections::BTreeMap;
 
 use super::hosts::Hosts;
 use crate::model::HostId;
+use crate::state::PastRun;
 
 /// A line for each apply that did not come to its end on some hosts: these, with its serial.
 pub fn cut_short<'a>(hosts: impl Iterator<Item = (&'a HostId, u64)>) -> Vec<String> {
@@ -16,4 +17,14 @@ pub fn cut_short<'a>(hosts: impl Iterator<Item = (&'a HostId, u64)>) -> Vec<Stri
         format!("Apply {serial} was cut short on {hosts}: what it did there is known.")
     };
     of_apply.into_iter().map(in_words).collect()
+}
+
+/// What is said above a plan that has changes where the last of these runs that changed anything went back
+/// to an earlier serial.
+pub fn taken_back(runs: &[PastRun]) -> Option<String> {
+    let last = runs.iter().rev().find(|run| run.has_changes)?;
+    let to = last.back_to?;
+    Some(format!(
+        "The last run was a rollback to {to}: what it took back is here again, unless the sources were mended."
+    ))
 }
