@@ -21,9 +21,10 @@ pub(super) fn password(
 ) -> Result<SecretString, TransportError> {
     match passkey {
         Passkey::Literal(password) => Ok(password.clone()),
+        // In place of the name there may be the password itself, so it is not shown.
         Passkey::Env(name) => variables(name).ok_or_else(|| TransportError::Credential {
-            what: format!("the environment variable `{name}` is not set"),
-            cure: "`passkey_env` names the variable that holds the password".to_owned(),
+            what: "the environment variable that `passkey_env` names is not set".to_owned(),
+            cure: "set it: it holds the password, and `passkey_env` holds its name".to_owned(),
         }),
         Passkey::Command(command) => run_passkey_command(command, deadline),
     }
