@@ -7,28 +7,13 @@ use secrecy::SecretString;
 use super::document::{Document, Findings, RawConfig, RawHost, RawMappings, Value};
 use super::error::IssueCode;
 use super::fields::{Fields, wrong_element};
+use super::keys;
 use super::places::{Environment, Places, folder_of, no_home};
 use super::settings;
 use super::span::Span;
 use super::types::{Auth, Config, Exact, Excludes, Host, Mapping, Passkey, SymlinkPolicy};
 use super::values::{address_error, dest_error, name_error};
 use crate::model::{HostId, LocalPath, RemotePath};
-
-/// The keys of a host.
-const HOST_KEYS: [&str; 9] = [
-    "ip_address",
-    "user",
-    "passkey",
-    "name",
-    "port",
-    "groups",
-    "identity_file",
-    "passkey_env",
-    "passkey_command",
-];
-
-/// The keys of a mapping.
-pub(super) const MAPPING_KEYS: [&str; 5] = ["src", "dest", "exact", "exclude", "symlinks"];
 
 /// Makes a configuration of what is written. What is wrong with it is added to `findings`; the
 /// result is to be used only if that has no issues.
@@ -55,19 +40,10 @@ pub(super) fn check(raw: &RawConfig, environment: &Environment, findings: &mut F
     }
 }
 
-/// The key and the value that a host is named by.
-fn name_of(raw: &RawHost) -> Option<(&'static str, &str, Span)> {
-    ["name", "ip_address"].into_iter().find_map(|key| {
-        let entry = raw.host.table.get(key)?;
-        let name = raw.host.table.text(key)?;
-        Some((key, name, entry.value.span))
-    })
-}
-
 fn refuse_duplicate_hosts(hosts: &[RawHost], findings: &mut Findings) {
     let mut first_spans: HashMap<&str, Span> = HashMap::new();
     for raw in hosts {
-        let Some((_, name, span)) = name_of(raw).filter(|(_, name, _)| !name.is_empty()) else {
+        let Some((node, name)) = raw.host.table.host_name() else {
             continue;
         };
         if let Some(first) = first_spans.get(name) {
@@ -79,11 +55,11 @@ fn refuse_duplicate_hosts(hosts: &[RawHost], findings: &mut Findings) {
                         format!("host `{name}` is there twice"),
                     )
                     .label(*first, "first here")
-                    .label(span, "and again here")
+                    .label(node.span, "and again here")
                     .help("remove one, or give it a `name` of its own"),
             );
         } else {
-            first_spans.insert(name, span);
+            first_spans.insert(name, node.span);
         }
     }
 }
@@ -93,7 +69,7 @@ fn check_host(raw: &RawHost, places: &Places<'_>, findings: &mut Findings) -> Op
         document: &raw.host.document,
         table: &raw.host.table,
     };
-    fields.refuse_unknown(&HOST_KEYS, findings);
+    fields.refuse_unknown(&keys::HOST, findings);
     let address = fields.needed_text("ip_address", findings);
     let user = fields.needed_text("user", findings);
     let name = fields.filled_text("name", findings);
@@ -103,12 +79,29 @@ fn check_host(raw: &RawHost, places: &Places<'_>, findings: &mut Findings) -> Op
     if let Some((address, node)) = address
         && let Some(reason) = address_error(address)
     {
-        findings.issue(fields.invalid(node, "not an address", reason));
+        findings.issue(fields.invalid(node, "`ip_address` is not an address", reason));
     }
     if let Some((user, node)) = user
         && user.chars().any(char::is_control)
     {
         findings.issue(fields.invalid(node, "`user` holds a control character", "in this"));
+    }
+    // Behind an `@` it may be how a gateway wants it.
+    if let Some((user, node)) = user
+        && user
+            .split('@')
+            .next()
+            .is_some_and(|name| name.contains(':'))
+    {
+        findings.issue(
+            fields
+                .invalid(
+                    node,
+                    "`user` holds more than a login name",
+                    "a `:` is in this",
+                )
+                .help("write the password as `passkey`"),
+        );
     }
     if let Some((name, node)) = name.or(address)
         && let Some(reason) = name_error(name)
@@ -167,7 +160,7 @@ fn port(fields: Fields<'_>, findings: &mut Findings) -> u16 {
     match number.parse() {
         Ok(port) if port > 0 => port,
         _ => {
-            findings.issue(fields.invalid(node, "not a port", "not within 1 to 65535"));
+            findings.issue(fields.invalid(node, "`port` is not a port", "not within 1 to 65535"));
             DEFAULT
         }
     }
@@ -302,7 +295,7 @@ fn check_mapping(
     places: &Places<'_>,
     findings: &mut Findings,
 ) -> Option<(Mapping, Span)> {
-    fields.refuse_unknown(&MAPPING_KEYS, findings);
+    fields.refuse_unknown(&keys::MAPPING, findings);
     let src = fields.needed_text("src", findings);
     let dest = fields.needed_text("dest", findings);
     let exact = exact(fields, findings);
@@ -401,17 +394,13 @@ fn exclude(fields: Fields<'_>, findings: &mut Findings) -> Excludes {
             Some(reason) => findings.issue(
                 fields
                     .document
-                    .issue(IssueCode::InvalidGlob, format!("`{pattern}` is not a glob"))
+                    .issue(IssueCode::InvalidGlob, "what `exclude` holds is not a glob")
                     .label(node.span, reason),
             ),
         }
     }
     Excludes::new(patterns).unwrap_or_else(|error| {
-        findings.issue(
-            fields
-                .document
-                .issue(IssueCode::InvalidGlob, error.to_string()),
-        );
+        findings.issue(fields.document.issue(IssueCode::InvalidGlob, error.reason));
         Excludes::default()
     })
 }

@@ -5,12 +5,14 @@
 //! the values.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use miette::NamedSource;
 
 use super::error::{Issue, IssueCode, Remark};
+use super::mask::masked;
 use super::span::{Excerpt, Span};
+use super::values::{address_error, holds_login, name_error};
 use crate::model::printable;
 
 /// A file as errors show it.
@@ -20,32 +22,35 @@ pub(super) struct Document {
     /// What people call it.
     name: String,
     rank: usize,
-    excerpt: Excerpt,
+    text: String,
+    /// What may be shown of the text; made for the first issue.
+    excerpt: OnceLock<Excerpt>,
 }
 
 impl Document {
-    /// A file whose `text` has its passkeys hidden already. What would act on a terminal is hidden here.
-    pub(super) fn new(file: &FileName, hidden: &str, context_lines: usize) -> Arc<Self> {
+    /// A file with its text, of which issues show no secret and nothing that would act on a terminal.
+    pub(super) fn new(file: &FileName, text: &str) -> Arc<Self> {
         Arc::new(Self {
             path: file.path.clone(),
             name: file.shown.clone(),
             rank: file.rank,
-            excerpt: Excerpt {
-                text: without_control(hidden).into(),
-                context_lines,
-            },
+            text: text.to_owned(),
+            excerpt: OnceLock::new(),
         })
     }
 
     /// An issue of this file, without labels yet.
     pub(super) fn issue(&self, code: IssueCode, message: impl Into<String>) -> Issue {
+        let excerpt = self.excerpt.get_or_init(|| Excerpt {
+            text: without_control(&masked(&self.text)).into(),
+        });
         Issue::new(code, message, self.rank)
-            .with_source(NamedSource::new(&self.name, self.excerpt.clone()))
+            .with_source(NamedSource::new(&self.name, excerpt.clone()))
     }
 
     /// The number of the line that a place is in, from 1.
     pub(super) fn line_of(&self, span: Span) -> usize {
-        let bytes = self.excerpt.text.bytes();
+        let bytes = self.text.bytes();
         1 + bytes.take(span.start).filter(|byte| *byte == b'\n').count()
     }
 }
@@ -154,6 +159,19 @@ impl Table {
             Value::Text(text) => Some(text),
             _ => None,
         }
+    }
+
+    /// What a host is called, with the value that says so; `None` where nothing can be called so.
+    pub(super) fn host_name(&self) -> Option<(&Node, &str)> {
+        let key = ["name", "ip_address"]
+            .into_iter()
+            .find(|key| self.text(key).is_some())?;
+        let name = self.text(key)?;
+        let is_address = key == "ip_address";
+        let is_wrong = name_error(name).is_some()
+            || holds_login(name)
+            || is_address && address_error(name).is_some();
+        (!is_wrong).then_some((&self.get(key)?.value, name))
     }
 }
 

@@ -2,6 +2,8 @@
 
 use super::document::{Document, Findings, Node, Table, Value};
 use super::error::{Issue, IssueCode};
+use super::mask::named;
+use super::values::holds_login;
 
 /// The keys of one table, with the errors that go with reading them.
 #[derive(Clone, Copy)]
@@ -22,7 +24,7 @@ impl<'a> Fields<'a> {
                     self.document
                         .issue(
                             IssueCode::UnknownKey,
-                            format!("unknown key `{}`", entry.key),
+                            format!("unknown key{}", named(&entry.key)),
                         )
                         .label(entry.key_span, "nothing reads this")
                         .suggest(&entry.key, known),
@@ -49,12 +51,35 @@ impl<'a> Fields<'a> {
     /// The text of a key, if it is there.
     pub(super) fn text(&self, key: &str, findings: &mut Findings) -> Option<(&'a str, &'a Node)> {
         let node = self.get(key)?;
-        if let Value::Text(text) = &node.value {
-            Some((text, node))
-        } else {
+        let Value::Text(text) = &node.value else {
             findings.issue(self.wrong_type(key, node, "a text in quotes"));
-            None
+            return None;
+        };
+        // A command may have a URL in it; nobody shows it.
+        let may_hold_login = key.starts_with("passkey");
+        (may_hold_login || !self.refuse_login(key, text, node, findings)).then_some((text, node))
+    }
+
+    /// Reports a password within the text of a key, which would be shown from then on.
+    pub(super) fn refuse_login(
+        &self,
+        key: &str,
+        text: &str,
+        node: &Node,
+        findings: &mut Findings,
+    ) -> bool {
+        let holds_login = holds_login(text);
+        if holds_login {
+            findings.issue(
+                self.invalid(
+                    node,
+                    format!("`{key}` holds a login"),
+                    "something like `user:password@` is in here",
+                )
+                .help("write the login name as `user` and the password as `passkey` of the host"),
+            );
         }
+        holds_login
     }
 
     /// The text of a key, if it is there; it must not be empty.

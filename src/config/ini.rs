@@ -11,10 +11,9 @@ use configparser::ini::Ini;
 
 use super::document::{Document, Entry, Findings, Node, RawTable, Table, Value};
 use super::error::IssueCode;
+use super::keys::{self, SECTION};
+use super::mask::named;
 use super::span::Span;
-
-/// The one section that is read.
-const SECTION: &str = "DEFAULT";
 
 /// How often `%(key)s` may lead to another `%(key)s`, as in Python.
 const MAX_INTERPOLATION_DEPTH: usize = 10;
@@ -35,7 +34,7 @@ pub(super) fn read(document: &Arc<Document>, text: &str, findings: &mut Findings
                 document
                     .issue(
                         IssueCode::DuplicateKey,
-                        format!("`{}` is there twice", place.key),
+                        format!("the key{} is there twice", named(&place.key)),
                     )
                     .label(first.key_span, "first here")
                     .label(place.key_span, "and again here")
@@ -86,7 +85,7 @@ fn with_plain_line_ends(text: &str) -> String {
     out
 }
 
-/// The keys of the one section with their values, as the library reads them.
+/// The known keys of the one section with their values, as the library reads them.
 fn values(
     text: &str,
     document: &Document,
@@ -98,7 +97,12 @@ fn values(
     ini.set_inline_comment_symbols(Some(&[]));
     ini.set_multiline(true);
     match ini.read(text.to_owned()) {
-        Ok(mut sections) => sections.remove(&SECTION.to_lowercase()).unwrap_or_default(),
+        Ok(mut sections) => {
+            let mut values = sections.remove(&SECTION.to_lowercase()).unwrap_or_default();
+            // Under any other key there may be a passkey, and no path may be made of that.
+            values.retain(|key, _| keys::SETTINGS.contains(&&**key));
+            values
+        }
         Err(reason) => {
             // The layout has already marked everything that is known to end here.
             if findings.issues.is_empty() {
@@ -134,9 +138,10 @@ fn interpolate(
             let (key, after) = after
                 .split_once(")s")
                 .ok_or("`%(` without the `)s` that ends it")?;
-            let inner = values
-                .get(&key.to_lowercase())
-                .ok_or_else(|| format!("`%({key})s` names a key that is not there"))?;
+            let inner = values.get(&key.to_lowercase()).ok_or_else(|| {
+                let key = named(key);
+                format!("`%(...)s` names a key{key} that is not there, or not known")
+            })?;
             if depth == 0 {
                 return Err(format!("`%({key})s` leads to itself"));
             }

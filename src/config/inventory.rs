@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::ops::Range;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,20 +17,9 @@ use super::document::{
 };
 use super::error::{Issue, IssueCode};
 use super::fields::wrong_element;
-use super::mask;
+use super::mask::named;
 use super::span::Span;
 use super::text::{ReadFile, decode};
-use super::values::name_error;
-
-/// Keys of a host whose values errors may show.
-pub(super) const PLAIN_HOST_KEYS: [&str; 6] = [
-    "ip_address",
-    "user",
-    "name",
-    "port",
-    "groups",
-    "identity_file",
-];
 
 /// The rank of the hosts among all files, by which issues are sorted. The mapper files follow.
 const HOSTS_RANK: usize = MAIN_RANK + 1;
@@ -106,8 +94,8 @@ pub(super) fn read(
 
 /// The name of the mapper file of a host that has a usable name.
 fn mapper_file_name(host: &Table) -> Option<String> {
-    let name = host.text("name").or_else(|| host.text("ip_address"))?;
-    name_error(name).is_none().then(|| format!("{name}.json"))
+    let (_, name) = host.host_name()?;
+    Some(format!("{name}.json"))
 }
 
 fn read_mapper(
@@ -169,7 +157,7 @@ fn remark_on_unused_files(folder: &Path, used: &HashSet<String>, findings: &mut 
     }
 }
 
-/// What a file holds, which decides what of it may be shown.
+/// What a file holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Content {
     Hosts,
@@ -186,15 +174,14 @@ fn read_list(
     let text = match decode(bytes) {
         Ok(text) => text,
         Err(error) => {
-            let hidden = hide_in_broken(&error.lossy, content);
-            findings.issue(error.issue(&Document::new(file, &hidden, 0)));
+            findings.issue(error.issue(&Document::new(file, &error.lossy)));
             return None;
         }
     };
+    let document = Document::new(file, &text);
     let root = match parse(&text) {
         Ok(root) => root,
         Err(error) => {
-            let document = Document::new(file, &hide_in_broken(&text, content), 0);
             let mut issue = document
                 .issue(IssueCode::Syntax, format!("not JSON: {}", error.message))
                 .label(error.span, "here");
@@ -205,8 +192,6 @@ fn read_list(
             return None;
         }
     };
-    let hidden = hide_in_parsed(&text, root.as_ref(), content);
-    let document = Document::new(file, &hidden, 1);
     let expected = match content {
         Content::Hosts => "a list of hosts",
         Content::Mappings => "a list of {\"src\", \"dest\"}",
@@ -323,7 +308,10 @@ fn to_node(value: ast::Value<'_>, document: &Arc<Document>, findings: &mut Findi
                 if let Some(first) = entries.iter().find(|entry| entry.key == key) {
                     findings.issue(
                         document
-                            .issue(IssueCode::DuplicateKey, format!("`{key}` is there twice"))
+                            .issue(
+                                IssueCode::DuplicateKey,
+                                format!("the key{} is there twice", named(&key)),
+                            )
                             .label(first.key_span, "first here")
                             .label(key_span, "and again here")
                             .help("remove one of them"),
@@ -347,46 +335,5 @@ fn span_of(range: jsonc_parser::common::Range) -> Span {
     Span {
         start: range.start,
         end: range.end,
-    }
-}
-
-fn hide_in_broken(text: &str, content: Content) -> String {
-    let mut ranges = mask::values_of_secret_words(text);
-    if content == Content::Hosts {
-        ranges.extend(mask::all_but_plain_pairs(text, &PLAIN_HOST_KEYS));
-    }
-    mask::hide(text, &ranges)
-}
-
-fn hide_in_parsed(text: &str, root: Option<&ast::Value<'_>>, content: Content) -> String {
-    let mut ranges = mask::values_of_secret_words(text);
-    if let (Content::Hosts, Some(root)) = (content, root) {
-        collect_values(root, false, &mut ranges);
-    }
-    mask::hide(text, &ranges)
-}
-
-/// Collects every value but those of the plain keys: under a misspelt key there may be a passkey, too.
-fn collect_values(value: &ast::Value<'_>, is_plain: bool, ranges: &mut Vec<Range<usize>>) {
-    match value {
-        ast::Value::StringLit(literal) if !is_plain => {
-            ranges.push(literal.range.start + 1..literal.range.end.saturating_sub(1));
-        }
-        ast::Value::NumberLit(literal) if !is_plain => {
-            ranges.push(literal.range.start..literal.range.end);
-        }
-        ast::Value::Array(array) => {
-            for element in &array.elements {
-                collect_values(element, is_plain, ranges);
-            }
-        }
-        ast::Value::Object(object) => {
-            for property in &object.properties {
-                let name = property.name.as_str();
-                let is_plain = PLAIN_HOST_KEYS.contains(&name);
-                collect_values(&property.value, is_plain, ranges);
-            }
-        }
-        _ => {}
     }
 }

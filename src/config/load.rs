@@ -7,7 +7,7 @@ use super::error::{ConfigError, Issue, Remark};
 use super::places::{Environment, Places, folder_of};
 use super::text::{ReadFile, decode};
 use super::types::Config;
-use super::{check, ini, inventory, mask, native, settings};
+use super::{check, ini, inventory, native, settings};
 
 /// A configuration that was read without errors.
 #[derive(Clone, Debug)]
@@ -155,8 +155,7 @@ fn read_native_form(file: &FileName, bytes: Vec<u8>, findings: &mut Findings) ->
     match decode(bytes) {
         Ok(text) => native::read(file, &text, findings),
         Err(error) => {
-            let hidden = native::hide_in_broken(&error.lossy);
-            findings.issue(error.issue(&Document::new(file, &hidden, 1)));
+            findings.issue(error.issue(&Document::new(file, &error.lossy)));
             None
         }
     }
@@ -171,15 +170,14 @@ fn read_old_form(
     read: ReadFile<'_>,
     findings: &mut Findings,
 ) -> Option<RawConfig> {
-    let hidden = |text: &str| mask::hide(text, &mask::values_of_secret_words(text));
     let text = match decode(bytes) {
         Ok(text) => text,
         Err(error) => {
-            findings.issue(error.issue(&Document::new(file, &hidden(&error.lossy), 1)));
+            findings.issue(error.issue(&Document::new(file, &error.lossy)));
             return None;
         }
     };
-    let document = Document::new(file, &hidden(&text), 1);
+    let document = Document::new(file, &text);
     let settings = ini::read(&document, &text, findings);
     let places = Places {
         base: folder_of(&file.path),

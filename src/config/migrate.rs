@@ -16,8 +16,8 @@ use super::digest::config_digest;
 use super::document::{Entry, Node, RawConfig, RawHost, Value};
 use super::error::{ConfigError, Remark};
 use super::inventory::UNUSED_FILE;
+use super::keys;
 use super::load::{NATIVE_FILE, is_native, load_with, read_and_check};
-use super::native::OLD_SETTINGS;
 use super::places::{Environment, folder_of};
 use super::text::ReadFile;
 use super::types::{Config, Exact, Host, Mapping, Passkey, Settings, SymlinkPolicy};
@@ -282,7 +282,7 @@ fn table(text: &mut String, header: &str, lines: &[String]) {
 /// The line of a setting; `None` for one that says nothing, or nothing any more.
 fn setting(entry: &Entry, settings: &Settings) -> Option<String> {
     let key = entry.key.as_str();
-    if OLD_SETTINGS.contains(&key) {
+    if keys::OLD_SETTINGS.contains(&key) {
         return None;
     }
     let Value::Text(text) = &entry.value.value else {

@@ -20,6 +20,7 @@ mod error;
 mod fields;
 mod ini;
 mod inventory;
+mod keys;
 mod load;
 mod mask;
 mod migrate;

@@ -10,25 +10,16 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
-use super::check::MAPPING_KEYS;
 use super::document::{
     Document, Entry, FileName, Findings, Node, RawConfig, RawHost, RawMappings, RawTable, Table,
     Value,
 };
-use super::error::IssueCode;
+use super::error::{IssueCode, closest};
 use super::fields::Fields;
-use super::inventory::{PLAIN_HOST_KEYS, remark_on_open_passkeys};
+use super::inventory::remark_on_open_passkeys;
 use super::span::Span;
-use super::{mask, settings};
-
-/// What the file holds.
-const TABLES: [&str; 3] = ["settings", "host", "mapping"];
-
-/// Settings that say where the old files are.
-pub(super) const OLD_SETTINGS: [&str; 2] = ["connection_info_path", "address_mapper_path"];
-
-/// Keys of a mapping that say which hosts get it.
-const TARGET_KEYS: [&str; 2] = ["hosts", "groups"];
+use super::values::{address_error, holds_login};
+use super::{keys, mask};
 
 /// What the library says of a key or a table that is there already.
 const DUPLICATE: &str = "duplicate key";
@@ -37,13 +28,7 @@ const DUPLICATE: &str = "duplicate key";
 /// reported.
 pub(super) fn read(file: &FileName, text: &str, findings: &mut Findings) -> Option<RawConfig> {
     let (root, errors) = DeTable::parse_recoverable(text);
-    // What the parser gave up is not in `root`, and would not be hidden.
-    let hidden = if errors.is_empty() {
-        hide_in_parsed(text, root.get_ref())
-    } else {
-        hide_in_broken(text)
-    };
-    let document = Document::new(file, &hidden, 1);
+    let document = Document::new(file, text);
     let mut reader = Reader { document, findings };
     if !reader.report(text, &errors) {
         return None;
@@ -100,12 +85,12 @@ impl Reader<'_> {
         let mut of_hosts: Vec<Vec<Node>> = hosts.iter().map(|_| Vec::new()).collect();
         let mut unassigned = Vec::new();
         for mut table in mappings {
-            let known = [&MAPPING_KEYS[..], &TARGET_KEYS].concat();
+            let known = [&keys::MAPPING[..], &keys::TARGET].concat();
             self.drop_unknown(&mut table, &known);
             let targets = self.targets(&table, &hosts, are_hosts_known);
             table
                 .entries
-                .retain(|entry| !TARGET_KEYS.contains(&entry.key.as_str()));
+                .retain(|entry| !keys::TARGET.contains(&entry.key.as_str()));
             let node = Node {
                 span: table.span,
                 value: Value::Table(table),
@@ -158,7 +143,7 @@ impl Reader<'_> {
             Some((_, Value::Table(written))) => table = written,
             Some((span, other)) => self.wrong_table(span, &other, "settings", "[settings]"),
         }
-        for key in OLD_SETTINGS {
+        for key in keys::OLD_SETTINGS {
             if let Some(entry) = take(&mut table, key) {
                 self.findings.issue(
                     self.document
@@ -216,17 +201,21 @@ impl Reader<'_> {
             let key = &entry.key;
             let is_table = matches!(entry.value.value, Value::Table(_) | Value::List(_));
             let issue = if is_table {
-                self.document
-                    .issue(IssueCode::UnknownSection, format!("unknown table `{key}`"))
+                self.document.issue(
+                    IssueCode::UnknownSection,
+                    format!("unknown table{}", mask::named(key)),
+                )
             } else {
-                self.document
-                    .issue(IssueCode::UnknownKey, format!("unknown key `{key}`"))
+                self.document.issue(
+                    IssueCode::UnknownKey,
+                    format!("unknown key{}", mask::named(key)),
+                )
             };
             let issue = issue.label(entry.key_span, "nothing reads this");
             self.findings.issue(if settings_keys().contains(&&**key) {
                 issue.help("settings stand below the line `[settings]`")
             } else {
-                issue.suggest(key, &TABLES)
+                issue.suggest(key, &keys::TABLES)
             });
         }
     }
@@ -250,7 +239,7 @@ impl Reader<'_> {
         hosts: &[Table],
         are_hosts_known: bool,
     ) -> BTreeSet<usize> {
-        if TARGET_KEYS.iter().all(|key| table.get(key).is_none()) {
+        if keys::TARGET.iter().all(|key| table.get(key).is_none()) {
             return (0..hosts.len()).collect();
         }
         let fields = Fields {
@@ -289,17 +278,26 @@ impl Reader<'_> {
                 let is_known = !named.is_empty();
                 targets.extend(named);
                 if !is_known && are_hosts_known {
-                    let known: BTreeSet<&str> = hosts.iter().flat_map(names_of).collect();
-                    let known: Vec<&str> = known.into_iter().collect();
-                    let issue = self
-                        .document
-                        .issue(code, format!("no {what} `{name}`"))
-                        .label(node.span, format!("no `[[host]]` has this {what}"));
-                    self.findings.issue(if known.is_empty() {
-                        issue.help(format!("no host of this file has a {what}"))
-                    } else {
-                        issue.suggest(name, &known)
-                    });
+                    let is_sound = |name: &&str| {
+                        !holds_login(name) && (what == "group" || address_error(name).is_none())
+                    };
+                    let known = hosts.iter().flat_map(names_of).filter(is_sound);
+                    let (message, help) = match closest(name, known) {
+                        Some(close) => (
+                            format!("no {what} `{name}`"),
+                            format!("did you mean `{close}`?"),
+                        ),
+                        None => (
+                            format!("no such {what}"),
+                            format!("write a {what} that a `[[host]]` of this file has"),
+                        ),
+                    };
+                    self.findings.issue(
+                        self.document
+                            .issue(code, message)
+                            .label(node.span, format!("no `[[host]]` has this {what}"))
+                            .help(help),
+                    );
                 }
             }
         }
@@ -372,9 +370,9 @@ fn groups(host: &Table) -> Vec<&str> {
 
 /// The keys of `[settings]`.
 fn settings_keys() -> Vec<&'static str> {
-    settings::KEYS
+    keys::SETTINGS
         .into_iter()
-        .filter(|key| !OLD_SETTINGS.contains(key))
+        .filter(|key| !keys::OLD_SETTINGS.contains(key))
         .collect()
 }
 
@@ -423,96 +421,4 @@ fn span_of(range: Range<usize>) -> Span {
         start: range.start,
         end: range.end,
     }
-}
-
-/// Hides every value but those of known keys that hold no secret: under a misspelt key or table there
-/// may be a passkey, too.
-fn hide_in_parsed(text: &str, root: &DeTable<'_>) -> String {
-    let mut ranges = mask::values_of_secret_words(text);
-    let settings = settings::KEYS;
-    let mapping = [&MAPPING_KEYS[..], &TARGET_KEYS].concat();
-    for (key, value) in root {
-        let plain_keys = match key.get_ref().as_ref() {
-            "settings" => &settings[..],
-            "mapping" => &mapping,
-            _ => &PLAIN_HOST_KEYS,
-        };
-        let is_plain = settings.contains(&key.get_ref().as_ref());
-        collect_values(value, is_plain, plain_keys, &mut ranges);
-    }
-    mask::hide(text, &ranges)
-}
-
-fn collect_values(
-    value: &Spanned<DeValue<'_>>,
-    is_plain: bool,
-    plain_keys: &[&str],
-    ranges: &mut Vec<Range<usize>>,
-) {
-    match value.get_ref() {
-        DeValue::Array(elements) => {
-            for element in elements {
-                collect_values(element, is_plain, plain_keys, ranges);
-            }
-        }
-        DeValue::Table(table) => {
-            for (key, value) in table {
-                let is_plain = plain_keys.contains(&key.get_ref().as_ref());
-                collect_values(value, is_plain, plain_keys, ranges);
-            }
-        }
-        DeValue::String(_) if !is_plain => {
-            ranges.push(value.span().start + 1..value.span().end.saturating_sub(1));
-        }
-        _ if !is_plain => ranges.push(value.span()),
-        _ => {}
-    }
-}
-
-/// Hides everything but headers and lines with a plain key and a simple value. For text that cannot be
-/// parsed, where nobody knows what is a value.
-pub(super) fn hide_in_broken(text: &str) -> String {
-    let shown_keys = [
-        &settings::KEYS[..],
-        &PLAIN_HOST_KEYS,
-        &MAPPING_KEYS,
-        &TARGET_KEYS,
-    ]
-    .concat();
-    let mut ranges = Vec::new();
-    let mut start = 0;
-    for line in text.split_inclusive('\n') {
-        if line.contains("\"\"\"") || line.contains("'''") {
-            // Any line may be a part of a text from here on.
-            break;
-        }
-        ranges.push(start + shown_bytes(line, &shown_keys)..start + line.len());
-        start += line.len();
-    }
-    ranges.push(start..text.len());
-    mask::hide(text, &ranges)
-}
-
-/// How much may be shown of the beginning of a line.
-fn shown_bytes(line: &str, keys: &[&str]) -> usize {
-    let written = line.trim();
-    if ["[settings]", "[[host]]", "[[mapping]]", ""].contains(&written) {
-        return line.len();
-    }
-    let Some((key, value)) = line.split_once('=') else {
-        return 0;
-    };
-    let to_value = key.len() + 1;
-    let is_plain = keys.contains(&key.trim());
-    if !is_plain {
-        let names_secret = ["passkey", "passkey_env", "passkey_command"].contains(&key.trim());
-        return if names_secret { to_value } else { 0 };
-    }
-    let value = value.trim();
-    let value = value.strip_prefix('"').unwrap_or(value);
-    let value = value.strip_suffix('"').unwrap_or(value);
-    let is_simple = value
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || "._-:%/~*".contains(c));
-    if is_simple { line.len() } else { to_value }
 }

@@ -10,36 +10,14 @@ use super::document::{Findings, Node, RawTable, Value};
 use super::error::IssueCode;
 use super::fields::Fields;
 use super::inventory::InventoryPaths;
+use super::keys;
+use super::mask::named;
 use super::places::{Places, no_home};
 use super::privacy;
 use super::span::Span;
 use super::types::{CIPHERS, MaxDelete, Modes, Settings};
 use super::values::dest_error;
 use crate::model::RemotePath;
-
-/// The keys of the settings.
-pub(super) const KEYS: [&str; 20] = [
-    "number_of_connections",
-    "log_path",
-    "connection_info_path",
-    "address_mapper_path",
-    "autosync",
-    "synctime",
-    "state_path",
-    "known_hosts_path",
-    "connect_timeout",
-    "login_timeout",
-    "stall_timeout",
-    "staging_path",
-    "backups",
-    "max_delete",
-    "modes",
-    "diff_hide",
-    "diff_show",
-    "diff_limit",
-    "ciphers",
-    "compress",
-];
 
 /// More hosts at once than this is a slip of the finger.
 const MOST_CONNECTIONS: usize = 1000;
@@ -77,7 +55,9 @@ pub(super) fn inventory_paths(
 /// Checks all settings. Where one is wrong, its default stands in for it.
 pub(super) fn check(raw: &RawTable, places: &Places<'_>, findings: &mut Findings) -> Settings {
     let mut reader = Reader::new(raw, places, findings);
-    reader.fields.refuse_unknown(&KEYS, reader.findings);
+    reader
+        .fields
+        .refuse_unknown(&keys::SETTINGS, reader.findings);
     Settings {
         number_of_connections: reader.number("number_of_connections", 8, 1..=MOST_CONNECTIONS),
         log_path: reader.path("log_path", "logs/").unwrap_or_default(),
@@ -148,6 +128,10 @@ impl<'a> Reader<'a> {
                     )
                     .help("a line that is indented belongs to the value above it"),
             );
+            return None;
+        }
+        let fields = self.fields;
+        if fields.refuse_login(key, &text, node, self.findings) {
             return None;
         }
         (!text.is_empty()).then_some((text, node))
@@ -377,7 +361,7 @@ impl<'a> Reader<'a> {
         let ciphers = self.words("ciphers");
         for (cipher, span) in &ciphers {
             if !CIPHERS.contains(&cipher.as_str()) {
-                let message = format!("unknown cipher `{cipher}`");
+                let message = format!("unknown cipher{}", named(cipher));
                 self.findings.issue(
                     self.fields
                         .document
@@ -398,7 +382,10 @@ impl<'a> Reader<'a> {
                 self.findings.issue(
                     self.fields
                         .document
-                        .issue(IssueCode::InvalidGlob, format!("`{glob}` is not a glob"))
+                        .issue(
+                            IssueCode::InvalidGlob,
+                            format!("what `{key}` holds is not a glob"),
+                        )
                         .label(*span, error.kind().to_string()),
                 );
             }

@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use miette::{MietteError, SourceCode, SourceSpan};
 
+/// How many lines are shown around a label, before it and behind it.
+const CONTEXT_LINES: usize = 1;
+
 /// A piece of a document: byte offsets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
@@ -21,11 +24,10 @@ impl Span {
     }
 }
 
-/// The text of a file with its passkeys hidden, and how much of it may be shown around a label.
+/// The text of a file without what may be a secret.
 #[derive(Clone, Debug)]
 pub(super) struct Excerpt {
     pub(super) text: Arc<str>,
-    pub(super) context_lines: usize,
 }
 
 impl Excerpt {
@@ -49,8 +51,8 @@ impl SourceCode for Excerpt {
     ) -> Result<Box<dyn miette::SpanContents<'a> + 'a>, MietteError> {
         self.text.read_span(
             span,
-            context_lines_before.min(self.context_lines),
-            context_lines_after.min(self.context_lines),
+            context_lines_before.min(CONTEXT_LINES),
+            context_lines_after.min(CONTEXT_LINES),
         )
     }
 }
@@ -61,16 +63,10 @@ mod tests {
 
     #[test]
     fn label_beyond_the_text_moves_to_its_end() {
-        let excerpt = Excerpt {
-            text: "aé".into(),
-            context_lines: 0,
-        };
+        let excerpt = Excerpt { text: "aé".into() };
         let span = excerpt.fitting(Span { start: 9, end: 12 });
         assert_eq!(span, Some((1, 2).into()));
-        let empty = Excerpt {
-            text: "".into(),
-            context_lines: 0,
-        };
+        let empty = Excerpt { text: "".into() };
         assert_eq!(empty.fitting(Span { start: 0, end: 1 }), None);
     }
 }

@@ -8,6 +8,15 @@ use crate::model::HostId;
 /// temporary file), out of the 255 that file systems allow.
 const LONGEST_NAME_BYTES: usize = 255 - 32;
 
+/// Whether this has a `user:password@` before its first slash, or where a URL has it.
+pub(super) fn holds_login(text: &str) -> bool {
+    let text = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let first = text.split('/').next().unwrap_or(text);
+    first
+        .rsplit_once('@')
+        .is_some_and(|(login, _)| login.contains(':'))
+}
+
 /// Why a host cannot have this name; `None` when it can.
 pub(super) fn name_error(name: &str) -> Option<&'static str> {
     if name.is_empty() {
@@ -34,7 +43,7 @@ pub(super) fn address_error(address: &str) -> Option<&'static str> {
     } else if address.contains(['[', ']']) {
         Some("an IPv6 address is written without brackets")
     } else if address.contains('@') {
-        Some("the login name belongs into `user`")
+        Some("a login name belongs into `user`, a password into `passkey`")
     } else if address.matches(':').count() == 1 {
         Some("the port belongs into `port`")
     } else if address

@@ -157,6 +157,61 @@ fn wrong_files_are_shown_with_the_place_and_the_cure() {
 }
 
 #[test]
+fn secret_in_a_wrong_place_is_in_no_output() {
+    let scenario = Scenario::new();
+    for (file, text, said) in [
+        (
+            "connection_info.json",
+            r#"[{"ip_address": "u:hunter2@192.0.2.1", "user": "u"}]"#,
+            "`ip_address` holds a login",
+        ),
+        (
+            "connection_info.json",
+            r#"[{"ip_address": "192.0.2.1", "user": "u", "hunter2": "passkey"}]"#,
+            "unknown key (hidden",
+        ),
+        (
+            "connection_info.json",
+            r#"[{"ip_address": "192.0.2.1", "user": "u", "port": "hunter2"}]"#,
+            "`port` should be a number",
+        ),
+        (
+            "connection_info.json",
+            r#"[{"ip_address": "192.0.2.1", "user": "u", "passkye": "hunter2"}]"#,
+            "did you mean `passkey`?",
+        ),
+        (
+            "connection_info.json",
+            r#"[{"ip_address": "192.0.2.1", "user": "u", "groups": "hunter2"}]"#,
+            "`groups` should be a list",
+        ),
+        ("config.ini", "[DEFAULT]\nhunter2\n", "config.ini:2:1"),
+        (
+            "config.ini",
+            "[DEFAULT]\nbackups = hunter2\n",
+            "`backups` should be a number",
+        ),
+    ] {
+        scenario.write("config.ini", "[DEFAULT]\n");
+        scenario.write("connection_info.json", "[]");
+        scenario.write(file, text);
+        scenario.run(&["check"]).expect(1).expect_stderr(&[said]);
+        for args in [
+            &["check"][..],
+            &["-v", "plan"],
+            &["plan", "--format", "json"],
+            &["apply", "--format", "json", "--auto-approve"],
+            &["migrate"],
+        ] {
+            let output = scenario.run(args).expect(1);
+            assert!(!output.to_string().contains("hunter2"), "{output}");
+        }
+        scenario.remove(file);
+        assert!(scenario.contents().files_with(b"hunter2").is_empty());
+    }
+}
+
+#[test]
 fn names_of_ciphers_are_kept_whole_however_narrow_the_text_is() {
     let scenario = Scenario::new();
     scenario.settings(&["ciphers = rot13"]);

@@ -205,7 +205,7 @@ fn mistakes_are_marked() {
             IssueCode::InvalidValue,
             "['all']",
         ),
-        ("[settings]\nbackups = x".into(), IssueCode::Syntax, "x"),
+        ("[settings]\nbackups = x".into(), IssueCode::Syntax, "*"),
         (
             "[settings]\nbackups = 1\nbackups = 2".into(),
             IssueCode::DuplicateKey,
@@ -220,9 +220,9 @@ fn mistakes_are_marked() {
         (mapping("exact = 1"), IssueCode::InvalidValue, "1"),
         (mapping("host = ['web']"), IssueCode::UnknownKey, "host"),
         (mapping("hosts = []"), IssueCode::InvalidValue, "[]"),
-        (mapping("hosts = 'web'"), IssueCode::WrongType, "'web'"),
-        (mapping("hosts = ['x']"), IssueCode::UnknownHost, "'x'"),
-        (mapping("groups = ['x']"), IssueCode::UnknownGroup, "'x'"),
+        (mapping("hosts = 'web'"), IssueCode::WrongType, "'***'"),
+        (mapping("hosts = ['x']"), IssueCode::UnknownHost, "'*'"),
+        (mapping("groups = ['x']"), IssueCode::UnknownGroup, "'*'"),
     ] {
         let site = Site::with_toml(&text);
         assert_eq!(site.issue().0, code, "{text}");

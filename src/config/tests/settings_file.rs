@@ -122,8 +122,8 @@ fn percent_signs_name_other_keys_as_in_python() {
     let circle = Site::with_ini("state_path = %(log_path)s\nlog_path = %(state_path)s");
     let codes = circle.codes();
     assert!(codes.iter().all(|code| *code == IssueCode::InvalidValue) && codes.len() == 2);
-    let (_, message, _) = Site::with_ini("state_path = %(nothing)s").issue();
-    assert!(message.contains("nothing"), "{message}");
+    let (_, message, _) = Site::with_ini("state_path = %(log_pth)s").issue();
+    assert!(message.contains("`log_pth`"), "{message}");
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn duplicate_key_is_marked_in_both_places() {
 fn keys_of_other_sections_are_an_error() {
     let site = Site::with_ini("[paths]\nlog_path = a\nstate_path = b");
     assert_eq!(site.issue().0, IssueCode::UnknownSection);
-    assert_eq!(site.marked(), ["[paths]", "log_path = a"]);
+    assert_eq!(site.marked(), ["[*****]", "log_path = a"]);
     let small = Site::with("config.ini", "[default]\nlog_path = a");
     assert_eq!(small.issue().2, "did you mean `[DEFAULT]`?");
 }
@@ -182,8 +182,6 @@ fn values_out_of_range_are_marked() {
     for line in [
         "number_of_connections = 0",
         "number_of_connections = 1001",
-        "number_of_connections = many",
-        "autosync = maybe",
         "synctime = 0",
         "connect_timeout = -1",
         "connect_timeout = 0",
@@ -191,10 +189,8 @@ fn values_out_of_range_are_marked() {
         "stall_timeout = 1999ms",
         "max_delete = 101%",
         "backups = -1",
-        "modes = some",
         "diff_limit = 0",
         "diff_limit = 5 MiB",
-        "diff_limit = 100 apples",
         "diff_limit = -1",
         "staging_path = a/../b",
     ] {
@@ -202,6 +198,18 @@ fn values_out_of_range_are_marked() {
         assert_eq!(site.issue().0, IssueCode::InvalidValue, "{line}");
         let value = line.split_once(" = ").unwrap().1;
         assert_eq!(site.marked(), [value], "{line}");
+    }
+    // What is neither a number nor a word that is known may be a secret.
+    for (line, marked) in [
+        ("number_of_connections = many", "****"),
+        ("autosync = maybe", "*****"),
+        ("modes = some", "****"),
+        ("diff_limit = 100 apples", "**********"),
+        ("modes = exectable", "exectable"),
+    ] {
+        let site = Site::with_ini(line);
+        assert_eq!(site.issue().0, IssueCode::InvalidValue, "{line}");
+        assert_eq!(site.marked(), [marked], "{line}");
     }
     assert_eq!(
         Site::with_ini("diff_hide = [").issue().0,
