@@ -11,7 +11,7 @@ use miette::NamedSource;
 
 use super::error::{Issue, IssueCode, Remark};
 use super::span::{Excerpt, Span};
-use crate::model::printable;
+use crate::model::{is_treacherous, printable};
 
 /// A file as errors show it.
 pub(super) struct Document {
@@ -59,7 +59,7 @@ fn without_control(text: &str) -> String {
             '\n' | '\t' => out.push(char),
             // A line may end in it.
             '\r' => out.push(' '),
-            _ if char.is_control() => out.extend(std::iter::repeat_n('?', char.len_utf8())),
+            _ if is_treacherous(char) => out.extend(std::iter::repeat_n('?', char.len_utf8())),
             _ => out.push(char),
         }
     }

@@ -138,12 +138,14 @@ fn nested_before(hosts: &[&Host]) -> BTreeSet<String> {
 }
 
 fn line(host: &Host, problem: Option<&HostError>, is_connected: bool) -> String {
-    let name = &host.id;
+    let name = escape_text(host.id.as_str());
     match problem {
         Some(problem) => format!("{name}: {}\n", escape_text(&problem.to_string())),
         None if is_connected => format!(
             "{name}: ok ({}@{}:{})\n",
-            host.user, host.address, host.port
+            escape_text(&host.user),
+            escape_text(&host.address),
+            host.port
         ),
         None => String::new(),
     }

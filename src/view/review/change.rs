@@ -83,7 +83,10 @@ pub(super) fn reason(change: &Change, goes_back: bool) -> String {
         Reason::Missing if goes_back => "was there before".to_owned(),
         Reason::Missing => "new".to_owned(),
         Reason::Content => match &change.before {
-            Some(Node::Symlink { target }) => format!("target, was {}", escape(target)),
+            // Of what goes away there is no other target, whatever a saved plan claims.
+            Some(Node::Symlink { target }) if change.after.is_some() => {
+                format!("target, was {}", escape(target))
+            }
             _ => "content".to_owned(),
         },
         Reason::Mode => "mode".to_owned(),
