@@ -40,7 +40,7 @@ pub use error::{ConfigError, Issue, IssueCode, Remark, SelectError};
 pub use load::{Loaded, NATIVE_FILE, find, find_old, load, load_with};
 pub use migrate::{MigrateError, Migration, migrate, write_new};
 pub use places::Environment;
-pub use privacy::{PRIVATE, Privacy};
+pub use privacy::{PRIVATE, Privacy, holds_private_key};
 pub use select::select;
 pub use text::ReadFile;
 pub use types::{
