@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use miette::NamedSource;
 
-use super::error::{Issue, IssueCode, Remark};
+use super::error::{Issue, IssueCode, Remark, RemarkKind};
 use super::span::{Excerpt, Span};
 use crate::model::{is_treacherous, printable};
 
@@ -201,6 +201,17 @@ impl Findings {
 
     pub(super) fn remark(&mut self, path: &Path, text: impl Into<String>) {
         self.remarks.push(Remark::new(path, None, text));
+    }
+
+    /// Remarks on who may read or write a file, once.
+    pub(super) fn remark_on_access(&mut self, kind: RemarkKind, path: &Path, text: String) {
+        let remark = Remark {
+            kind,
+            ..Remark::new(path, None, text)
+        };
+        if !self.remarks.contains(&remark) {
+            self.remarks.push(remark);
+        }
     }
 
     pub(super) fn remark_at(&mut self, document: &Document, span: Span, text: impl Into<String>) {

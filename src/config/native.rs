@@ -10,6 +10,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
+use super::access::remark_on_passkeys;
 use super::check::MAPPING_KEYS;
 use super::document::{
     Document, Entry, FileName, Findings, Node, RawConfig, RawHost, RawMappings, RawTable, Table,
@@ -17,7 +18,7 @@ use super::document::{
 };
 use super::error::IssueCode;
 use super::fields::Fields;
-use super::inventory::{PLAIN_HOST_KEYS, remark_on_open_passkeys};
+use super::inventory::PLAIN_HOST_KEYS;
 use super::span::Span;
 use super::{mask, settings};
 
@@ -125,7 +126,7 @@ impl Reader<'_> {
                 mappings: Ok(self.raw_mappings(nodes)),
             })
             .collect();
-        remark_on_open_passkeys(&self.document.path, &hosts, self.findings);
+        remark_on_passkeys(&self.document.path, &hosts, self.findings);
         RawConfig {
             path: self.document.path.clone(),
             settings,

@@ -87,6 +87,7 @@ impl Document {
             summary: plan.summary(),
             hosts: plan.hosts.iter().map(HostDocument::from_plan).collect(),
             digest: None,
+            remarks: plan.remarks.clone(),
             change_sets: plan
                 .groups()
                 .into_iter()

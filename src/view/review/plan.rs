@@ -18,8 +18,8 @@ use super::rows::{Row, by_mapping, rows};
 use super::section::{DRIFT, Section, UNSENDABLE};
 use super::summary::summary_of;
 use crate::model::{Blake3, Kind};
-use crate::plan::{Action, ChangeSet, HostPlan, Plan, Refresh};
-use crate::view::words::{count, escape};
+use crate::plan::{Action, ChangeSet, HostPlan, Plan, PlanRemark, Refresh};
+use crate::view::words::{count, escape, escape_text};
 
 /// What stands above a plan without a look.
 const WITHOUT_A_LOOK: &str = "Planned from the state alone: no host was looked at. A host that nothing was \
@@ -83,12 +83,18 @@ pub struct PlanReview<'a> {
     pub without_plan: Section<HostErrors<'a>>,
     /// What is left out.
     pub problems: Section<Problems<'a>>,
+    /// What to know about the files of the configuration, each with its file in front.
+    pub remarks: Section<String>,
     /// The symbols that came up, each once.
     pub legend: Vec<Class>,
     /// What a person may not know.
     pub hint: Option<&'static str>,
     /// All of it in one line: [`super::summary::summary_line`].
     pub summary: String,
+}
+
+fn remark(PlanRemark { path, text, .. }: &PlanRemark) -> String {
+    format!("{}: {}", escape(path.as_bytes()), escape_text(text))
 }
 
 /// All conflicts, or all deletes.
@@ -204,6 +210,10 @@ impl<'a> PlanReview<'a> {
                     UNSENDABLE
                 },
                 items: errors::problems(&plan.hosts),
+            },
+            remarks: Section {
+                title: "Remarks on the configuration",
+                items: plan.remarks.iter().map(remark).collect(),
             },
             legend: legend(&sets),
             hint: (is_lost && options.with_hints).then_some(NOT_SAVED),
