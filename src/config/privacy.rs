@@ -88,7 +88,7 @@ pub const PRIVATE: [&str; 71] = [
 ];
 
 /// Whether there is a private key in a content, whatever the file is called: one in PEM, of OpenSSH, of PGP,
-/// of PuTTY or of age, also within other text.
+/// of `PuTTY` or of age, also within other text.
 pub fn holds_private_key(content: &[u8]) -> bool {
     // `-----BEGIN RSA PRIVATE KEY-----`, `---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----`.
     const BEGIN: &[u8] = b"BEGIN ";
