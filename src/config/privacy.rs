@@ -88,7 +88,7 @@ pub const PRIVATE: [&str; 71] = [
 ];
 
 /// Whether there is a private key in a content, whatever the file is called: one in PEM, of OpenSSH, of PGP,
-/// of `PuTTY` or of age, also within other text.
+/// of `PuTTY` or of age, also within other text or as base64.
 pub fn holds_private_key(content: &[u8]) -> bool {
     // `-----BEGIN RSA PRIVATE KEY-----`, `---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----`.
     const BEGIN: &[u8] = b"BEGIN ";
@@ -107,7 +107,16 @@ pub fn holds_private_key(content: &[u8]) -> bool {
             return true;
         }
     }
-    let others: [&[u8]; 2] = [b"PuTTY-User-Key-File-", b"AGE-SECRET-KEY-"];
+    let others: [&[u8]; 7] = [
+        b"PuTTY-User-Key-File-",
+        b"AGE-SECRET-KEY-",
+        // PEM in base64, as kubeconfigs and secrets of Kubernetes have it.
+        b"LS0tLS1CRUdJTiBQUklWQVRFIEtFW",
+        b"LS0tLS1CRUdJTiBSU0EgUFJJVkFURSBLRV",
+        b"LS0tLS1CRUdJTiBFQyBQUklWQVRFIEtFW",
+        b"LS0tLS1CRUdJTiBFTkNSWVBURUQgUFJJVkFURSBLRV",
+        b"LS0tLS1CRUdJTiBPUEVOU1NIIFBSSVZBVEUgS0VZ",
+    ];
     others.iter().any(|header| find(content, header).is_some())
 }
 
@@ -347,6 +356,8 @@ mod tests {
             "-----BEGIN CERTIFICATE-----\nx\n-----BEGIN PRIVATE KEY-----",
             "PuTTY-User-Key-File-3: ssh-ed25519\n",
             "# created: 2026\nAGE-SECRET-KEY-1QQ",
+            "client-key-data: LS0tLS1CRUdJTiBSU0EgUFJJVkFURSBLRVktLS0tLQo",
+            "tls.key: LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCg",
         ] {
             assert!(holds_private_key(key.as_bytes()), "{key}");
         }
@@ -358,6 +369,7 @@ mod tests {
             "-----BEGIN PUBLIC KEY-----\nMII",
             "BEGIN PRIVATE KEY",
             "ssh-ed25519 AAAA",
+            "tls.crt: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCg",
             "age1qq",
         ] {
             assert!(!holds_private_key(plain.as_bytes()), "{plain}");

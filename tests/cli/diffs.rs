@@ -318,7 +318,11 @@ fn private_key_is_hidden_by_what_is_in_it_on_either_side() {
         write_on(&host, &format!("dest/{name}"), "nothing special\n");
     }
     scenario.write("src/there.txt", "nothing special any more\n");
-    write_on(&host, "dest/there.txt", &key(here[0].1));
+    write_on(
+        &host,
+        "dest/there.txt",
+        &key("-----BEGIN EC PRIVATE KEY-----"),
+    );
     scenario.write("src/public.txt", "-----BEGIN PUBLIC KEY-----\nopen\n");
     let output = scenario
         .run(&["plan", "--diff", "--full", "--out", "plan.json"])

@@ -4,6 +4,8 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -49,6 +51,8 @@ fn plan_of_a_stranger_runs_nothing_asks_nobody_and_writes_only_what_was_asked_fo
     let command = format!("touch '{}'", scenario.path("it-ran").display());
     scenario.set(0, "passkey_command", json!(command));
 
+    // A file that has rested is one that a cache would keep.
+    thread::sleep(Duration::from_millis(2100));
     let before = scenario.contents();
     for (command, args) in [
         ("plan", &[][..]),
