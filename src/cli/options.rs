@@ -4,7 +4,7 @@
 //! every command that takes the group. An option of one command is declared in the file of that command.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::PossibleValue;
@@ -90,6 +90,36 @@ pub(super) struct HostOptions {
     /// Only hosts of this name, address or group; globs work; may be repeated
     #[arg(long, value_name = "PATTERN")]
     pub(super) limit: Vec<String>,
+}
+
+/// Whether the configuration is a stranger's.
+#[derive(Debug, Default, PartialEq, Eq, Args)]
+pub(super) struct UntrustedOptions {
+    /// The configuration is a stranger's: run nothing of it, ask no host, read no secret
+    ///
+    /// Implies `--refresh none`. All that the configuration names has to lie in its folder. What it says
+    /// about logs, state, keys of hosts and logins is ignored.
+    #[arg(long, requires = "state")]
+    untrusted_config: bool,
+
+    /// The folder of the state, with `--untrusted-config`; it is read alone
+    #[arg(long, value_name = "PATH", requires = "untrusted_config", value_parser = folder_name)]
+    state: Option<PathBuf>,
+}
+
+impl UntrustedOptions {
+    /// The folder of the state where the configuration is a stranger's.
+    pub(super) fn state(&self) -> Option<&Path> {
+        self.state.as_deref().filter(|_| self.untrusted_config)
+    }
+}
+
+/// The name of a folder.
+fn folder_name(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "" => Err("it is empty".to_owned()),
+        path => Ok(PathBuf::from(path)),
+    }
 }
 
 /// The lock on the state.

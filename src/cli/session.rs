@@ -15,7 +15,7 @@ use super::environment::{environment, now, who};
 use super::error::CommandError;
 use super::exit::Exit;
 use super::interrupt::Interrupts;
-use super::options::{GlobalOptions, LockOptions, TextOptions};
+use super::options::{GlobalOptions, LockOptions, TextOptions, UntrustedOptions};
 use crate::apply::{self, OnConflict, Report};
 use crate::config::{self, Config, Host, Settings};
 use crate::model::{HostError, Observer, RemotePath, Together, map_parallel};
@@ -48,7 +48,9 @@ pub(super) struct CommandSession<'a> {
     console: &'a Console,
     interrupts: Interrupts,
     connector: Libssh2Connector,
+    /// `None` also where the configuration is a stranger's.
     log: Option<LogGuard>,
+    is_untrusted: bool,
 }
 
 /// The state, and the proof that nobody else writes it.
@@ -93,8 +95,28 @@ impl<'a> CommandSession<'a> {
         global: &'a GlobalOptions,
         console: &'a Console,
     ) -> Result<Self, CommandError> {
-        let mut session = Self::load(global, console, Interrupts::listen())?;
-        session.start_logs(command)?;
+        Self::open_as(command, &UntrustedOptions::default(), global, console)
+    }
+
+    /// Does what [`Self::open`] does with a configuration that may be a stranger's. Of that one there are no
+    /// logs, since nothing but what was asked for is written.
+    pub(super) fn open_as(
+        command: &str,
+        untrusted: &UntrustedOptions,
+        global: &'a GlobalOptions,
+        console: &'a Console,
+    ) -> Result<Self, CommandError> {
+        let interrupts = Interrupts::listen();
+        let Some(state) = untrusted.state() else {
+            let mut session = Self::load(global, console, interrupts)?;
+            session.start_logs(command)?;
+            return Ok(session);
+        };
+        let environment = environment()?;
+        let path = config::find(global.config(), &environment)?;
+        let loaded = config::load_untrusted(&path, &environment, state)?;
+        let mut session = Self::of(loaded, global, console, interrupts);
+        session.is_untrusted = true;
         Ok(session)
     }
 
@@ -107,8 +129,17 @@ impl<'a> CommandSession<'a> {
         let environment = environment()?;
         let path = config::find(global.config(), &environment)?;
         let loaded = config::load(&path, &environment)?;
+        Ok(Self::of(loaded, global, console, interrupts))
+    }
+
+    fn of(
+        loaded: config::Loaded,
+        global: &'a GlobalOptions,
+        console: &'a Console,
+        interrupts: Interrupts,
+    ) -> Self {
         console.detail(&format!("configuration: {}", loaded.config.path.display()));
-        Ok(Self {
+        Self {
             connector: connector(&loaded.config.settings),
             config: loaded.config,
             remarks: loaded.remarks,
@@ -117,7 +148,8 @@ impl<'a> CommandSession<'a> {
             console,
             interrupts,
             log: None,
-        })
+            is_untrusted: false,
+        }
     }
 
     /// Starts the logs. `command` is what the first line says.
@@ -242,12 +274,13 @@ impl CommandSession<'_> {
     ) -> Result<Prepared, CommandError> {
         let settings = &self.config.settings;
         let progress = self.progress();
+        let cache = settings.state_path.join("cache");
         let prepared = plan::prepare(&PlanRequest {
             config: &self.config,
             config_digest: config::config_digest(&self.config),
             hosts,
             state,
-            cache_dir: Some(&settings.state_path.join("cache")),
+            cache_dir: (!self.is_untrusted).then_some(cache.as_path()),
             connector: &self.connector,
             refresh: planning.refresh,
             goal: planning.goal,

@@ -1,37 +1,36 @@
 //! From what is written to a [`Config`]: every rule that does not belong to one file format.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use secrecy::SecretString;
 
-use super::document::{Document, Findings, RawConfig, RawHost, RawMappings, Value};
+use super::document::{Document, Findings, Node, RawConfig, RawHost, RawMappings, Value};
 use super::error::IssueCode;
 use super::fields::{Fields, wrong_element};
 use super::keys;
-use super::places::{Environment, Places, folder_of, no_home};
-use super::settings;
+use super::places::{Places, folder_of, no_home};
 use super::span::Span;
 use super::types::{Auth, Config, Exact, Excludes, Host, Mapping, Passkey, SymlinkPolicy};
 use super::values::{address_error, dest_error, name_error};
+use super::{access, enclosure, settings};
 use crate::model::{HostId, LocalPath, RemotePath};
 
 /// Makes a configuration of what is written. What is wrong with it is added to `findings`; the
 /// result is to be used only if that has no issues.
-pub(super) fn check(raw: &RawConfig, environment: &Environment, findings: &mut Findings) -> Config {
-    let base = folder_of(&raw.path).to_owned();
-    let places = Places {
-        base: &base,
-        home: environment.home.as_deref(),
-    };
-    let settings = settings::check(&raw.settings, &places, findings);
+pub(super) fn check(raw: &RawConfig, places: &Places<'_>, findings: &mut Findings) -> Config {
+    let settings = settings::check(&raw.settings, places, findings);
+    if places.enclosure.is_none() {
+        access::remark_on_known_hosts(&settings.known_hosts_path, findings);
+    }
     refuse_duplicate_hosts(&raw.hosts, findings);
     let hosts = raw
         .hosts
         .iter()
-        .filter_map(|host| check_host(host, &places, findings))
+        .filter_map(|host| check_host(host, places, findings))
         .collect();
     if let Some(raw) = &raw.unassigned {
-        check_mappings(raw, &places, findings);
+        check_mappings(raw, places, findings);
     }
     Config {
         path: raw.path.clone(),
@@ -75,7 +74,14 @@ fn check_host(raw: &RawHost, places: &Places<'_>, findings: &mut Findings) -> Op
     let name = fields.filled_text("name", findings);
     let port = port(fields, findings);
     let groups = fields.texts("groups", findings);
-    let auth = auth(fields, places, findings);
+    // How a stranger would log in does not matter: nobody does.
+    let auth = match places.enclosure {
+        None => auth(fields, places, findings),
+        Some(_) => Auth::default(),
+    };
+    if let Some(path) = &auth.identity_file {
+        access::remark_on_identity(path.as_path(), findings);
+    }
     if let Some((address, node)) = address
         && let Some(reason) = address_error(address)
     {
@@ -310,7 +316,9 @@ fn check_mapping(
         if path.is_none() {
             findings.issue(no_home(fields.document, node.span));
         }
-        path
+        path.and_then(|path| {
+            enclosed_source(path, fields, node, &exclude, symlinks, places, findings)
+        })
     });
     let (src, src_node) = src?;
     let (dest, dest_node) = dest?;
@@ -351,6 +359,50 @@ fn check_mapping(
         symlinks,
     };
     Some((mapping, dest_node.span))
+}
+
+/// A source of a stranger, links resolved, if neither it nor a link that is followed in it leads out of the
+/// folder; any other one as it is.
+fn enclosed_source(
+    path: PathBuf,
+    fields: Fields<'_>,
+    node: &Node,
+    exclude: &Excludes,
+    symlinks: SymlinkPolicy,
+    places: &Places<'_>,
+    findings: &mut Findings,
+) -> Option<PathBuf> {
+    let Some(enclosure) = places.enclosure else {
+        return Some(path);
+    };
+    let Some(real) = enclosure.follow(&path) else {
+        findings.issue(
+            enclosure::leads_out(fields.document, "`src`").label(node.span, enclosure::ELSEWHERE),
+        );
+        return None;
+    };
+    let follows = symlinks == SymlinkPolicy::Follow;
+    if let Some(link) = follows
+        .then(|| enclosure.link_out(&real, exclude))
+        .flatten()
+    {
+        let message = format!(
+            "`src` holds a link that leads out of the configuration's folder: {}",
+            link.display()
+        );
+        findings.issue(
+            fields
+                .document
+                .issue(IssueCode::OutsideFolder, message)
+                .label(node.span, "links in this are followed")
+                .help(
+                    "the configuration is not trusted: remove the link, `exclude` it, or take it as it is, \
+                     with `symlinks` set to \"preserve\"",
+                ),
+        );
+        return None;
+    }
+    Some(real)
 }
 
 /// The last component of a path as it is written, if it names something.

@@ -9,11 +9,11 @@ use std::sync::{Arc, OnceLock};
 
 use miette::NamedSource;
 
-use super::error::{Issue, IssueCode, Remark};
+use super::error::{Issue, IssueCode, Remark, RemarkKind};
 use super::mask::masked;
 use super::span::{Excerpt, Span};
 use super::values::{address_error, holds_login, name_error};
-use crate::model::printable;
+use crate::model::{is_treacherous, printable};
 
 /// A file as errors show it.
 pub(super) struct Document {
@@ -64,7 +64,7 @@ fn without_control(text: &str) -> String {
             '\n' | '\t' => out.push(char),
             // A line may end in it.
             '\r' => out.push(' '),
-            _ if char.is_control() => out.extend(std::iter::repeat_n('?', char.len_utf8())),
+            _ if is_treacherous(char) => out.extend(std::iter::repeat_n('?', char.len_utf8())),
             _ => out.push(char),
         }
     }
@@ -219,6 +219,17 @@ impl Findings {
 
     pub(super) fn remark(&mut self, path: &Path, text: impl Into<String>) {
         self.remarks.push(Remark::new(path, None, text));
+    }
+
+    /// Remarks on who may read or write a file, once.
+    pub(super) fn remark_on_access(&mut self, kind: RemarkKind, path: &Path, text: String) {
+        let remark = Remark {
+            kind,
+            ..Remark::new(path, None, text)
+        };
+        if !self.remarks.contains(&remark) {
+            self.remarks.push(remark);
+        }
     }
 
     pub(super) fn remark_at(&mut self, document: &Document, span: Span, text: impl Into<String>) {

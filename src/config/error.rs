@@ -97,6 +97,8 @@ pub enum IssueCode {
     InvalidGlob,
     /// A path that starts in the home folder, which is not known.
     NoHome,
+    /// A path in a configuration that is not trusted, which leads out of its folder.
+    OutsideFolder,
     /// A host that is there twice.
     DuplicateHost,
     /// A mapping for a host that there is not.
@@ -125,6 +127,7 @@ impl IssueCode {
             Self::InvalidValue => "hostsync::config::invalid_value",
             Self::InvalidGlob => "hostsync::config::invalid_glob",
             Self::NoHome => "hostsync::config::no_home",
+            Self::OutsideFolder => "hostsync::config::outside_folder",
             Self::DuplicateHost => "hostsync::config::duplicate_host",
             Self::UnknownHost => "hostsync::config::unknown_host",
             Self::UnknownGroup => "hostsync::config::unknown_group",
@@ -274,9 +277,22 @@ pub enum SelectError {
     },
 }
 
+/// What a [`Remark`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemarkKind {
+    /// Others may read a secret.
+    OpenSecret,
+    /// Others may write to the keys of hosts.
+    OpenKnownHosts,
+    /// Anything else.
+    Other,
+}
+
 /// Something harmless that people may want to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
+    /// What it is about.
+    pub kind: RemarkKind,
     /// The file it is about.
     pub path: PathBuf,
     /// The line in it, from 1; `None` where it is about all of the file.
@@ -288,6 +304,7 @@ pub struct Remark {
 impl Remark {
     pub(super) fn new(path: &Path, line: Option<usize>, text: impl Into<String>) -> Self {
         Self {
+            kind: RemarkKind::Other,
             path: path.to_owned(),
             line,
             text: text.into(),

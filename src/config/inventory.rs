@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use jsonc_parser::common::Ranged as _;
 use jsonc_parser::errors::ParseErrorKind;
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 
+use super::access::remark_on_passkeys;
 use super::document::{
     Document, Entry, FileName, Findings, MAIN_RANK, Node, RawHost, RawMappings, RawTable, Table,
     Value,
@@ -87,7 +87,7 @@ pub(super) fn read(
         };
         hosts.push(RawHost { host, mappings });
     }
-    remark_on_open_passkeys(&document.path, &hosts, findings);
+    remark_on_passkeys(&document.path, &hosts, findings);
     remark_on_unused_files(&paths.mapper_folder, &used_files, findings);
     hosts
 }
@@ -108,6 +108,10 @@ fn read_mapper(
             "no mapper file {}; write one, or `[]` into it if the host gets nothing",
             file.shown
         ),
+        // What is refused to strangers says by itself what to do.
+        io::ErrorKind::InvalidInput => {
+            format!("cannot read mapper file {}: {error}", file.shown)
+        }
         _ => format!(
             "cannot read mapper file {}: {error}; check who may read it",
             file.shown
@@ -117,26 +121,6 @@ fn read_mapper(
     let (document, nodes) = read_list(file, bytes, Content::Mappings, findings)
         .ok_or_else(|| format!("mapper file {} has errors", file.shown))?;
     Ok(RawMappings { document, nodes })
-}
-
-/// Remarks on passkeys in the file at `path` when others may read it.
-pub(super) fn remark_on_open_passkeys(path: &Path, hosts: &[RawHost], findings: &mut Findings) {
-    let has_passkey = hosts.iter().any(|raw| {
-        raw.host
-            .table
-            .text("passkey")
-            .is_some_and(|key| !key.is_empty())
-    });
-    let mode = std::fs::metadata(path).map_or(0, |meta| meta.permissions().mode());
-    if has_passkey && mode & 0o077 != 0 {
-        findings.remark(
-            path,
-            format!(
-                "holds passkeys, and others may read it (mode {:03o}); run `chmod 600` on it",
-                mode & 0o777
-            ),
-        );
-    }
 }
 
 fn remark_on_unused_files(folder: &Path, used: &HashSet<String>, findings: &mut Findings) {

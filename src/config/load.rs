@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::document::{Document, FileName, Findings, MAIN_RANK, RawConfig};
+use super::enclosure::Enclosure;
 use super::error::{ConfigError, Issue, Remark};
 use super::places::{Environment, Places, folder_of};
 use super::text::{ReadFile, decode};
@@ -97,28 +98,64 @@ pub fn load_with(
     environment: &Environment,
     read: ReadFile<'_>,
 ) -> Result<Loaded, ConfigError> {
-    read_and_check(path, environment, read).map(|(loaded, _)| loaded)
+    read_and_check(path, environment, read, None).map(|(loaded, _)| loaded)
 }
 
-/// What the files say, checked and as it is written.
+/// Reads a configuration that a stranger wrote, as [`load`] does it, to plan from it without a look at any
+/// host. `state` is the folder of the state.
+///
+/// All that it names has to lie in its folder, links resolved. What it says about secrets, logs, state,
+/// the keys of hosts and exceptions from what diffs hide is not read: settings and hosts have empty values
+/// there.
+///
+/// # Errors
+/// As those of [`load`], and with each path that leads out of the folder.
+pub fn load_untrusted(
+    path: &Path,
+    environment: &Environment,
+    state: &Path,
+) -> Result<Loaded, ConfigError> {
+    let path = absolute(path, environment);
+    let enclosure = Enclosure::of(folder_of(&path), &environment.current_dir);
+    let enclosure = enclosure.map_err(|error| ConfigError::Unreadable {
+        path: path.clone(),
+        reason: error.to_string(),
+    })?;
+    let read = |path: &Path| enclosure.read(path);
+    let (mut loaded, _) = read_and_check(&path, environment, &read, Some(&enclosure))?;
+    loaded.config.settings.state_path = absolute(state, environment);
+    Ok(loaded)
+}
+
+fn absolute(path: &Path, environment: &Environment) -> PathBuf {
+    environment.current_dir.join(path).components().collect()
+}
+
+/// What the files say, checked and as it is written. `enclosure` is that of a stranger.
 pub(super) fn read_and_check(
     path: &Path,
     environment: &Environment,
     read: ReadFile<'_>,
+    enclosure: Option<&Enclosure>,
 ) -> Result<(Loaded, RawConfig), ConfigError> {
-    let path: PathBuf = environment.current_dir.join(path).components().collect();
+    let path = absolute(path, environment);
     let bytes = read(&path).map_err(|error| ConfigError::Unreadable {
         path: path.clone(),
         reason: error.to_string(),
     })?;
     let file = FileName::new(path.clone(), &environment.current_dir, MAIN_RANK);
     let mut findings = Findings::default();
+    let places = Places {
+        base: folder_of(&path),
+        home: environment.home.as_deref(),
+        enclosure,
+    };
     let raw = if is_native(&path) {
         read_native_form(&file, bytes, &mut findings)
     } else {
-        read_old_form(&file, bytes, environment, read, &mut findings)
+        read_old_form(&file, bytes, environment, &places, read, &mut findings)
     };
-    let checked = raw.map(|raw| (check::check(&raw, environment, &mut findings), raw));
+    let checked = raw.map(|raw| (check::check(&raw, &places, &mut findings), raw));
     let Findings {
         mut issues,
         remarks,
@@ -167,6 +204,7 @@ fn read_old_form(
     file: &FileName,
     bytes: Vec<u8>,
     environment: &Environment,
+    places: &Places<'_>,
     read: ReadFile<'_>,
     findings: &mut Findings,
 ) -> Option<RawConfig> {
@@ -179,11 +217,7 @@ fn read_old_form(
     };
     let document = Document::new(file, &text);
     let settings = ini::read(&document, &text, findings);
-    let places = Places {
-        base: folder_of(&file.path),
-        home: environment.home.as_deref(),
-    };
-    let hosts = settings::inventory_paths(&settings, &places, findings)
+    let hosts = settings::inventory_paths(&settings, places, findings)
         .map(|paths| inventory::read(&paths, &environment.current_dir, read, findings))
         .unwrap_or_default();
     Some(RawConfig {

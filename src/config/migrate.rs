@@ -175,7 +175,7 @@ pub fn migrate(
             path: main.to_owned(),
         });
     }
-    let (loaded, raw) = read_and_check(main, environment, read)?;
+    let (loaded, raw) = read_and_check(main, environment, read, None)?;
     let config = loaded.config;
     let problems: Vec<String> = raw
         .hosts

@@ -13,9 +13,11 @@
 //! Readers know a syntax and nothing else; the checks know the rules and no file format. From
 //! [`Config`] on nothing knows which form it was.
 
+mod access;
 mod check;
 mod digest;
 mod document;
+mod enclosure;
 mod error;
 mod fields;
 mod ini;
@@ -37,11 +39,11 @@ mod types;
 mod values;
 
 pub use digest::config_digest;
-pub use error::{ConfigError, Issue, IssueCode, Remark, SelectError};
-pub use load::{Loaded, NATIVE_FILE, find, find_old, load, load_with};
+pub use error::{ConfigError, Issue, IssueCode, Remark, RemarkKind, SelectError};
+pub use load::{Loaded, NATIVE_FILE, find, find_old, load, load_untrusted, load_with};
 pub use migrate::{MigrateError, Migration, migrate, write_new};
 pub use places::Environment;
-pub use privacy::{PRIVATE, Privacy};
+pub use privacy::{PRIVATE, Privacy, holds_private_key};
 pub use select::select;
 pub use text::ReadFile;
 pub use types::{

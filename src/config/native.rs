@@ -10,13 +10,13 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
+use super::access::remark_on_passkeys;
 use super::document::{
     Document, Entry, FileName, Findings, Node, RawConfig, RawHost, RawMappings, RawTable, Table,
     Value,
 };
 use super::error::{IssueCode, closest};
 use super::fields::Fields;
-use super::inventory::remark_on_open_passkeys;
 use super::span::Span;
 use super::values::{address_error, holds_login};
 use super::{keys, mask};
@@ -110,7 +110,7 @@ impl Reader<'_> {
                 mappings: Ok(self.raw_mappings(nodes)),
             })
             .collect();
-        remark_on_open_passkeys(&self.document.path, &hosts, self.findings);
+        remark_on_passkeys(&self.document.path, &hosts, self.findings);
         RawConfig {
             path: self.document.path.clone(),
             settings,

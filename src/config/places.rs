@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::document::Document;
+use super::enclosure::Enclosure;
 use super::error::{Issue, IssueCode};
 use super::span::Span;
 
@@ -26,6 +27,9 @@ pub(super) struct Places<'a> {
     pub(super) base: &'a Path,
     /// The home folder.
     pub(super) home: Option<&'a Path>,
+    /// What nothing may lead out of; `None` for a configuration that is trusted. One that is not says
+    /// nothing either about what is ours: where the state and the logs are, how to log in, what is shown.
+    pub(super) enclosure: Option<&'a Enclosure>,
 }
 
 impl Places<'_> {

@@ -7,7 +7,7 @@ use crate::model::Mode;
 
 /// What is private unless `diff_show` says otherwise; documented in `docs/configuration.md`. Rather too
 /// much than too little: what is hidden without need costs a look at the file.
-pub const PRIVATE: [&str; 54] = [
+pub const PRIVATE: [&str; 71] = [
     // Keys, certificates that may come with one, and stores of them.
     "id_rsa*",
     "id_dsa*",
@@ -62,11 +62,68 @@ pub const PRIVATE: [&str; 54] = [
     ".pypirc",
     ".dockercfg",
     ".docker/config.json",
-    ".kube/config",
+    ".kube/config*",
     "kubeconfig*",
+    "*.kubeconfig",
+    "kubernetes/*.conf",
     "*.tfstate*",
+    ".terraformrc",
+    ".s3cfg",
+    ".boto",
     "connection_info.json",
+    // Folders of programs that hold passwords.
+    ".git",
+    ".aws",
+    ".azure",
+    "gcloud",
+    ".oci",
+    // What was typed, passwords among it.
+    ".*_history",
+    ".history",
+    ".histfile",
+    ".zhistory",
+    ".lesshst",
+    ".viminfo",
+    "fish_history",
 ];
+
+/// Whether there is a private key in a content, whatever the file is called: one in PEM, of OpenSSH, of PGP,
+/// of `PuTTY` or of age, also within other text or as base64.
+pub fn holds_private_key(content: &[u8]) -> bool {
+    // `-----BEGIN RSA PRIVATE KEY-----`, `---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----`.
+    const BEGIN: &[u8] = b"BEGIN ";
+    const KEY: &[u8] = b"PRIVATE KEY";
+    const LONGEST_NAME: usize = 40;
+    let is_key = |after: &[u8]| {
+        let name = &after[..after.len().min(LONGEST_NAME + KEY.len())];
+        let line = name.split(|byte| matches!(byte, b'\n' | b'\r')).next();
+        line.is_some_and(|line| find(line, KEY).is_some())
+    };
+    let mut rest = content;
+    while let Some(at) = find(rest, BEGIN) {
+        let dashes = rest[..at].trim_ascii_end();
+        rest = &rest[at + BEGIN.len()..];
+        if dashes.ends_with(b"----") && is_key(rest) {
+            return true;
+        }
+    }
+    let others: [&[u8]; 7] = [
+        b"PuTTY-User-Key-File-",
+        b"AGE-SECRET-KEY-",
+        // PEM in base64, as kubeconfigs and secrets of Kubernetes have it.
+        b"LS0tLS1CRUdJTiBQUklWQVRFIEtFW",
+        b"LS0tLS1CRUdJTiBSU0EgUFJJVkFURSBLRV",
+        b"LS0tLS1CRUdJTiBFQyBQUklWQVRFIEtFW",
+        b"LS0tLS1CRUdJTiBFTkNSWVBURUQgUFJJVkFURSBLRV",
+        b"LS0tLS1CRUdJTiBPUEVOU1NIIFBSSVZBVEUgS0VZ",
+    ];
+    others.iter().any(|header| find(content, header).is_some())
+}
+
+/// Where some bytes begin in others.
+fn find(content: &[u8], wanted: &[u8]) -> Option<usize> {
+    content.windows(wanted.len()).position(|it| it == wanted)
+}
 
 /// Bits of which a file that is for everybody has at least one: others or the group may read it.
 const READ_BY_OTHERS: u32 = 0o044;
@@ -225,6 +282,19 @@ mod tests {
             "~/.docker//config.json",
             "/root/.kube/config",
             "deploy_Token",
+            ".git/config",
+            "repository/.git/modules/x/config",
+            ".git/hooks/../config",
+            ".netrc",
+            ".pgpass",
+            ".npmrc",
+            "~/.aws/credentials",
+            "~/.config/gcloud/application_default_credentials.json",
+            "~/.azure/msal_token_cache.json",
+            "staging.kubeconfig",
+            "/etc/kubernetes/admin.conf",
+            ".bash_history",
+            ".local/share/fish/fish_history",
         ] {
             assert!(hides(&privacy, path), "{path}");
         }
@@ -233,6 +303,9 @@ mod tests {
             "src/keyboard.txt",
             "environment",
             "docker/config.json",
+            ".gitignore",
+            "git/config",
+            "release_history",
             "/",
             "",
         ] {
@@ -266,6 +339,40 @@ mod tests {
         }
         for path in ["etc/app/x", "/etc/app/open/x", "/etc/apps", "a/c/b"] {
             assert!(!hides(&privacy, path), "{path}");
+        }
+    }
+
+    #[test]
+    fn private_key_is_known_by_its_content() {
+        for key in [
+            "-----BEGIN PRIVATE KEY-----\nMII",
+            "-----BEGIN RSA PRIVATE KEY-----\r\nMII",
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----",
+            "-----BEGIN OPENSSH PRIVATE KEY-----\nb3B",
+            "-----BEGIN PGP PRIVATE KEY BLOCK-----",
+            "---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----",
+            "# a comment\n\ntls:\n  key: |\n    -----BEGIN EC PRIVATE KEY-----\n",
+            "{\"private\": \"-----BEGIN PRIVATE KEY-----\\nMII\"}",
+            "-----BEGIN CERTIFICATE-----\nx\n-----BEGIN PRIVATE KEY-----",
+            "PuTTY-User-Key-File-3: ssh-ed25519\n",
+            "# created: 2026\nAGE-SECRET-KEY-1QQ",
+            "client-key-data: LS0tLS1CRUdJTiBSU0EgUFJJVkFURSBLRVktLS0tLQo",
+            "tls.key: LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCg",
+        ] {
+            assert!(holds_private_key(key.as_bytes()), "{key}");
+        }
+        for plain in [
+            "",
+            "BEGIN",
+            "-----BEGIN ",
+            "-----BEGIN CERTIFICATE-----\nPRIVATE KEY",
+            "-----BEGIN PUBLIC KEY-----\nMII",
+            "BEGIN PRIVATE KEY",
+            "ssh-ed25519 AAAA",
+            "tls.crt: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCg",
+            "age1qq",
+        ] {
+            assert!(!holds_private_key(plain.as_bytes()), "{plain}");
         }
     }
 

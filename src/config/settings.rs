@@ -13,10 +13,10 @@ use super::inventory::InventoryPaths;
 use super::keys;
 use super::mask::named;
 use super::places::{Places, no_home};
-use super::privacy;
 use super::span::Span;
 use super::types::{CIPHERS, MaxDelete, Modes, Settings};
 use super::values::dest_error;
+use super::{enclosure, privacy};
 use crate::model::RemotePath;
 
 /// More hosts at once than this is a slip of the finger.
@@ -44,8 +44,8 @@ pub(super) fn inventory_paths(
     findings: &mut Findings,
 ) -> Option<InventoryPaths> {
     let mut reader = Reader::new(raw, places, findings);
-    let hosts = reader.path("connection_info_path", "connection_info.json");
-    let mapper_folder = reader.path("address_mapper_path", "path_mapper/");
+    let hosts = reader.enclosed_path("connection_info_path", "connection_info.json");
+    let mapper_folder = reader.enclosed_path("address_mapper_path", "path_mapper/");
     Some(InventoryPaths {
         hosts: hosts?,
         mapper_folder: mapper_folder?,
@@ -60,11 +60,9 @@ pub(super) fn check(raw: &RawTable, places: &Places<'_>, findings: &mut Findings
         .refuse_unknown(&keys::SETTINGS, reader.findings);
     Settings {
         number_of_connections: reader.number("number_of_connections", 8, 1..=MOST_CONNECTIONS),
-        log_path: reader.path("log_path", "logs/").unwrap_or_default(),
-        state_path: reader.path("state_path", "state/").unwrap_or_default(),
-        known_hosts_path: reader
-            .path("known_hosts_path", "~/.ssh/known_hosts")
-            .unwrap_or_default(),
+        log_path: reader.our_path("log_path", "logs/"),
+        state_path: reader.our_path("state_path", "state/"),
+        known_hosts_path: reader.our_path("known_hosts_path", "~/.ssh/known_hosts"),
         autosync: reader.autosync(),
         sync_interval: reader.duration(
             "synctime",
@@ -80,7 +78,11 @@ pub(super) fn check(raw: &RawTable, places: &Places<'_>, findings: &mut Findings
         max_delete: reader.max_delete(),
         modes: reader.modes(),
         diff_hide: reader.globs("diff_hide"),
-        diff_show: reader.globs("diff_show"),
+        diff_show: match places.enclosure {
+            None => reader.globs("diff_show"),
+            // A stranger shows nothing that is hidden without it.
+            Some(_) => Vec::new(),
+        },
         diff_limit_bytes: reader.diff_limit(),
         ciphers: reader.ciphers(),
         compress: reader.flag("compress"),
@@ -266,6 +268,34 @@ impl<'a> Reader<'a> {
             });
         }
         path
+    }
+
+    /// The path of something that is ours. A stranger does not say where that is.
+    fn our_path(&mut self, key: &str, default: &str) -> PathBuf {
+        match self.places.enclosure {
+            None => self.path(key, default).unwrap_or_default(),
+            Some(_) => PathBuf::new(),
+        }
+    }
+
+    /// The path of a part of the configuration; `None` also when a stranger leads it out of the folder,
+    /// which is reported.
+    fn enclosed_path(&mut self, key: &str, default: &str) -> Option<PathBuf> {
+        let path = self.path(key, default)?;
+        let Some(enclosure) = self.places.enclosure else {
+            return Some(path);
+        };
+        if enclosure.follow(&path).is_none() {
+            let document = self.fields.document;
+            let issue = match self.text(key) {
+                Some((_, node)) => enclosure::leads_out(document, &format!("`{key}`"))
+                    .label(node.span, enclosure::ELSEWHERE),
+                None => enclosure::leads_out(document, default),
+            };
+            self.findings.issue(issue);
+            return None;
+        }
+        Some(path)
     }
 
     fn staging_path(&mut self) -> Option<RemotePath> {

@@ -26,5 +26,5 @@ pub use meta::Meta;
 pub use mode::{Mode, ParseModeError};
 pub use parallel::map_parallel;
 pub use path::{LocalPath, RelPath, RelPathError, RemotePath};
-pub use printable::printable;
+pub use printable::{is_treacherous, printable, printable_json};
 pub use tree::{Entry, Kind, Node, Tree};

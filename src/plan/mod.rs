@@ -30,4 +30,6 @@ pub use error::{NoHostPlan, PlanError, PrepareError};
 pub use gather::KeptLogins;
 pub use prepare::prepare;
 pub use request::PlanRequest;
-pub use types::{HostPlan, HostStatus, MappingNames, Plan, PlanHeader, Refresh, Summary};
+pub use types::{
+    HostPlan, HostStatus, MappingNames, Plan, PlanHeader, PlanRemark, Refresh, Summary,
+};

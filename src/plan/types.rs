@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Mapping;
+use crate::config::{Config, Mapping, Remark, RemarkKind};
 use crate::model::{Blake3, HostError, HostId};
 
 use super::change::{Action, Change, ChangeSet, ChangeSetId};
@@ -164,6 +164,39 @@ impl Summary {
     }
 }
 
+/// Something about a file of the configuration that whoever reviews the plan should know. Apply does not
+/// care.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanRemark {
+    /// What it is about: `open_secret`, `open_known_hosts`.
+    pub kind: String,
+    /// The file; relative to the folder of the configuration where it lies below that.
+    pub path: String,
+    /// What was seen: small first letter, no dot at the end, without the path.
+    pub text: String,
+}
+
+impl PlanRemark {
+    /// Those remarks of a configuration that belong into a plan: who may read and write its files.
+    pub fn of(remarks: &[Remark], config: &Config) -> Vec<Self> {
+        let folder = config.path.parent();
+        let remark = |remark: &Remark| {
+            let kind = match remark.kind {
+                RemarkKind::OpenSecret => "open_secret",
+                RemarkKind::OpenKnownHosts => "open_known_hosts",
+                RemarkKind::Other => return None,
+            };
+            let below = folder.and_then(|folder| remark.path.strip_prefix(folder).ok());
+            Some(Self {
+                kind: kind.to_owned(),
+                path: below.unwrap_or(&remark.path).display().to_string(),
+                text: remark.text.clone(),
+            })
+        };
+        remarks.iter().filter_map(remark).collect()
+    }
+}
+
 /// What apply would do, on every host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -174,6 +207,8 @@ pub struct Plan {
     /// The serial that hosts are back at afterwards; `None` where nothing is undone. No document has it,
     /// since a plan that undoes something is not saved.
     pub back_to: Option<u64>,
+    /// What to know about the files of the configuration.
+    pub remarks: Vec<PlanRemark>,
 }
 
 impl Plan {
@@ -189,7 +224,15 @@ impl Plan {
             header,
             hosts,
             back_to: None,
+            remarks: Vec::new(),
         }
+    }
+
+    /// The plan with remarks on the files of the configuration.
+    #[must_use]
+    pub fn with_remarks(mut self, remarks: Vec<PlanRemark>) -> Self {
+        self.remarks = remarks;
+        self
     }
 
     /// Whether every host was looked at and every entry of the sources can be sent.

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::model::{is_treacherous, printable};
+
 /// A name as it may be printed. Control characters, characters that reorder or hide others, bytes
 /// that are not UTF-8, backslashes and a space at the end are escaped: a name forges neither lines nor
 /// terminal codes, and different names look different.
@@ -30,28 +32,7 @@ pub fn escape(name: &[u8]) -> String {
 
 /// Text of other programs on one line, as [`escape`] has it but with backslashes as they are.
 pub fn escape_text(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            let (escaped, plain) = if is_treacherous(c) {
-                (Some(c.escape_default()), None)
-            } else {
-                (None, Some(c))
-            };
-            escaped.into_iter().flatten().chain(plain)
-        })
-        .collect()
-}
-
-/// Whether a character acts on the text around it, or hides.
-fn is_treacherous(c: char) -> bool {
-    // What Unicode calls ignorable by default, blanks that are no spaces, and separators of lines.
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
-            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
-            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
-            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+    printable(text)
 }
 
 /// `4.2 KiB`; bytes have no decimals.

@@ -78,13 +78,11 @@ impl<'a> Run<'a> {
             .iter()
             .map(|(name, right)| format!("{name}:{}", to_text(right)))
             .collect();
-        let secrets = match from {
-            Origin::Fork => json!({}),
-            Origin::Here => json!({
-                "HOSTSYNC_SSH_KEY": read(&site.a.identity_file()).trim_end(),
-                "HOSTSYNC_DB_PASSWORD": site.b.account.password,
-            }),
-        };
+        // Forks have none unless the settings of the repository say otherwise, as they do here.
+        let secrets = json!({
+            "HOSTSYNC_SSH_KEY": read(&site.a.identity_file()).trim_end(),
+            "HOSTSYNC_DB_PASSWORD": site.b.account.password.as_deref().unwrap_or("a password"),
+        });
         let context = github.as_object_mut().expect("an object");
         context.insert("token".to_owned(), permissions.join(",").into());
         context.insert("repository".to_owned(), "owner/name".into());
@@ -167,6 +165,12 @@ impl<'a> Run<'a> {
         let scope = scope(&self.values, false);
         let mut environment = filled(&self.values["env"], &scope);
         environment.extend(filled(&step["env"], &scope));
+        if self.from == Origin::Fork {
+            let secrets = self.values["secrets"].as_object().expect("an object");
+            let of_us = |value: &&String| secrets.values().any(|secret| secret == value.as_str());
+            let given = environment.values().find(of_us);
+            assert_eq!(given, None, "step {name} of a fork gets a secret");
+        }
         let file = |name: &str| self.machine.folder.join(name).display().to_string();
         fs::write(file("github-output"), "").expect("our folder");
         let may_push = self.from == Origin::Here && self.job["permissions"]["contents"] == "write";

@@ -33,6 +33,8 @@ pub(crate) fn plan(site: &Pipeline, branch: &str, from: Origin) -> Job {
                 site.git(".", &["clone", "-q", "--bare", "origin.git", "fork.git"]);
                 site.git("fork.git", &["branch", "-q", "-D", "hostsync-state"]);
             }
+            let update = format!("+refs/heads/{branch}:refs/heads/{branch}");
+            site.git("fork.git", &["fetch", "-q", "origin", &update]);
             ("fork", FORK)
         }
     };
@@ -42,6 +44,7 @@ pub(crate) fn plan(site: &Pipeline, branch: &str, from: Origin) -> Job {
         ("CI_PROJECT_ID", project.to_owned()),
         ("CI_MERGE_REQUEST_EVENT_TYPE", "detached".to_owned()),
         ("CI_MERGE_REQUEST_IID", "1".to_owned()),
+        ("CI_MERGE_REQUEST_SOURCE_PROJECT_ID", project.to_owned()),
         ("CI_MERGE_REQUEST_PROJECT_ID", PROJECT.to_owned()),
         ("CI_MERGE_REQUEST_TARGET_BRANCH_NAME", "main".to_owned()),
         ("CI_MERGE_REQUEST_PROJECT_URL", site.url("origin")),

@@ -80,6 +80,7 @@ with_both! {
     cancelled_job_interrupts_hostsync_and_gives_its_claim_back: "10";
     state_is_published_after_an_apply_that_failed: "6";
     fork_without_secrets_gets_a_plan_that_nobody_applies: "7";
+    configuration_of_a_fork_leads_nothing_out_of_the_checkout: "12";
     plan_that_cannot_be_made_replaces_the_old_comment: "8";
     state_that_cannot_be_published_is_kept: "9";
 }
@@ -351,6 +352,34 @@ fn fork_without_secrets_gets_a_plan_that_nobody_applies(site: &mut Pipeline) {
         Pipeline::read_on(&site.a, "motd").as_deref(),
         Some("theirs\n")
     );
+}
+
+fn configuration_of_a_fork_leads_nothing_out_of_the_checkout(site: &mut Pipeline) {
+    site.edit("topic", "files/motd", "one\n");
+    site.roll_out("topic");
+    let ours = fs::read_to_string(site.path("desk/hostsync.toml")).expect("our file");
+    let logs = site.path("theirs");
+    let settings = format!("[settings]\nlog_path = \"{}\"\n", logs.display());
+    let toml = ours.replace("[settings]\n", &settings);
+    site.edit("theirs", "files/motd", "theirs\n");
+    site.edit("theirs", "hostsync.toml", &toml);
+    let job = site.plan("theirs", Origin::Fork).expect(0);
+    let shown = job.summary + &job.log;
+    assert!(shown.contains("Plan: 0 to create, 2 to update"), "{shown}");
+    assert!(!logs.exists(), "a fork decides where logs are");
+
+    let outside = site.path("outside");
+    fs::write(&outside, "S3CRET\n").expect("our folder");
+    let mapping = format!(
+        "\n[[mapping]]\nsrc = \"{}\"\ndest = \"~/x\"\n",
+        outside.display()
+    );
+    site.edit("theirs", "hostsync.toml", &(toml + &mapping));
+    let job = site
+        .plan("theirs", Origin::Fork)
+        .expect(1)
+        .expect_log(&["hostsync.toml:", "leads out of the configuration's"]);
+    assert!(!(job.summary + &job.log).contains("S3CRET"));
 }
 
 fn plan_that_cannot_be_made_replaces_the_old_comment(site: &mut Pipeline) {

@@ -300,3 +300,39 @@ fn what_is_private_stays_so_behind_links_in_closed_folders_and_under_other_names
     assert!(!output.stdout.contains("S3CRET"), "{output}");
     output.expect_stdout(&["+shown", "twin.txt: not shown: private"]);
 }
+
+#[test]
+fn private_key_is_hidden_by_what_is_in_it_on_either_side() {
+    let host = Sshd::start("127.2.31.30");
+    let scenario = scenario(&[&host], "old\n", "new\n");
+    scenario.settings(&["diff_show = dest"]);
+    let key = |header: &str| format!("# notes\n\n{header}\nS3CRET\n");
+    let here = [
+        ("pem.txt", "-----BEGIN RSA PRIVATE KEY-----"),
+        ("openssh.txt", "  -----BEGIN OPENSSH PRIVATE KEY-----"),
+        ("putty.txt", "PuTTY-User-Key-File-3: ssh-ed25519"),
+        ("age.txt", "AGE-SECRET-KEY-1QQQ"),
+    ];
+    for (name, header) in here {
+        scenario.write(&format!("src/{name}"), key(header));
+        write_on(&host, &format!("dest/{name}"), "nothing special\n");
+    }
+    scenario.write("src/there.txt", "nothing special any more\n");
+    write_on(
+        &host,
+        "dest/there.txt",
+        &key("-----BEGIN EC PRIVATE KEY-----"),
+    );
+    scenario.write("src/public.txt", "-----BEGIN PUBLIC KEY-----\nopen\n");
+    let output = scenario
+        .run(&["plan", "--diff", "--full", "--out", "plan.json"])
+        .expect(0);
+    assert!(!output.to_string().contains("S3CRET"), "{output}");
+    let saved = fs::read_to_string(scenario.path("plan.json")).expect("a plan");
+    assert!(!saved.contains("S3CRET"), "{saved}");
+    for name in here.map(|(name, _)| name).into_iter().chain(["there.txt"]) {
+        let line = format!("    {name}: not shown: private\n");
+        assert!(output.stdout.contains(&line), "{name}: {output}");
+    }
+    output.expect_stdout(&["+-----BEGIN PUBLIC KEY-----", "+new"]);
+}

@@ -41,6 +41,8 @@ fn migrated_configuration_goes_on_where_the_old_one_was() {
         ]),
     );
     scenario.set(1, "passkey", json!("not \"needed\""));
+    // Else the plan remarks on it, and the new file needs no remark.
+    scenario.chmod("connection_info.json", 0o600);
     scenario.settings(&["max_delete = 20%", "number_of_connections: 2"]);
     scenario.write("src/file", "first\n");
     scenario.apply();
@@ -88,6 +90,7 @@ fn applied_state_has_no_changes_in_the_new_form() {
 fn samples_of_the_old_program_give_the_same_plan() {
     let scenario = Scenario::new();
     scenario.write("connection_info.json", CONNECTION_INFO);
+    scenario.chmod("connection_info.json", 0o600);
     for host in ["x.x.x.x", "y.y.y.y"] {
         scenario.write(&format!("path_mapper/{host}.json"), MAPPER);
     }

@@ -292,3 +292,40 @@ fn lines_of_progress_tell_looking_from_applying_and_count_every_host_that_is_vis
     let ends = |end: &str| lines.iter().filter(|line| line.ends_with(end)).count();
     assert_eq!((ends(": looked at"), ends(": applied")), (2, 2), "{output}");
 }
+
+#[test]
+fn json_of_every_command_shows_what_hides_or_reorders_text() {
+    let host = Sshd::start("127.2.7.40");
+    let scenario = Scenario::with(
+        &[&host],
+        &json!([{ "src": "src", "dest": "~/d\u{202e}st" }]),
+    );
+    let name = "a\u{202e}txt.\u{200b}exe\u{9b}";
+    scenario.write(&format!("src/{name}"), "x\n");
+    scenario.write("src/plain", "\u{202e}x\n");
+    let expect_plain = |args: &[&str]| {
+        let output = scenario.run(args).expect(0);
+        let acts = |c: char| c != '\n' && (c.is_control() || "\u{202e}\u{200b}".contains(c));
+        let found = output.stdout.chars().find(|c| acts(*c));
+        assert_eq!(found, None, "{args:?}: {output}");
+        let first = output.stdout.lines().next().unwrap_or_default().to_owned();
+        let whole = serde_json::from_str::<Value>(&output.stdout);
+        let json: Value = whole
+            .or_else(|_| serde_json::from_str(&first))
+            .expect("JSON");
+        json
+    };
+    let plan = expect_plain(&["plan", "--diff", "--format", "json", "--out", "plan.json"]);
+    let changes = plan["change_sets"][0]["changes"]
+        .as_array()
+        .expect("changes");
+    assert!(
+        changes.iter().any(|change| change["path"] == name),
+        "{plan}"
+    );
+    expect_plain(&["show", "plan.json", "--format", "json"]);
+    expect_plain(&["apply", "plan.json", "--format", "json"]);
+    write_on(&host, &format!("d\u{202e}st/{name}"), "by hand\n");
+    let status = expect_plain(&["status", "--format", "json"]);
+    assert!(status.to_string().contains(name), "{status}");
+}

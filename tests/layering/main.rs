@@ -153,6 +153,42 @@ fn words_of_host_programs_are_spelled_at_home() {
 }
 
 #[test]
+fn tests_that_the_threat_model_names_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("docs/security.md")).unwrap();
+    let is_name = |word: &&str| {
+        word.matches('_').count() >= 3
+            && word
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || "_0123456789".contains(c))
+    };
+    let names: Vec<&str> = text.split('`').filter(is_name).collect();
+    assert!(names.len() > 30, "{names:?}");
+    let mut code = String::new();
+    for folder in ["src", "tests"] {
+        for file in walkdir::WalkDir::new(root.join(folder)) {
+            let file = file.unwrap();
+            if file
+                .path()
+                .extension()
+                .is_some_and(|extension| extension == "rs")
+            {
+                code += &fs::read_to_string(file.path()).unwrap();
+            }
+        }
+    }
+    let is_missing = |name: &&&str| {
+        !code.contains(&format!("#[test]\nfn {name}()"))
+            && !code.contains(&format!("#[test]\n    fn {name}()"))
+    };
+    let missing: Vec<&&str> = names.iter().filter(is_missing).collect();
+    assert!(
+        missing.is_empty(),
+        "docs/security.md names tests that there are not: {missing:?}"
+    );
+}
+
+#[test]
 fn every_module_is_in_a_layer() {
     let lib = fs::read_to_string(source().join("lib.rs")).unwrap();
     let code = code_only(&lib);

@@ -8,7 +8,7 @@ use clap::Args;
 use crate::cli::console::Console;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
-use crate::cli::options::{GlobalOptions, HostOptions};
+use crate::cli::options::{GlobalOptions, HostOptions, UntrustedOptions};
 use crate::cli::session::CommandSession;
 use crate::config::Host;
 use crate::model::HostError;
@@ -25,8 +25,11 @@ Examples:
   hostsync check --connect --limit 10.0.0.5")]
 pub(in crate::cli) struct CheckOptions {
     /// Log in to every host, too, and look whether it has the tools that are needed
-    #[arg(long)]
+    #[arg(long, conflicts_with = "untrusted_config")]
     pub(super) connect: bool,
+
+    #[command(flatten)]
+    pub(super) untrusted: UntrustedOptions,
 
     #[command(flatten)]
     pub(super) hosts: HostOptions,
@@ -38,7 +41,7 @@ pub(super) fn run(
     global: &GlobalOptions,
     console: &Console,
 ) -> Result<Exit, CommandError> {
-    let session = CommandSession::open("check", global, console)?;
+    let session = CommandSession::open_as("check", &options.untrusted, global, console)?;
     let state = session.state()?;
     for remark in &session.remarks {
         console.say(&format!("remark: {remark}"));
@@ -138,12 +141,14 @@ fn nested_before(hosts: &[&Host]) -> BTreeSet<String> {
 }
 
 fn line(host: &Host, problem: Option<&HostError>, is_connected: bool) -> String {
-    let name = &host.id;
+    let name = escape_text(host.id.as_str());
     match problem {
         Some(problem) => format!("{name}: {}\n", escape_text(&problem.to_string())),
         None if is_connected => format!(
             "{name}: ok ({}@{}:{})\n",
-            host.user, host.address, host.port
+            escape_text(&host.user),
+            escape_text(&host.address),
+            host.port
         ),
         None => String::new(),
     }

@@ -46,6 +46,7 @@ impl Command {
     pub(super) fn validate(&self, definition: &mut clap::Command) -> Result<(), clap::Error> {
         match self {
             Self::Apply(options) => options.validate(definition),
+            Self::Plan(options) => options.validate(definition),
             _ => Ok(()),
         }
     }

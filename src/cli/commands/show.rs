@@ -9,7 +9,7 @@ use crate::cli::console::Console;
 use crate::cli::environment::environment;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
-use crate::cli::options::{GlobalOptions, PlanFormat, PlanOutputOptions};
+use crate::cli::options::{GlobalOptions, PlanFormat, PlanOutputOptions, UntrustedOptions};
 use crate::cli::output::print_plan;
 use crate::config::{self, Host};
 use crate::plan::PrepareError;
@@ -30,6 +30,9 @@ pub(in crate::cli) struct ShowOptions {
     pub(super) plan_file: PathBuf,
 
     #[command(flatten)]
+    pub(super) untrusted: UntrustedOptions,
+
+    #[command(flatten)]
     pub(super) output: PlanOutputOptions,
 }
 
@@ -40,7 +43,7 @@ pub(super) fn run(
     console: &Console,
 ) -> Result<Exit, CommandError> {
     let mut plan = document::load(&options.plan_file)?;
-    if let Some(warning) = staleness(&plan, global) {
+    if let Some(warning) = staleness(&plan, &options.untrusted, global) {
         console.say(&format!("warning: {warning}"));
     }
     let groups = plan.groups();
@@ -73,10 +76,14 @@ fn without_diffs(mut plan: Plan) -> Plan {
 
 /// Why the plan would not be carried out here any more, as far as the configuration and the state
 /// say. A plan is also shown where there is neither.
-fn staleness(plan: &Plan, global: &GlobalOptions) -> Option<String> {
+fn staleness(plan: &Plan, untrusted: &UntrustedOptions, global: &GlobalOptions) -> Option<String> {
     let environment = environment().ok()?;
     let path = config::find(global.config(), &environment).ok()?;
-    let config = config::load(&path, &environment).ok()?.config;
+    let loaded = match untrusted.state() {
+        None => config::load(&path, &environment),
+        Some(state) => config::load_untrusted(&path, &environment, state),
+    };
+    let config = loaded.ok()?.config;
     let state = StateStore::open(&config.settings.state_path).ok()?;
     let is_planned = |host: &&Host| plan.hosts.iter().any(|planned| planned.host == host.id);
     let hosts: Vec<&Host> = config.hosts.iter().filter(is_planned).collect();

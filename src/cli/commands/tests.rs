@@ -18,6 +18,7 @@ use crate::apply::OnConflict;
 use crate::cli::command_line::{self, CommandLine};
 use crate::cli::options::{
     ApprovalOptions, Format, HostOptions, LockOptions, PlanFormat, PlanOutputOptions, TextOptions,
+    UntrustedOptions,
 };
 use crate::plan::Refresh;
 
@@ -46,7 +47,8 @@ fn plan_has_quiet_defaults() {
             max_bytes: 60_000,
             text: TextOptions { full: false },
         },
-        refresh: Refresh::Quick,
+        refresh: None,
+        untrusted: UntrustedOptions::default(),
         hosts: hosts(&[]),
     };
     assert_eq!(parsed("plan"), Command::Plan(expected));
@@ -67,7 +69,8 @@ fn plan_takes_all_its_options() {
             max_bytes: 1000,
             text: TextOptions { full: true },
         },
-        refresh: Refresh::Full,
+        refresh: Some(Refresh::Full),
+        untrusted: UntrustedOptions::default(),
         hosts: hosts(&["a", "b*"]),
     };
     assert_eq!(command, Command::Plan(expected));
@@ -97,6 +100,7 @@ fn apply_takes_all_its_options() {
 fn other_commands_take_their_options() {
     let check = CheckOptions {
         connect: true,
+        untrusted: UntrustedOptions::default(),
         hosts: hosts(&["a"]),
     };
     assert_eq!(parsed("check --connect --limit a"), Command::Check(check));

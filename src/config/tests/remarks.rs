@@ -46,3 +46,29 @@ fn passkey_that_others_may_read_is_remarked_upon() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     assert!(remarks(&site).is_empty());
 }
+
+#[test]
+fn known_hosts_that_others_may_write_and_keys_that_they_may_read_are_remarked_upon_once() {
+    let site = Site::with_ini("known_hosts_path = known_hosts");
+    site.write(
+        "connection_info.json",
+        r#"[{"ip_address": "web", "user": "u", "identity_file": "key"},
+            {"ip_address": "db", "user": "u", "identity_file": "key"}]"#,
+    );
+    site.write("path_mapper/db.json", "[]");
+    for (known_hosts, key, expected) in [
+        (0o644, 0o600, &[][..]),
+        (0o664, 0o600, &["known_hosts: decides"]),
+        (0o600, 0o604, &["key: is a private key"]),
+    ] {
+        for (name, mode) in [("known_hosts", known_hosts), ("key", key)] {
+            site.write(name, "x");
+            fs::set_permissions(site.path(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let remarks = remarks(&site);
+        assert_eq!(remarks.len(), expected.len(), "{remarks:?}");
+        for (remark, part) in remarks.iter().zip(expected) {
+            assert!(remark.contains(part), "{remarks:?}");
+        }
+    }
+}

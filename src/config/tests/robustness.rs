@@ -2,6 +2,7 @@ use miette::{GraphicalReportHandler, GraphicalTheme};
 
 use super::site::{OLD_HOSTS, OLD_MAPPER, Site, rendered};
 use crate::config::IssueCode;
+use crate::model::is_treacherous;
 
 /// Loads and renders, for which it is enough not to panic.
 fn survive(site: &Site) {
@@ -74,13 +75,14 @@ fn no_error_acts_on_the_terminal() {
         Site::with_hosts("[{\"\\u001b[31m\": 1, \"ip_address\": \"\u{7f}\", \"user\": \"u\"}]"),
         Site::with_mapper("[{\"src\": \"a\", \"dest\": \"/d\", \"exclude\": [\"[\\u0007\"]}]"),
         Site::with_toml("\"\\u001b\" = 1\n[host]\n# \u{9b}"),
+        Site::with_toml("\"\\u202ex\" = 1 # \u{202e}\u{200b}"),
     ] {
         let error = site.load().unwrap_err();
         let mut text = String::new();
         GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor())
             .render_report(&mut text, &error)
             .unwrap();
-        let acts = text.chars().find(|c| c.is_control() && *c != '\n');
+        let acts = text.chars().find(|c| is_treacherous(*c) && *c != '\n');
         assert_eq!(acts, None, "{text:?}");
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use sha2::Digest as _;
 
 use super::content::{Side, compare, sides, within};
-use crate::config::{Host, Privacy, Settings};
+use crate::config::{Host, Privacy, Settings, holds_private_key};
 use crate::model::{
     Blake3, ContentDigest, HostError, Kind, LocalPath, Mode, Node, RelPath, RemotePath,
 };
@@ -243,9 +243,25 @@ impl Diffs {
                 .into_iter()
                 .partition(|open| claim.contents.contains(&open.contents));
             left = others;
+            // A key that is to be there is reason enough not to fetch the one that is.
+            let mut news = Vec::new();
+            for open in claimed {
+                match self.read_new(open) {
+                    Ok(new) if holds_private_key(&new) => {
+                        self.publish(&open.contents, Some(Diff::Hidden));
+                    }
+                    new => news.push((open, new)),
+                }
+            }
+            let claimed: Vec<&Open> = news.iter().map(|(open, _)| *open).collect();
             let olds = self.read_old(&claimed, login.as_deref_mut());
-            for (open, old) in claimed.into_iter().zip(olds) {
-                let diff = old.and_then(|old| Ok(compare(&old, &self.read_new(open)?)));
+            for ((open, new), old) in news.into_iter().zip(olds) {
+                let diff = old.and_then(|old| {
+                    if holds_private_key(&old) {
+                        return Ok(Some(Diff::Hidden));
+                    }
+                    Ok(compare(&old, &new?))
+                });
                 match diff {
                     Ok(diff) => self.publish(&open.contents, diff),
                     Err(reason) => _ = failed.insert(open.contents.clone(), reason),

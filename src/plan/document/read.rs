@@ -110,7 +110,7 @@ impl Document {
             refresh: self.refresh,
             config_digest: self.config_digest,
         };
-        Ok(Plan::new(header, hosts))
+        Ok(Plan::new(header, hosts).with_remarks(self.remarks))
     }
 }
 

@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use super::digest::digest_of_document;
 use super::types::Document;
 use super::*;
-use crate::model::{Blake3, ContentDigest, HostId, Kind, Meta, Mode, Node, RelPath, Sha256};
+use crate::model::{
+    Blake3, ContentDigest, HostId, Kind, Meta, Mode, Node, RelPath, Sha256, is_treacherous,
+};
 use crate::plan::{
     Action, Change, ChangeSet, ChangeSetId, Diff, HostPlan, HostStatus, MappingNames, Plan,
     PlanHeader, Reason, Refresh,
@@ -253,6 +255,29 @@ fn neither_when_it_was_made_nor_how_it_is_laid_out_counts() {
     document.summary = plan.summary();
     let compact = serde_json::to_vec(&document).unwrap();
     assert_eq!(from_json(&compact).unwrap(), later);
+}
+
+#[test]
+fn what_hides_or_reorders_is_seen_in_the_document_and_names_the_same_plan() {
+    let name = "ü\u{202e}fdp\u{9b}\u{e0041}\u{1b}\\u202e";
+    let plan = Plan::new(
+        header(),
+        vec![host(name, vec![create(name.as_bytes(), file(b"x"))])],
+    );
+    let json = to_json(&plan);
+    let acts = json.chars().find(|c| *c != '\n' && is_treacherous(*c));
+    assert_eq!(acts, None, "{json}");
+    assert!(
+        json.contains("ü\\u202efdp\\u009b\\udb40\\udc41\\u001b\\\\u202e"),
+        "{json}"
+    );
+    assert_eq!(from_json(json.as_bytes()).unwrap(), plan);
+    // Other programs write other characters with escapes, or none.
+    let raw = json.replace("ü\\u202efdp\\u009b", "ü\u{202e}fdp\u{9b}");
+    assert_ne!(raw, json);
+    for other in [raw.replace('ü', "\\u00FC"), raw] {
+        assert_eq!(from_json(other.as_bytes()).unwrap(), plan);
+    }
 }
 
 #[test]

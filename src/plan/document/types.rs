@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Blake3, HostId, Kind, Sha256};
-use crate::plan::{Action, ChangeSetId, MappingNames, Reason, Refresh, Summary};
+use crate::plan::{Action, ChangeSetId, MappingNames, PlanRemark, Reason, Refresh, Summary};
 
 /// The version that is written. Its major is the only one that is read.
 pub const FORMAT_VERSION: &str = "1.0";
@@ -28,6 +28,8 @@ pub(super) struct Document {
     pub(super) summary: Summary,
     pub(super) hosts: Vec<HostDocument>,
     pub(super) change_sets: Vec<ChangeSetDocument>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) remarks: Vec<PlanRemark>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) digest: Option<Blake3>,
 }

@@ -9,7 +9,7 @@ use super::types::{
     ChangeDocument, ChangeSetDocument, DiffDocument, DiffState, Document, FORMAT_VERSION,
     HostDocument, NodeDocument, StatusDocument,
 };
-use crate::model::{Blake3, Node, text_and_base64};
+use crate::model::{Blake3, Node, printable_json, text_and_base64};
 use crate::plan::{Change, ChangeSet, Diff, HostPlan, HostStatus, Plan};
 
 /// The document of a plan: pretty-printed JSON that ends in a newline. Equal plans give equal bytes.
@@ -20,7 +20,8 @@ use crate::plan::{Change, ChangeSet, Diff, HostPlan, HostStatus, Plan};
 pub fn to_json(plan: &Plan) -> String {
     let mut document = Document::from_plan(plan);
     document.digest = Some(digest(plan));
-    let mut text = serde_json::to_string_pretty(&document).expect("plain data is JSON");
+    let text = serde_json::to_string_pretty(&document).expect("plain data is JSON");
+    let mut text = printable_json(text);
     text.push('\n');
     text
 }
@@ -86,6 +87,7 @@ impl Document {
             summary: plan.summary(),
             hosts: plan.hosts.iter().map(HostDocument::from_plan).collect(),
             digest: None,
+            remarks: plan.remarks.clone(),
             change_sets: plan
                 .groups()
                 .into_iter()

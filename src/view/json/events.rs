@@ -13,7 +13,7 @@ use miette::Diagnostic;
 
 use super::lines::{HostCounts, HostLine, Line, Stamped, milliseconds};
 use crate::apply::{HostReport, Report};
-use crate::model::{Blake3, ChangeEnd, EndedChange, Event, HostId, Observer};
+use crate::model::{Blake3, ChangeEnd, EndedChange, Event, HostId, Observer, printable_json};
 use crate::plan::{Change, HostPlan, Plan};
 
 /// The version of the lines; a reader refuses a major that it does not know.
@@ -159,13 +159,14 @@ impl Run {
             return;
         }
         let at = (self.now)();
-        let mut bytes = Vec::new();
+        let mut text = String::new();
         for line in lines {
             let stamped = Stamped { at: &at, line };
-            serde_json::to_writer(&mut bytes, &stamped).expect("plain data is JSON");
-            bytes.push(b'\n');
+            let line = serde_json::to_string(&stamped).expect("plain data is JSON");
+            text.push_str(&printable_json(line));
+            text.push('\n');
         }
-        (self.sink)(&bytes);
+        (self.sink)(text.as_bytes());
     }
 
     /// Tells that work on a host begins, unless that was told.

@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use crate::model::{HostId, Kind, Node, text_and_base64};
+use crate::model::{HostId, Kind, Node, printable_json, text_and_base64};
 use crate::plan::HostPlan;
 use crate::plan::document::{NodeDocument, StatusDocument};
 use crate::plan::status::{Drift, HostStanding, Moved, Standing, Status, StatusSummary};
@@ -31,7 +31,8 @@ pub fn to_json(status: &Status) -> String {
             .map(|(plan, host)| HostDocument::of(plan, host))
             .collect(),
     };
-    let mut text = serde_json::to_string_pretty(&document).expect("plain data is JSON");
+    let text = serde_json::to_string_pretty(&document).expect("plain data is JSON");
+    let mut text = printable_json(text);
     text.push('\n');
     text
 }

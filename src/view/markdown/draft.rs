@@ -30,6 +30,7 @@ pub(super) fn draw(page: &Page<'_>, amounts: &Amounts, max_bytes: usize) -> Opti
     draft.left_out.adopted = draft.adopted(&page.adopted)?;
     draft.left_out.hosts = draft.list(Part::Hosts, &page.hosts)?;
     draft.left_out.problems = draft.list(Part::Problems, &page.problems)?;
+    draft.left_out.remarks = draft.list(Part::Remarks, &page.remarks)?;
 
     let mut text = page.head.clone();
     if let Some(left_out) = draft.left_out.in_words() {
@@ -229,6 +230,7 @@ struct LeftOut {
     drift: usize,
     adopted: usize,
     problems: usize,
+    remarks: usize,
     hosts: usize,
 }
 
@@ -249,6 +251,7 @@ impl LeftOut {
                 "entry that cannot be sent",
                 "entries that cannot be sent",
             ),
+            (self.remarks, "remark", "remarks"),
             (self.hosts, "host without a plan", "hosts without a plan"),
         ] {
             if number > 0 {

@@ -78,6 +78,7 @@ pub(super) struct Page<'a> {
     pub(super) adopted: Vec<Line>,
     pub(super) hosts: List,
     pub(super) problems: List,
+    pub(super) remarks: List,
 }
 
 impl<'a> Page<'a> {
@@ -101,6 +102,10 @@ impl<'a> Page<'a> {
                 number,
             })
         });
+        let remarks = review.remarks.items.iter().map(|remark| Line {
+            text: code(remark),
+            number: 1,
+        });
         let mut page = Self {
             head: head(review, digest),
             alarms: review.alarms.iter().map(AlarmList::of).collect(),
@@ -122,6 +127,10 @@ impl<'a> Page<'a> {
                 title: review.problems.title.to_owned(),
                 lines: problems.collect(),
             },
+            remarks: List {
+                title: review.remarks.title.to_owned(),
+                lines: remarks.collect(),
+            },
         };
         rank(&mut page.blocks);
         page
@@ -141,6 +150,7 @@ impl<'a> Page<'a> {
             Part::Blocks => self.blocks.len(),
             Part::Adopted => self.adopted.len(),
             Part::Drift => self.drift.lines.len(),
+            Part::Remarks => self.remarks.lines.len(),
             Part::Problems => self.problems.lines.len(),
             Part::Hosts => self.hosts.lines.len(),
             Part::Deletes => alarms(Class::Delete),

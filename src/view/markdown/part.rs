@@ -11,6 +11,7 @@ pub(super) enum Part {
     Blocks,
     Adopted,
     Drift,
+    Remarks,
     Problems,
     /// Hosts without a plan.
     Hosts,
@@ -19,12 +20,13 @@ pub(super) enum Part {
 }
 
 impl Part {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Diffs,
         Self::Rows,
         Self::Blocks,
         Self::Adopted,
         Self::Drift,
+        Self::Remarks,
         Self::Problems,
         Self::Hosts,
         Self::Deletes,

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{Blake3, Meta, Node, RelPath};
-use crate::plan::{Action, Change, ChangeSet, Diff, HostPlan, Plan, Refresh};
+use crate::plan::{Action, Change, ChangeSet, Diff, HostPlan, Plan, Reason, Refresh};
 use crate::view::review::class::Class;
 use crate::view::review::summary::summary_line;
 use crate::view::samples::{
@@ -371,6 +371,17 @@ fn contents_are_left_out_first_and_conflicts_last() {
             .any(|max_bytes| left_out(max_bytes) == "1 diff.")
     );
     assert!(left_out(1000).contains(" conflicts, 20 to delete, 20 to create, 1 diff, "));
+}
+
+#[test]
+fn saved_plan_that_claims_the_impossible_names_nobody() {
+    let forged = Change {
+        reason: Reason::Content,
+        before: Some(link("@org [x](https:example.com)")),
+        ..orphan("x")
+    };
+    let text = shown(vec![host("a", vec![forged])]);
+    assert_eq!(text.matches("@org").count(), 0, "{text}");
 }
 
 #[test]

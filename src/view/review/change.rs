@@ -83,7 +83,10 @@ pub(super) fn reason(change: &Change, words: &Wording) -> String {
         Reason::Missing if change.drift => return "was removed on the host".to_owned(),
         Reason::Missing => words.created.to_owned(),
         Reason::Content => match &change.before {
-            Some(Node::Symlink { target }) => format!("target, was {}", escape(target)),
+            // Of what goes away there is no other target, whatever a saved plan claims.
+            Some(Node::Symlink { target }) if change.after.is_some() => {
+                format!("target, was {}", escape(target))
+            }
             _ => "content".to_owned(),
         },
         Reason::Mode => "mode".to_owned(),

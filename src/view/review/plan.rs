@@ -19,8 +19,8 @@ use super::section::{DRIFT, Section};
 use super::summary::summary_line;
 use super::wording::Wording;
 use crate::model::{Blake3, Kind};
-use crate::plan::{Action, ChangeSet, HostPlan, Plan, Refresh};
-use crate::view::words::{count, escape};
+use crate::plan::{Action, ChangeSet, HostPlan, Plan, PlanRemark, Refresh};
+use crate::view::words::{count, escape, escape_text};
 
 /// What stands above a plan without a look.
 const WITHOUT_A_LOOK: &str = "Planned from the state alone: no host was looked at. A host that nothing was \
@@ -82,12 +82,18 @@ pub struct PlanReview<'a> {
     pub without_plan: Section<HostErrors<'a>>,
     /// What is left out.
     pub problems: Section<Problems<'a>>,
+    /// What to know about the files of the configuration, each with its file in front.
+    pub remarks: Section<String>,
     /// The symbols that came up, each once.
     pub legend: Vec<Class>,
     /// What a person may not know.
     pub hint: Option<&'static str>,
     /// All of it in one line: [`summary_line`].
     pub summary: String,
+}
+
+fn remark(PlanRemark { path, text, .. }: &PlanRemark) -> String {
+    format!("{}: {}", escape(path.as_bytes()), escape_text(text))
 }
 
 /// All conflicts, or all deletes.
@@ -199,6 +205,10 @@ impl<'a> PlanReview<'a> {
             problems: Section {
                 title: words.left_out,
                 items: errors::problems(&plan.hosts),
+            },
+            remarks: Section {
+                title: "Remarks on the configuration",
+                items: plan.remarks.iter().map(remark).collect(),
             },
             legend: legend(&sets),
             hint: (is_lost && options.with_hints).then_some(NOT_SAVED),

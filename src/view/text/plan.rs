@@ -55,6 +55,7 @@ pub fn render(plan: &Plan, options: &PlanView) -> String {
     page.adopted(&review);
     sections::errors(&mut page.page, &review.without_plan, limits.rows);
     sections::problems(&mut page.page, &review.problems);
+    sections::remarks(&mut page.page, &review.remarks, limits.rows);
     page.legend(&review);
     if let Some(hint) = review.hint {
         page.page.section();

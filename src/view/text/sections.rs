@@ -59,3 +59,18 @@ pub(super) fn problems(page: &mut Page, section: &Section<Problems<'_>>) {
         }
     }
 }
+
+/// What to know about the files of the configuration, of these at most so many lines.
+pub(super) fn remarks(page: &mut Page, section: &Section<String>, most: usize) {
+    if section.is_empty() {
+        return;
+    }
+    page.heading(section.title);
+    let (shown, rest) = split_by_two_or_more(&section.items, most);
+    for remark in shown {
+        page.paragraph(remark, 2, PLAIN);
+    }
+    if !rest.is_empty() {
+        page.more(&format!("{} more", rest.len()), 2);
+    }
+}
