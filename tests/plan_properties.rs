@@ -624,6 +624,7 @@ fn plan_of(changes: Vec<Change>) -> Plan {
             .then(|| Arc::new(ChangeSet::new(changes, BTreeMap::new()))),
         unchanged: 0,
         problems: Vec::new(),
+        warnings: BTreeSet::new(),
     };
     let header = PlanHeader {
         tool_version: String::new(),

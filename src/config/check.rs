@@ -307,6 +307,7 @@ fn check_mapping(
     let exact = exact(fields, findings);
     let exclude = exclude(fields, findings);
     let symlinks = symlinks(fields, findings);
+    let trust_ancestors = trust_ancestors(fields, findings);
     let src_path = src.and_then(|(text, node)| {
         if text.contains('\0') {
             findings.issue(fields.invalid(node, "`src` holds a NUL", "no path has one"));
@@ -357,6 +358,7 @@ fn check_mapping(
         exact,
         exclude,
         symlinks,
+        trust_ancestors,
     };
     Some((mapping, dest_node.span))
 }
@@ -427,6 +429,24 @@ fn exact(fields: Fields<'_>, findings: &mut Findings) -> Exact {
                     .help("write `true`, `false` or `\"mirror\"`"),
             );
             Exact::default()
+        }
+    }
+}
+
+fn trust_ancestors(fields: Fields<'_>, findings: &mut Findings) -> bool {
+    match fields.get("trust_ancestors") {
+        None => false,
+        Some(Node {
+            value: Value::Bool(trusts),
+            ..
+        }) => *trusts,
+        Some(node) => {
+            findings.issue(
+                fields
+                    .invalid(node, "`trust_ancestors` cannot be this", "unknown value")
+                    .help("write `true` or `false`"),
+            );
+            false
         }
     }
 }

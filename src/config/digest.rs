@@ -38,7 +38,7 @@ fn host(host: &Host) -> Value {
 }
 
 fn mapping(mapping: &Mapping) -> Value {
-    json!({
+    let mut value = json!({
         "src": mapping.src_as_written,
         // The text that the path was made of is UTF-8, so nothing is lost here.
         "dest": mapping.dest.to_string(),
@@ -53,5 +53,10 @@ fn mapping(mapping: &Mapping) -> Value {
             SymlinkPolicy::Follow => "follow",
             SymlinkPolicy::Skip => "skip",
         },
-    })
+    });
+    // Digests of configurations without it stay what they were.
+    if mapping.trust_ancestors {
+        value["trust_ancestors"] = true.into();
+    }
+    value
 }

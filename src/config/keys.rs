@@ -41,7 +41,14 @@ pub(super) const HOST: [&str; 9] = [
 ];
 
 /// The keys of a mapping.
-pub(super) const MAPPING: [&str; 5] = ["src", "dest", "exact", "exclude", "symlinks"];
+pub(super) const MAPPING: [&str; 6] = [
+    "src",
+    "dest",
+    "exact",
+    "exclude",
+    "symlinks",
+    "trust_ancestors",
+];
 
 /// Keys of a mapping in `hostsync.toml` that say which hosts get it.
 pub(super) const TARGET: [&str; 2] = ["hosts", "groups"];

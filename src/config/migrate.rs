@@ -366,6 +366,7 @@ struct Written<'a> {
     exact: Exact,
     exclude: &'a [String],
     symlinks: SymlinkPolicy,
+    trust_ancestors: bool,
 }
 
 /// The mappings of a host as they are written.
@@ -381,6 +382,7 @@ fn written<'a>(raw: &'a RawHost, host: &'a Host) -> Vec<Written<'a>> {
             exact: mapping.exact,
             exclude: mapping.exclude.patterns(),
             symlinks: mapping.symlinks,
+            trust_ancestors: mapping.trust_ancestors,
         })
     };
     host.mappings
@@ -476,6 +478,9 @@ fn mapping_lines(mapping: &Written<'_>, targets: &[usize], config: &Config) -> V
         SymlinkPolicy::Preserve => {}
         SymlinkPolicy::Follow => lines.push("symlinks = \"follow\"".to_owned()),
         SymlinkPolicy::Skip => lines.push("symlinks = \"skip\"".to_owned()),
+    }
+    if mapping.trust_ancestors {
+        lines.push("trust_ancestors = true".to_owned());
     }
     // A single host is named, since one that is added later is not meant.
     if targets.len() < config.hosts.len() || targets.len() == 1 {

@@ -200,6 +200,8 @@ pub struct Mapping {
     pub exclude: Excludes,
     /// What happens to symbolic links of the source.
     pub symlinks: SymlinkPolicy,
+    /// Whether a login as root writes below a folder that somebody else can change, without a conflict.
+    pub trust_ancestors: bool,
 }
 
 /// What happens to what is on the host and not in the source.

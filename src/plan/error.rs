@@ -76,6 +76,34 @@ pub enum PlanError {
         /// Why.
         reason: NoStagingPlace,
     },
+    /// Something above a destination is in the way.
+    #[error("{dest} cannot be reached safely: {obstacle}")]
+    #[diagnostic(
+        code(hostsync::plan::unsafe_path),
+        help(
+            "set `dest` to the place itself, or have root make that link in a folder that nobody else can \
+             write to"
+        )
+    )]
+    UnsafePath {
+        /// The destination.
+        dest: String,
+        /// What, and why.
+        obstacle: String,
+    },
+    /// What hostsync keeps on the host could be exchanged by others.
+    #[error("hostsync would keep its files below {folder}, to which others on the host can write")]
+    #[diagnostic(
+        code(hostsync::plan::exposed_staging),
+        help(
+            "take that permission away, or set `staging_path` to a folder in which nobody but the login \
+             and root can change anything"
+        )
+    )]
+    ExposedStaging {
+        /// The folder.
+        folder: String,
+    },
     /// The login user may not write to the folder of a destination.
     #[error("{dest} cannot be written: `{user}` may not write to {folder} on the host")]
     #[diagnostic(

@@ -31,5 +31,6 @@ pub use gather::KeptLogins;
 pub use prepare::prepare;
 pub use request::PlanRequest;
 pub use types::{
-    HostPlan, HostStatus, MappingNames, Plan, PlanHeader, PlanRemark, Refresh, Summary,
+    HostPlan, HostStatus, MappingNames, Plan, PlanHeader, PlanRemark, Refresh, Summary, Warning,
+    WarningKind,
 };

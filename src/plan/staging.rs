@@ -36,16 +36,35 @@ pub enum StagingPlace {
 }
 
 /// No folder can serve a mapping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error, Diagnostic)]
-#[error(
-    "it lies on another file system than the login folder, so that nothing could be moved there in \
-     one step"
-)]
-#[diagnostic(
-    code(hostsync::plan::no_staging_place),
-    help("set `staging_path` to a folder on that file system")
-)]
-pub struct NoStagingPlace;
+#[derive(Clone, Debug, PartialEq, Eq, Error, Diagnostic)]
+pub enum NoStagingPlace {
+    /// No folder is on the file system of the destination.
+    #[error(
+        "it lies on another file system than the login folder, so that nothing could be moved there \
+         in one step"
+    )]
+    #[diagnostic(
+        code(hostsync::plan::no_staging_place),
+        help("set `staging_path` to a folder on that file system")
+    )]
+    OtherFileSystem,
+    /// Somebody else could exchange the only one.
+    #[error(
+        "what is staged must lie on its file system, and others on the host can write to {folder} \
+         there"
+    )]
+    #[diagnostic(
+        code(hostsync::plan::exposed_staging_place),
+        help(
+            "set `staging_path` to a folder on that file system in which nobody but the login and root \
+             can change anything, or take that permission away"
+        )
+    )]
+    Exposed {
+        /// The folder that others can write to.
+        folder: String,
+    },
+}
 
 impl StagingPlace {
     /// The place for a destination: home, where that is on the same file system; else beside a
@@ -57,10 +76,14 @@ impl StagingPlace {
         let device = device_of(dest);
         if device == home.device {
             Ok(Self::Home)
-        } else if is_folder && dest.parent.device == device {
-            Ok(Self::Beside(dest.parent.clone()))
+        } else if !is_folder || dest.parent.device != device {
+            Err(NoStagingPlace::OtherFileSystem)
+        } else if let Some(folder) = &dest.exposure.beside {
+            Err(NoStagingPlace::Exposed {
+                folder: folder.clone(),
+            })
         } else {
-            Err(NoStagingPlace)
+            Ok(Self::Beside(dest.parent.clone()))
         }
     }
 }
@@ -106,6 +129,7 @@ pub fn device_of(dest: &DestPlace) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::remote::tasks::look::Exposure;
 
     fn place(path: &str, device: u64) -> Place {
         Place {
@@ -122,10 +146,12 @@ mod tests {
         let same = DestPlace {
             parent: place("/srv", 1),
             inside: None,
+            exposure: Exposure::default(),
         };
         let other = DestPlace {
             parent: place("/data", 2),
             inside: None,
+            exposure: Exposure::default(),
         };
         assert_eq!(
             StagingPlace::of(&same, &home, false),
@@ -135,7 +161,10 @@ mod tests {
             StagingPlace::of(&other, &home, true),
             Ok(StagingPlace::Beside(place("/data", 2)))
         );
-        assert_eq!(StagingPlace::of(&other, &home, false), Err(NoStagingPlace));
+        assert_eq!(
+            StagingPlace::of(&other, &home, false),
+            Err(NoStagingPlace::OtherFileSystem)
+        );
     }
 
     #[test]
@@ -143,8 +172,12 @@ mod tests {
         let mount = DestPlace {
             parent: place("/srv", 1),
             inside: Some(place("/srv/m", 2)),
+            exposure: Exposure::default(),
         };
         let home = place("/home/u", 3);
-        assert_eq!(StagingPlace::of(&mount, &home, true), Err(NoStagingPlace));
+        assert_eq!(
+            StagingPlace::of(&mount, &home, true),
+            Err(NoStagingPlace::OtherFileSystem)
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! A plan: what it says of each host, and of itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,26 @@ pub struct HostPlan {
     pub unchanged: usize,
     /// Entries of the source that cannot be sent, with the reason, for people.
     pub problems: Vec<String>,
+    /// What a reviewer should know about the host.
+    pub warnings: BTreeSet<Warning>,
+}
+
+/// What a reviewer should know about a host.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Warning {
+    /// What it is about.
+    pub kind: WarningKind,
+    /// Where.
+    pub path: String,
+}
+
+/// What a warning is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WarningKind {
+    /// Somebody who is neither root nor the login can change a folder above a destination. Its changes are
+    /// conflicts.
+    Ancestor,
 }
 
 impl HostPlan {
@@ -81,6 +101,7 @@ impl HostPlan {
             change_set: None,
             unchanged: 0,
             problems: Vec::new(),
+            warnings: BTreeSet::new(),
         }
     }
 

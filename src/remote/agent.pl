@@ -22,6 +22,8 @@ our %received;
 # By id of a large file: the size that it is to have; the process that hashes it while it arrives as a whole,
 # and the file that this process writes its answer to.
 our (%large_size, %streamed);
+# With this, a program of the login makes files and folders.
+our $login_umask = umask;
 # What has to be undone however this process ends, short of being killed; the last one first.
 our @at_end;
 
@@ -80,7 +82,11 @@ sub quit {
     exit 0;
 }
 
-sub clean_up { while (my $work = pop @at_end) { $work->() } }
+sub clean_up {
+    # What is to be removed is named from the login folder on.
+    chdir;
+    while (my $work = pop @at_end) { $work->() }
+}
 
 # Says why the task cannot go on, and ends. Whoever hears of the end finds nothing that was to be undone.
 sub fail {
@@ -379,11 +385,103 @@ sub below {
     return $folder =~ m{/$} ? "$folder$path" : "$folder/$path";
 }
 
+# The same path, also from another working folder than the login folder.
+sub from_root {
+    my ($path) = @_;
+    return $path =~ m{^/} ? $path : "$ENV{HOME}/$path";
+}
+
 # The names in a folder; none where it cannot be listed.
 sub names_in {
     my ($path) = @_;
     opendir my $folder, $path or return;
     return grep { !/^\.\.?$/ } readdir $folder;
+}
+
+# --- folders of others ---------------------------------------------------------------------------
+
+# Whether nobody but root and the login can put something else in the place of an entry: what lstat says
+# of the folder, and of the entry.
+our $own_group;
+
+sub is_ours_to_change {
+    my ($folder, $entry) = @_;
+    my ($mode, $uid, $gid) = @$folder[2, 4, 5];
+    return 0 unless $uid == 0 || $uid == $>;
+    # Root's group is root's, and the group that many systems make for a user has nobody else in it.
+    $own_group = $> && ((getgrgid $) + 0)[0] // q()) eq ((getpwuid $>)[0] // q(-)) ? $) + 0 : 0
+        unless defined $own_group;
+    my $others = $gid == 0 || $gid == $own_group ? 0002 : 0022;
+    return 1 unless $mode & $others;
+    return $mode & 01000 && ($entry->[4] == 0 || $entry->[4] == $>);
+}
+
+# The folders of the last walk in which others can put something else in the place of the next one.
+our @open_folders;
+
+# Goes into a folder, name by name, from `/` or the login folder on. Nothing is followed but links that
+# root or the login made where nobody else can put another one. Makes what is missing if $makes. Says why it
+# got no further, else nothing.
+sub walk {
+    my ($path, $makes) = @_;
+    my $names_of = sub { grep { length && $_ ne q(.) } split m{/}, $_[0] };
+    my ($at, $links) = ($path =~ m{^/} ? q(/) : q(.), 0);
+    my @names = $names_of->($path);
+    @open_folders = ();
+    ($at eq q(/) ? chdir q(/) : chdir) or return "cannot go to the login folder: $!";
+    while (defined(my $name = shift @names)) {
+        my $next = below($at, $name);
+        my @here = stat q(.);
+        my @is = lstat "./$name";
+        if (!@is && $makes && $!{ENOENT}) {
+            mkdir "./$name" or return "cannot make $next: $!";
+            @is = lstat "./$name";
+        }
+        @is or return "cannot reach $next: $!";
+        my $is_ours = is_ours_to_change(\@here, \@is);
+        push @open_folders, $at unless $is_ours;
+        if (-l _) {
+            return "$next is a link that somebody else may have made"
+                unless $is_ours && ($is[4] == 0 || $is[4] == $>);
+            my $target = $links++ < 40 ? readlink "./$name" : undef;
+            defined $target or return "$next leads nowhere";
+            if ($target =~ m{^/}) { chdir q(/) or return "cannot reach /: $!"; $at = q(/) }
+            unshift @names, $names_of->($target);
+        }
+        else {
+            go_into($name, @is) or return "$next is no folder that can be entered";
+            $at = $next;
+        }
+    }
+    return q();
+}
+
+# The folder that holds what a path names, and its name there. The login folder and `/` hold themselves.
+sub split_off {
+    my ($path) = @_;
+    return ($path, q(.)) if $path =~ m{^\.?/*$};
+    return (folder_of($path), './' . ($path =~ m{([^/]+)/*$})[0]);
+}
+
+# Whether others can put something else in the place of an entry.
+sub can_be_exchanged {
+    my ($path) = @_;
+    my ($holder, $name) = split_off($path);
+    my $obstacle = walk($holder);
+    my @here = stat q(.);
+    my @is = lstat $name;
+    my $can = length $obstacle || @open_folders || !@is || !is_ours_to_change(\@here, \@is);
+    chdir;
+    return $can;
+}
+
+# Goes into a folder of the working folder: the one that lstat saw, and no other one that came into its place.
+sub go_into {
+    my ($name, @is) = @_;
+    @is = lstat "./$name" unless @is;
+    return 0 unless @is && -d _ && !-l _ && chdir "./$name";
+    my @now = stat q(.);
+    return $now[0] == $is[0] && $now[1] == $is[1];
 }
 
 # --- folders of ours -----------------------------------------------------------------------------
@@ -440,6 +538,13 @@ sub make_ours {
         }
         $at = folder_of($at);
     }
+    # What is above the topmost one decides what its name leads to.
+    my $top = folder_of(folder_of($_[0]));
+    my $problem = walk($top);
+    $problem ||= "others can put another folder in the place of $top, since they can write to $open_folders[0]; "
+        . 'take that permission away or set staging_path to another place' if @open_folders;
+    chdir;
+    fail_not_ours($problem) if length $problem;
 }
 
 # Fails because a folder of ours is not ours alone. Others could lead what is removed elsewhere, so nothing

@@ -61,11 +61,119 @@ hs_paths_of_type() { sed -n "/^$1/p" | hs_paths; }
 # shellcheck disable=SC3048 # Where it has another name, nothing can be done.
 if (trap '' XFSZ) 2>/dev/null; then trap '' XFSZ; fi
 
+# With this, a program of the login makes files and folders.
+hs_login_umask=$(umask)
+
 cd || hs_fail 'the login folder does not exist'
+hs_login=$(pwd)
 
 for hs_tool in awk cat cut dd diff find head mkdir mv rm rmdir sed sort stat tr wc xargs; do
   command -v "$hs_tool" >/dev/null 2>&1 || hs_fail "this host has no $hs_tool command"
 done
+
+# The permission bits, as digits, that let others write: those of the group do not where it is root's, or the
+# one that many systems make for a user, who is alone in it.
+hs_uid=$(id -u)
+hs_own_group=0
+if [ "$(id -gn)" = "$(id -un)" ]; then hs_own_group=$(id -g); fi
+
+# Whether nobody but root and the login can put something else in the place of an entry. Given of the folder:
+# owner, group, permission bits; of the entry: its owner.
+hs_is_ours_to_change() {
+  case $1 in
+    0 | "$hs_uid") ;;
+    *) return 1 ;;
+  esac
+  case $2-$3 in
+    *[2367]) ;;
+    0-* | "$hs_own_group"-*) return 0 ;;
+    *[2367]?) ;;
+    *) return 0 ;;
+  esac
+  case $3-$4 in
+    [1357]???-0 | [1357]???-"$hs_uid") return 0 ;;
+  esac
+  return 1
+}
+
+# Goes into a folder, name by name, from `/` or the login folder on. Nothing is followed but links that
+# root or the login made where nobody else can put another one. With a second argument, makes what is missing.
+# Sets hs_open: a folder in which others can put something else in the place of the next one, if there is
+# any. Sets hs_why where it got no further, and returns 1.
+hs_walk() {
+  hs_rest=$1 hs_makes=${2:-} hs_follows=yes hs_at='' hs_open=''
+  case $1 in
+    /*) cd / ;;
+    *) cd "$hs_login" ;;
+  esac && hs_go
+}
+
+# Sets for a path: hs_holder, the folder that holds it, and hs_last, its name there. The login folder and `/`
+# hold themselves.
+hs_split_off() {
+  case $1 in
+    / | . | ./) hs_holder=$1 hs_last=. ;;
+    */*) hs_holder=${1%/*} hs_last=./${1##*/} ;;
+    *) hs_holder=. hs_last=./$1 ;;
+  esac
+  hs_holder=${hs_holder:-/}
+}
+
+# The same from the working folder on, and no link is followed.
+hs_walk_on() {
+  hs_rest=$1 hs_makes='' hs_follows=''
+  hs_go
+}
+
+# Goes on by the names in hs_rest.
+hs_go() {
+  hs_why='' hs_hops=0 hs_entered=''
+  while [ -n "$hs_rest" ]; do
+    hs_next=${hs_rest%%/*}
+    case $hs_rest in
+      */*) hs_rest=${hs_rest#*/} ;;
+      *) hs_rest= ;;
+    esac
+    case $hs_next in '' | .) continue ;; esac
+    if [ -n "$hs_makes" ] && [ ! -e "./$hs_next" ] && [ ! -L "./$hs_next" ]; then
+      hs_said=$(mkdir -- "./$hs_next" 2>&1) || hs_why="cannot make $hs_at/$hs_next: ${hs_said##*: }"
+    fi
+    # shellcheck disable=SC2046 # Two lines of five words each.
+    set -- $(stat -c '%d:%i %u %g %a %f' -- . "./$hs_next" 2>/dev/null)
+    if [ $# -ne 10 ] || [ "${hs_entered:-$1}" != "$1" ]; then
+      hs_why=${hs_why:-cannot reach $hs_at/$hs_next}
+      return 1
+    fi
+    hs_is_ours=yes
+    hs_is_ours_to_change "$2" "$3" "$4" "$7" || hs_is_ours='' hs_open=${hs_at:-/}
+    case ${10} in
+      a???)
+        hs_hops=$((hs_hops + 1))
+        case $hs_follows-$hs_is_ours-$7-$hs_hops in
+          *-41) hs_why="$hs_at/$hs_next leads nowhere" ;;
+          yes-yes-0-* | yes-yes-"$hs_uid"-*) ;;
+          *) hs_why="$hs_at/$hs_next is a link that somebody else may have made" ;;
+        esac
+        [ -z "$hs_why" ] || return 1
+        hs_to=$(readlink -- "./$hs_next")
+        hs_rest=$hs_to/$hs_rest hs_entered=''
+        case $hs_to in /*) cd / && hs_at='' ;; esac
+        ;;
+      *)
+        cd -P -- "./$hs_next" 2>/dev/null || {
+          hs_why="$hs_at/$hs_next is no folder that can be entered"
+          return 1
+        }
+        hs_at=$hs_at/$hs_next hs_entered=$6
+        ;;
+    esac
+  done
+  # No other folder may have come into its place meanwhile.
+  [ -z "$hs_entered" ] || [ "$(stat -c %d:%i .)" = "$hs_entered" ] || {
+    hs_why="$hs_at was exchanged meanwhile"
+    return 1
+  }
+}
 
 # Removes a file or folder of ours. Only folders are made writable: a file may have another name outside.
 # A link goes, and what it leads to stays.
@@ -90,7 +198,6 @@ hs_fail_not_ours() {
 # Makes a folder of ours and those above it, from the one named .hostsync or the configured one on.
 # They must be ours alone: what is staged in them becomes what hosts run.
 hs_make_ours() {
-  hs_uid=$(id -u)
   mkdir -p -- "$1" 2>/dev/null || hs_fail "cannot make the folder $1 ($(mkdir -p -- "$1" 2>&1 | sed 's/.*: //'))"
   hs_at=$1
   for hs_level in host lineage top; do
@@ -104,6 +211,14 @@ hs_make_ours() {
     esac
     hs_at=${hs_at%/*}
   done
+  # What is above the topmost one decides what its name leads to.
+  hs_topmost=${1%/*/*}
+  if hs_walk "$hs_topmost" && [ -n "$hs_open" ]; then
+    hs_why="others can put another folder in the place of $hs_topmost, since they can write to $hs_open; take that \
+permission away or set staging_path to another place"
+  fi
+  cd "$hs_login" || hs_fail 'the login folder does not exist'
+  [ -z "$hs_why" ] || hs_fail_not_ours "$hs_why"
 }
 
 # Picks the fastest tool that gives the right answer for a known text.
@@ -230,6 +345,14 @@ hs_find_owner() {
     if [ -e "$hs_owner" ]; then return; fi
   done
   hs_owner=
+}
+
+# Whether others can put something else in the place of an entry of the working folder, to which hs_walk went.
+# A shell cannot open a file without following a link that appears there.
+hs_can_be_exchanged() {
+  # shellcheck disable=SC2046 # Three words, and one.
+  set -- $(stat -c '%u %g %a' .) $(stat -c %u -- "$1")
+  [ -n "$hs_open" ] || ! hs_is_ours_to_change "$1" "$2" "$3" "${4:--}"
 }
 
 # Puts extents, which scp and tar have received as files of their own, into the partial of a file.

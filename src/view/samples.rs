@@ -43,6 +43,7 @@ pub(super) fn host(name: &str, changes: Vec<Change>) -> HostPlan {
             .then(|| Arc::new(ChangeSet::new(changes, BTreeMap::new()))),
         unchanged: 4,
         problems: Vec::new(),
+        warnings: std::collections::BTreeSet::new(),
     }
 }
 

@@ -111,6 +111,7 @@ impl LocalSite {
             exact: Exact::No,
             exclude: Excludes::default(),
             symlinks: SymlinkPolicy::Preserve,
+            trust_ancestors: false,
         }
     }
 

@@ -17,7 +17,7 @@ use hostsync_testkit::local_site::LocalSite;
 
 /// The ways in which steps are taken: by perl, by the loop of a shell, by what busybox has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+pub(super) enum Way {
     DashAndPerl,
     BashAlone,
     Busybox,
@@ -26,7 +26,7 @@ enum Way {
 impl Way {
     const ALL: [Self; 3] = [Self::DashAndPerl, Self::BashAlone, Self::Busybox];
 
-    fn host(self) -> LocalHost {
+    pub(super) fn host(self) -> LocalHost {
         LocalHost::new(match self {
             Self::DashAndPerl => Shell::Perl,
             Self::BashAlone => Shell::Bash,
@@ -34,13 +34,13 @@ impl Way {
         })
     }
 
-    fn site(self) -> LocalSite {
+    pub(super) fn site(self) -> LocalSite {
         LocalSite::with_host(self.host(), "~/d")
     }
 }
 
 /// Runs a test in every way, and says which one it was when it fails.
-fn in_every_way(test: impl Fn(Way)) {
+pub(super) fn in_every_way(test: impl Fn(Way)) {
     in_these_ways(&Way::ALL, test);
 }
 
@@ -59,15 +59,15 @@ fn in_these_ways(ways: &[Way], test: impl Fn(Way)) {
     }
 }
 
-fn is_root() -> bool {
+pub(super) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-fn mode_of(path: &Path) -> u32 {
+pub(super) fn mode_of(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().mode() & 0o7777
 }
 
-fn set_mode(path: &Path, bits: u32) {
+pub(super) fn set_mode(path: &Path, bits: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(bits)).unwrap();
 }
 
@@ -75,12 +75,12 @@ fn dest(site: &LocalSite, path: &str) -> PathBuf {
     site.host().home().join("d").join(path)
 }
 
-fn read(site: &LocalSite, path: &str) -> String {
+pub(super) fn read(site: &LocalSite, path: &str) -> String {
     fs::read_to_string(dest(site, path)).unwrap()
 }
 
 /// Writes a source that has the same permission bits wherever the tests run.
-fn write_source(site: &LocalSite, path: &str, text: &str) {
+pub(super) fn write_source(site: &LocalSite, path: &str, text: &str) {
     fs::write(site.source(path), text).unwrap();
     set_mode(&site.source(path), 0o644);
 }
@@ -129,7 +129,7 @@ fn rewrite_in_secret(path: &Path, text: &str) {
     );
 }
 
-fn failure(report: &HostReport) -> String {
+pub(super) fn failure(report: &HostReport) -> String {
     match &report.result {
         HostResult::Failed(reason) => reason.to_string(),
         other => panic!("{other:?}"),
@@ -385,7 +385,7 @@ const MOMENTS_IN_PERL: [(&str, &str); 2] = [
         "my $lstat = \\&Time::HiRes::lstat;
         *Time::HiRes::lstat = sub {
             my @is = $lstat->(@_);
-            meddle() if $_[0] =~ m{d/file} && $checks++ > 1;
+            meddle() if $_[0] =~ m{d/file|^\\./file$} && $checks++ > 1;
             @is
         };",
     ),
@@ -779,7 +779,7 @@ fn nothing_is_copied_into_a_file_system_that_appears_before_the_apply() {
 }
 
 /// A folder on a file system other than that of the home folders.
-fn other_file_system(host: &LocalHost) -> Option<tempfile::TempDir> {
+pub(super) fn other_file_system(host: &LocalHost) -> Option<tempfile::TempDir> {
     let folder = tempfile::tempdir_in("/dev/shm").ok()?;
     let device = |path: &Path| fs::metadata(path).unwrap().dev();
     if device(folder.path()) == device(host.home()) {

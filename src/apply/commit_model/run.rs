@@ -17,7 +17,7 @@ use crate::plan::{Actual, Change, interrupted};
 use crate::remote::tasks::commit::{
     ChmodExpected, CommitAnswer, FolderStat, ListingScope, NewListing, Step, StepAt, StepOutcome,
 };
-use crate::remote::tasks::look::{DestPlace, HostFacts, HostLook, Listing, Place, Seen};
+use crate::remote::tasks::look::{DestPlace, Exposure, HostFacts, HostLook, Listing, Place, Seen};
 use crate::remote::{Algorithm, StatTuple};
 use crate::source::local::SourceTree;
 
@@ -53,6 +53,7 @@ pub(super) fn configured(exact: Exact) -> Host {
             exact,
             exclude: Excludes::default(),
             symlinks: SymlinkPolicy::Preserve,
+            trust_ancestors: false,
         }],
         problem: None,
         login_problem: None,
@@ -157,8 +158,10 @@ pub(super) fn look(there: &ModelHost, record: &Record, source: &Tree, exact: Exa
             places: vec![DestPlace {
                 parent: place(),
                 inside: None,
+                exposure: Exposure::default(),
             }],
             staging: place(),
+            staging_exposure: Exposure::default(),
             has_leftovers: false,
             listing: Listing::NotAsked,
             seen,

@@ -125,6 +125,7 @@ fn host(name: &str, diffs: &[Diff]) -> HostPlan {
         change_set: Some(Arc::new(ChangeSet::new(changes, diffs))),
         unchanged: 0,
         problems: Vec::new(),
+        warnings: std::collections::BTreeSet::new(),
     }
 }
 

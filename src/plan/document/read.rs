@@ -159,6 +159,7 @@ impl HostDocument {
             mappings: self.mappings,
             unchanged: self.unchanged,
             problems: self.problems,
+            warnings: self.warnings,
         })
     }
 }

@@ -69,6 +69,7 @@ fn host(name: &str, changes: Vec<Change>) -> HostPlan {
             .then(|| Arc::new(ChangeSet::new(changes, BTreeMap::new()))),
         unchanged: 3,
         problems: Vec::new(),
+        warnings: std::collections::BTreeSet::new(),
     }
 }
 

@@ -1,13 +1,18 @@
 //! The structs of the document. They stand apart from the types in memory, so that a field can be renamed
 //! in one without moving the other.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Blake3, HostId, Kind, Sha256};
-use crate::plan::{Action, ChangeSetId, MappingNames, PlanRemark, Reason, Refresh, Summary};
+use crate::plan::{
+    Action, ChangeSetId, MappingNames, PlanRemark, Reason, Refresh, Summary, Warning,
+};
 
-/// The version that is written. Its major is the only one that is read.
-pub const FORMAT_VERSION: &str = "1.0";
+/// The newest version that is written; 1.1 added `remarks` and `warnings`. Its major is the only one that is
+/// read.
+pub const FORMAT_VERSION: &str = "1.1";
 pub(super) const FORMAT_MAJOR: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
@@ -45,6 +50,8 @@ pub(super) struct HostDocument {
     pub(super) unchanged: usize,
     #[serde(default)]
     pub(super) problems: Vec<String>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) warnings: BTreeSet<Warning>,
 }
 
 #[derive(Serialize, Deserialize)]

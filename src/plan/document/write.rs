@@ -71,11 +71,22 @@ fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
+/// The lowest version that has all that is in a plan. So the digest of a plan that an earlier hostsync has
+/// made stays what it was, and the state knows it again.
+fn version_of(plan: &Plan) -> &'static str {
+    let mut hosts = plan.hosts.iter();
+    if plan.remarks.is_empty() && hosts.all(|host| host.warnings.is_empty()) {
+        "1.0"
+    } else {
+        FORMAT_VERSION
+    }
+}
+
 impl Document {
     fn from_plan(plan: &Plan) -> Self {
         let header = plan.header.clone();
         Self {
-            format_version: FORMAT_VERSION.to_owned(),
+            format_version: version_of(plan).to_owned(),
             tool_version: header.tool_version,
             created_at: header.created_at,
             lineage: header.lineage,
@@ -120,6 +131,7 @@ impl HostDocument {
             change_set: host.change_set.as_ref().map(|set| set.id),
             unchanged: host.unchanged,
             problems: host.problems.clone(),
+            warnings: host.warnings.clone(),
         }
     }
 }

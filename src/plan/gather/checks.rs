@@ -1,5 +1,6 @@
 //! What would keep apply from working on a host is said by its plan.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::config::{Exact, Host};
@@ -7,12 +8,13 @@ use crate::model::Node;
 use crate::plan::comparison::Comparison;
 use crate::plan::error::PlanError;
 use crate::plan::staging::{self, StagingPlace};
-use crate::plan::{Action, Change};
+use crate::plan::{Action, Change, Warning, WarningKind};
 use crate::remote::tasks::look::HostLook;
 
 /// Whether the destinations can be planned for, as the host is.
 pub(super) fn check_destinations(host: &Host, look: &HostLook) -> Result<(), PlanError> {
     check_places(host, look)?;
+    check_paths(host, look)?;
     check_mirrors(host, look)
 }
 
@@ -24,6 +26,12 @@ pub(super) fn check_changes(
     changes: &[Change],
 ) -> Result<(), PlanError> {
     check_permissions(host, look, comparisons, changes)?;
+    let folder = look.staging_exposure.beside.as_ref();
+    if let Some(folder) = folder.filter(|_| changes.iter().any(|it| it.action != Action::Adopt)) {
+        return Err(PlanError::ExposedStaging {
+            folder: folder.clone(),
+        });
+    }
     if changes.iter().any(is_staged) {
         staging::check_receiver(&look.facts)?;
     }
@@ -61,6 +69,43 @@ fn check_places(host: &Host, look: &HostLook) -> Result<(), PlanError> {
         }
     }
     Ok(())
+}
+
+/// Nothing is written through what somebody else may have put there.
+fn check_paths(host: &Host, look: &HostLook) -> Result<(), PlanError> {
+    for (mapping, place) in host.mappings.iter().zip(&look.places) {
+        if let Some(obstacle) = &place.exposure.obstacle {
+            return Err(PlanError::UnsafePath {
+                dest: mapping.dest_as_written.clone(),
+                obstacle: obstacle.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Has a login as root leave alone what lies below folders that somebody else can change, until a mapping
+/// trusts them. Gives these folders.
+pub(super) fn mark_exposed(
+    host: &Host,
+    look: &HostLook,
+    changes: &mut [Change],
+) -> BTreeSet<Warning> {
+    let mut warnings = BTreeSet::new();
+    if look.facts.uid != 0 {
+        return warnings;
+    }
+    for change in changes.iter_mut().filter(|it| it.action != Action::Adopt) {
+        let folder = look.places[change.mapping].exposure.above.as_ref();
+        if let Some(folder) = folder.filter(|_| !host.mappings[change.mapping].trust_ancestors) {
+            change.conflict = true;
+            warnings.insert(Warning {
+                kind: WarningKind::Ancestor,
+                path: folder.clone(),
+            });
+        }
+    }
+    warnings
 }
 
 /// What apply could not do for want of permission, or of a place to stage it, is said by the plan.

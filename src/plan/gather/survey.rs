@@ -1,10 +1,10 @@
 //! One survey of all hosts: what each of them has, and what is to be done on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::checks::{check_changes, check_destinations};
+use super::checks::{check_changes, check_destinations, mark_exposed};
 use super::comparisons::Comparisons;
 use super::events::HostEvents;
 use super::logins::{KeptLogins, wait_with};
@@ -20,7 +20,7 @@ use crate::plan::goal::saved::StalePlan;
 use crate::plan::goal::{HostGoal, Situation, Visit};
 use crate::plan::prepared::{Preparation, PreparedHost};
 use crate::plan::{
-    Actual, Change, ChangeSet, HostPlan, HostStatus, MappingNames, PlanRequest, Refresh,
+    Actual, Change, ChangeSet, HostPlan, HostStatus, MappingNames, PlanRequest, Refresh, Warning,
 };
 use crate::remote::Algorithm;
 use crate::remote::Login;
@@ -224,7 +224,8 @@ impl<'a> Survey<'a> {
         plan: &mut HostPlan,
     ) -> Result<(Option<Listing>, Preparation), NoHostPlan> {
         let host = work.host;
-        let (changes, prepared, mut login) = self.compare_with_host(work, goal)?;
+        let (changes, warnings, prepared, mut login) = self.compare_with_host(work, goal)?;
+        plan.warnings = warnings;
         plan.unchanged = changes.unchanged;
         let (sources, actual) = (&prepared.sources, &prepared.actual);
         plan.change_set = self.change_set(host, sources, actual, changes.changes, Some(&mut login));
@@ -244,7 +245,7 @@ impl<'a> Survey<'a> {
         &self,
         work: &HostToPlan<'_>,
         goal: &dyn HostGoal,
-    ) -> Result<(HostChanges, PreparedHost, Login), NoHostPlan> {
+    ) -> Result<(HostChanges, BTreeSet<Warning>, PreparedHost, Login), NoHostPlan> {
         let HostToPlan { host, recorded, .. } = work;
         // A host that cannot be worked on is not logged in to.
         let problem = goal.problem(host);
@@ -279,7 +280,8 @@ impl<'a> Survey<'a> {
             actual: &actual,
             policy: self.policy(),
         };
-        let changes = goal.changes(&situation)?;
+        let mut changes = goal.changes(&situation)?;
+        let warnings = mark_exposed(host, &look, &mut changes.changes);
         check_changes(host, &look, &comparisons, &changes.changes)?;
         let leaves_drift = goal.leaves_drift(&situation, &changes.changes);
         let recorded = comparisons.iter().map(|it| Arc::clone(&it.recorded));
@@ -293,7 +295,7 @@ impl<'a> Survey<'a> {
             look,
             terms: goal.terms(),
         };
-        Ok((changes, prepared, login))
+        Ok((changes, warnings, prepared, login))
     }
 
     /// Whether apply has to see to a host even where nothing is to be changed.

@@ -311,6 +311,7 @@ mod tests {
             change_set: Some(Arc::new(ChangeSet::new(changes, BTreeMap::new()))),
             unchanged: 0,
             problems: Vec::new(),
+            warnings: std::collections::BTreeSet::new(),
         };
         Plan::new(header, vec![host])
     }

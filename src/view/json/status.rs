@@ -156,6 +156,7 @@ mod tests {
             change_set: None,
             unchanged: 0,
             problems: Vec::new(),
+            warnings: std::collections::BTreeSet::new(),
         }
     }
 

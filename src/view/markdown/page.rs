@@ -9,7 +9,9 @@ use crate::view::review::entries::{EntryOnHosts, by_entry};
 use crate::view::review::hosts::Hosts;
 use crate::view::review::limits::{Limits, split_by_two_or_more};
 use crate::view::review::places::{Destination, more_destinations};
-use crate::view::review::plan::{Adopted, Alarms, Group, MappingChanges, PlanReview, short};
+use crate::view::review::plan::{
+    Adopted, Alarms, ExposedFolder, Group, MappingChanges, PlanReview, short,
+};
 use crate::view::review::rows::Row;
 use crate::view::words::count;
 
@@ -169,6 +171,10 @@ fn head(review: &PlanReview<'_>, digest: Blake3) -> String {
     let mut head = format!("{MARKER}\n### {title}\n\n**{summary}**\n\n{origin}\n");
     if let Some(note) = review.note {
         head.extend(["\n", note, "\n"]);
+    }
+    for ExposedFolder { folder, hosts } in &review.exposed {
+        let text = ExposedFolder::in_words(&code(folder), &with_count(hosts));
+        head.extend(["\n", &text, "\n"]);
     }
     head
 }

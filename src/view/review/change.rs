@@ -56,6 +56,12 @@ fn kind(kind: Kind) -> &'static str {
     }
 }
 
+/// Whether a file is put in place that runs with the rights of its owner or group.
+pub(super) fn runs_with_rights(change: &Change) -> bool {
+    let is_set = |node: &Node| node.mode().is_some_and(|mode| mode.bits() & 0o6000 != 0);
+    matches!(&change.after, Some(file @ Node::File { .. }) if is_set(file))
+}
+
 /// Why, in words.
 pub(super) fn reason(change: &Change, words: &Wording) -> String {
     let mode = || match (&change.before, &change.after) {
@@ -64,23 +70,28 @@ pub(super) fn reason(change: &Change, words: &Wording) -> String {
             let modes = modes.filter(|(before, after)| before != after);
             modes.map(|(before, after)| format!(", mode {before} → {after}"))
         }
+        (None, Some(after)) if runs_with_rights(change) => {
+            after.mode().map(|mode| format!(", mode {mode}"))
+        }
         _ => None,
     };
     if change.conflict {
         let deletes = change.action == Action::Delete;
         let text = match (change.drift, change.unmanaged) {
-            _ if change.action == Action::Metadata => "would run as its owner or group",
+            _ if change.action == Action::Metadata => words.sets_modes,
             (true, _) if deletes => "deletes what changed there",
             (true, _) => "undoes a change on the host",
             (_, true) if deletes => "deletes what is not ours",
             (_, true) => "overwrites what is not ours",
-            _ if deletes => "deletes what nobody reviewed",
-            _ => "overwrites the unreviewed",
+            _ if deletes => words.deletes,
+            _ => words.writes,
         };
         return text.to_owned() + &mode().unwrap_or_default();
     }
     let mut text = match change.reason {
-        Reason::Missing if change.drift => return "was removed on the host".to_owned(),
+        Reason::Missing if change.drift => {
+            return "was removed on the host".to_owned() + &mode().unwrap_or_default();
+        }
         Reason::Missing => words.created.to_owned(),
         Reason::Content => match &change.before {
             // Of what goes away there is no other target, whatever a saved plan claims.
@@ -95,7 +106,7 @@ pub(super) fn reason(change: &Change, words: &Wording) -> String {
         Reason::Extraneous => "not in the source (mirror)".to_owned(),
         Reason::Recorded => "only to be recorded".to_owned(),
     };
-    if change.reason == Reason::Content {
+    if matches!(change.reason, Reason::Content | Reason::Missing) {
         text.push_str(&mode().unwrap_or_default());
     }
     if change.drift {

@@ -19,7 +19,7 @@ use super::section::{DRIFT, Section};
 use super::summary::summary_line;
 use super::wording::Wording;
 use crate::model::{Blake3, Kind};
-use crate::plan::{Action, ChangeSet, HostPlan, Plan, PlanRemark, Refresh};
+use crate::plan::{Action, ChangeSet, HostPlan, Plan, PlanRemark, Refresh, Warning, WarningKind};
 use crate::view::words::{count, escape, escape_text};
 
 /// What stands above a plan without a look.
@@ -70,6 +70,8 @@ pub struct PlanReview<'a> {
     pub serial: u64,
     /// What holds for all of it.
     pub note: Option<&'static str>,
+    /// Folders that others can change.
+    pub exposed: Vec<ExposedFolder<'a>>,
     /// Conflicts and then deletes, where they stand apart.
     pub alarms: Vec<Alarms<'a>>,
     /// What is to change, by hosts with the same changes.
@@ -94,6 +96,25 @@ pub struct PlanReview<'a> {
 
 fn remark(PlanRemark { path, text, .. }: &PlanRemark) -> String {
     format!("{}: {}", escape(path.as_bytes()), escape_text(text))
+}
+
+/// A folder above destinations that somebody who is neither root nor the login can change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExposedFolder<'a> {
+    /// The folder.
+    pub folder: String,
+    /// The hosts.
+    pub hosts: Hosts<'a>,
+}
+
+impl ExposedFolder<'_> {
+    /// What it means, with the folder and the hosts as a form writes them.
+    pub fn in_words(folder: &str, hosts: &str) -> String {
+        format!(
+            "Others can change {folder} on {hosts}, so every change below it is a conflict. \
+             `trust_ancestors` in the mapping accepts that."
+        )
+    }
 }
 
 /// All conflicts, or all deletes.
@@ -187,6 +208,7 @@ impl<'a> PlanReview<'a> {
             title: "hostsync plan",
             serial: plan.header.serial,
             note: (plan.header.refresh == Refresh::None).then_some(WITHOUT_A_LOOK),
+            exposed: exposed(plan),
             alarms: if options.alarms_apart {
                 alarms(&sets, words)
             } else {
@@ -334,6 +356,22 @@ impl<'a> SharedSet<'a> {
             entries,
         })
     }
+}
+
+fn exposed(plan: &Plan) -> Vec<ExposedFolder<'_>> {
+    let mut folders: BTreeMap<&str, Hosts<'_>> = BTreeMap::new();
+    for host in &plan.hosts {
+        for Warning { kind, path } in &host.warnings {
+            match kind {
+                WarningKind::Ancestor => folders.entry(path).or_default().extend([&host.host]),
+            }
+        }
+    }
+    let folders = folders.into_iter().map(|(folder, hosts)| ExposedFolder {
+        folder: escape(folder.as_bytes()),
+        hosts,
+    });
+    folders.collect()
 }
 
 /// Conflicts and deletes, as far as there are any.

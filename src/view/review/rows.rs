@@ -114,9 +114,13 @@ pub(super) fn rows(
         .collect();
     let mut folders: BTreeMap<&[u8], Vec<&Change>> = BTreeMap::new();
     let mut rows = Vec::new();
-    for (class, change) in changes {
+    // What runs with somebody's rights is never folded, and is the last to be left out.
+    let (with_rights, others): (Vec<_>, Vec<_>) = changes
+        .iter()
+        .partition(|(_, change)| change::runs_with_rights(change));
+    for (class, change) in with_rights.iter().chain(&others) {
         let path = change.path.as_bytes();
-        let top = (*class == Class::Create)
+        let top = (*class == Class::Create && !change::runs_with_rights(change))
             .then(|| {
                 (0..=path.len())
                     .filter(|&end| end == path.len() || path[end] == b'/')

@@ -19,6 +19,12 @@ pub(super) struct Wording {
     pub(super) created: &'static str,
     /// Why an entry is deleted that an apply has written.
     pub(super) deleted: &'static str,
+    /// Why it is a conflict to set permission bits.
+    pub(super) sets_modes: &'static str,
+    /// Why it is a conflict to delete what nobody has changed since it was written.
+    pub(super) deletes: &'static str,
+    /// Why it is a conflict to write where nobody has changed anything.
+    pub(super) writes: &'static str,
     /// What stands above the entries that are left out.
     pub(super) left_out: &'static str,
     /// What one of them is called in a count.
@@ -33,6 +39,9 @@ pub(super) struct Wording {
     pub(super) decide: &'static str,
 }
 
+/// Why there is a conflict where nobody has changed anything.
+const EXPOSED: &str = "others can change its folder";
+
 /// Hosts get what the sources have.
 const FORWARD: Wording = Wording {
     plan: "Plan",
@@ -40,6 +49,9 @@ const FORWARD: Wording = Wording {
     sends_sources: true,
     created: "new",
     deleted: "no longer in the source",
+    sets_modes: EXPOSED,
+    deletes: EXPOSED,
+    writes: EXPOSED,
     left_out: UNSENDABLE,
     left_out_one: "entry cannot be sent",
     left_out_many: "entries cannot be sent",
@@ -55,6 +67,9 @@ const BACK: Wording = Wording {
     sends_sources: false,
     created: "was there before",
     deleted: "was not there before",
+    sets_modes: "would run as its owner or group",
+    deletes: "deletes what nobody reviewed",
+    writes: "overwrites the unreviewed",
     left_out: "Entries that stay as they are",
     left_out_one: "entry stays as it is",
     left_out_many: "entries stay as they are",

@@ -8,7 +8,7 @@ use crate::plan::Plan;
 use crate::view::review::contents::{Content, ContentDiff, DiffLine, LineKind};
 use crate::view::review::limits::{Limits, split_by_two_or_more};
 use crate::view::review::places::{Destination, more_destinations};
-use crate::view::review::plan::{Group, PlanCommand, PlanOptions, PlanReview};
+use crate::view::review::plan::{ExposedFolder, Group, PlanCommand, PlanOptions, PlanReview};
 use crate::view::review::rows::within;
 use crate::view::width::{width_of, wrap_path};
 use crate::view::words::count;
@@ -47,6 +47,10 @@ pub fn render(plan: &Plan, options: &PlanView) -> String {
     };
     if let Some(note) = review.note {
         page.page.paragraph(note, 0, PLAIN);
+    }
+    for ExposedFolder { folder, hosts } in &review.exposed {
+        let text = ExposedFolder::in_words(folder, &hosts.in_words());
+        page.page.paragraph(&text, 0, PLAIN);
     }
     for group in &review.groups {
         page.group(group);

@@ -67,11 +67,11 @@ sub end_writers {
 }
 
 # Copies so much of a file, if it is one. Never a link: what is written into the copy must not change
-# the file.
+# the file. Nothing is copied where others can put something else in its place meanwhile.
 sub copy_to {
     my ($from, $to, $size) = @_;
     lstat $from;
-    return 0 unless -f _;
+    return 0 unless -f _ && !can_be_exchanged($from);
     my $copy = folder_of($to) . "/copy-$$";
     my @ways = (['cp', '--reflink=auto', '--', $from, $copy], ['cp', '--', $from, $copy]);
     @ways = (['sh', '-c', 'head -c "$1" <"$2" >"$3"', 'sh', $size, $from, $copy]) if -s _ > $size;

@@ -47,7 +47,8 @@ printf '%s\n' "$hs_wanted" | while read -r hs_id hs_size; do
   hs_partial=$hs_top/large/$hs_id
   hs_copy=$hs_top/large/copy-$$
   if [ -L "$hs_partial" ] || [ ! -f "$hs_partial" ]; then hs_remove_tree "$hs_partial"; fi
-  if [ ! -e "$hs_partial" ] && [ -f "$hs_path" ] && [ ! -L "$hs_path" ]; then
+  if [ ! -e "$hs_partial" ] && [ -f "$hs_path" ] && [ ! -L "$hs_path" ] &&
+    (hs_split_off "$hs_path" && hs_walk "$hs_holder" && ! hs_can_be_exchanged "$hs_last"); then
     # Never a link: what is written into the copy must not change the file.
     if {
       if [ "$(stat -c %s -- "$hs_path")" -gt "$hs_size" ]; then

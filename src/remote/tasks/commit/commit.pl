@@ -69,10 +69,12 @@ sub commit {
     for my $base (@bases) {
         make_folders("$base/$run") or fail("cannot make a folder in $base ($!)");
         my $device = (stat "$base/$run")[0];
-        $devices{$device} = "$base/$run/clock" if defined $device;
+        $devices{$device} = from_root("$base/$run/clock") if defined $device;
     }
     @clocks = values %devices;
-    take_steps($run, $kept, $intent, @places);
+    # The steps go from folder to folder.
+    take_steps($run, $kept, $intent, map { [$_->[0], from_root($_->[1])] } @places);
+    chdir;
     sync_all(@bases);
 
     keep_listing($home, $work, $paths);
@@ -293,18 +295,28 @@ sub is_as_expected {
     return line_of(\@is, q()) eq "$expected \n";
 }
 
-# Whether the folders between the root of a mapping and an entry are folders, and no links to some.
-sub is_reached {
-    my ($root, $path) = @_;
-    return 1 unless length $path;
+# The folder that holds the last entry, and by mapping the folder that holds its root, by device and inode.
+our ($entered, %holders);
+
+# Goes to the folder that holds an entry of a mapping, and says its name there; undef and why where that
+# cannot be reached. Below the root of a mapping, nothing is followed.
+sub go_to_entry {
+    my ($mapping, $root, $path) = @_;
+    my ($holder, $name) = split_off($root);
     my @names = split m{/}, $path;
-    pop @names;
-    my $at = $root;
-    for my $name (q(), @names) {
-        $at = below($at, $name);
-        return 0 if -l $at || !-d _;
-    }
-    return 1;
+    unshift @names, $name;
+    $name = './' . pop @names;
+    my $folder = join q(/), $mapping, @names;
+    return $name if defined $entered && $entered eq $folder;
+    undef $entered;
+    my $problem = walk($holder);
+    return (undef, $problem) if length $problem;
+    my $is = join q( ), (stat q(.))[0, 1];
+    $holders{$mapping} = $is unless defined $holders{$mapping};
+    return (undef, q()) unless $holders{$mapping} eq $is;
+    for (@names) { go_into($_) or return (undef, q()) }
+    $entered = $folder;
+    return $name;
 }
 
 # Sets permission bits, but never through a link that appeared meanwhile.
@@ -315,6 +327,9 @@ sub set_mode {
     }
     # What we may not read we may still own.
     return failed() if $!{ELOOP} || -l $path;
+    if ($^O eq 'linux' && sysopen my $file, $path, O_NOFOLLOW | 010000000) {
+        return chmod($mode, '/proc/self/fd/' . fileno $file) || failed();
+    }
     return chmod($mode, $path) || failed();
 }
 
@@ -352,7 +367,7 @@ sub keep_in_backup {
     }
     return 1 if link $dest, $old;
     # Where links to files of others are forbidden.
-    return 1 if system('cp', '-p', '--', $dest, $old) == 0;
+    return 1 if system('cp', '-pPR', '--', $dest, $old) == 0;
     $why = 'neither a link nor a copy can be made';
     return 0;
 }
@@ -387,13 +402,14 @@ sub give_group {
 sub take_steps {
     my ($run, $kept, $intent, @places) = @_;
     my $has_begun = 0;
+    undef $entered;
+    %holders = ();
     my @lines = split /\n/, $intent, -1;
     while (@lines >= 3) {
         my ($head, $path, $expected) = splice @lines, 0, 3;
         my ($what, $step, $mapping, $arg, $arg2) = split / /, $head;
         my ($root, $base) = @{$places[$mapping]};
-        my ($dest, $new, $old) =
-            map { below($_, $path) } $root, "$base/$run/up/$mapping", "$base/backup/$kept/$mapping";
+        my ($new, $old) = map { below($_, $path) } "$base/$run/up/$mapping", "$base/backup/$kept/$mapping";
         $why = q();
 
         if ($what eq 'link') {
@@ -407,21 +423,28 @@ sub take_steps {
             $has_begun = 1;
             say_text(sprintf "begun - %.7f\n", tick());
         }
+        if ($what eq 'parents') {
+            my $mask = umask $login_umask;
+            undef $entered;
+            walk(folder_of($root), 1);
+            umask $mask;
+            next;
+        }
+        my ($dest, $obstacle) = go_to_entry($mapping, $root, $path);
+        if (!defined $dest) {
+            # What lies below the root of a mapping has moved; what lies above is told.
+            say_text(length $obstacle ? "refused $step $obstacle\n" : "moved $step\n") if $what ne 'relock';
+            next;
+        }
         if ($what eq 'relock') {
             # Only what the step that is named second has put there, or has opened.
             set_mode(oct $arg, $dest) if $is_done{$arg2} && -d $dest;
             next;
         }
-        if ($what eq 'parents') {
-            my $mask = umask 022;
-            make_folders(folder_of($dest));
-            umask $mask;
-            next;
-        }
 
         my $is_folder = $what =~ /^(?:clear|rmdir|unlock)$/
             || ($what eq 'chmod' && defined $arg2 && $arg2 eq 'folder');
-        if (!is_reached($root, $path) || !is_as_expected($dest, $expected, $is_folder)) {
+        if (!is_as_expected($dest, $expected, $is_folder)) {
             say_text("moved $step\n");
             next;
         }

@@ -39,8 +39,16 @@ hs_each_base() {
   done
 }
 
-hs_check_base() { hs_make_ours "$hs_base"; }
+hs_check_base() {
+  hs_make_ours "$hs_base"
+  # The steps go from folder to folder.
+  case $hs_base in
+    /*) ;;
+    *) eval "hs_base_$hs_i=\$hs_login/\${hs_base#./}" ;;
+  esac
+}
 hs_each_base hs_check_base
+hs_home=$hs_base_0
 hs_has_lock=
 hs_leave_run() { hs_leave "$hs_base/$hs_run"; }
 hs_clean_up() {
@@ -214,7 +222,7 @@ hs_error=$hs_work/error
 
 hs_current=
 
-# Sets for a path of a mapping: hs_dest, hs_new (where it is staged) and hs_old (where its backup goes).
+# Sets for a path of a mapping: hs_root, hs_new (where it is staged) and hs_old (where its backup goes).
 hs_locate() {
   if [ "$1" != "$hs_current" ]; then
     hs_current=$1
@@ -224,14 +232,9 @@ hs_locate() {
   fi
   hs_new=$hs_base/$hs_run/up/$1
   hs_old=$hs_base/backup/$hs_kept/$1
-  hs_dest=$hs_root
   if [ -n "$2" ]; then
     hs_new=$hs_new/$2
     hs_old=$hs_old/$2
-    case $hs_root in
-      */) hs_dest=$hs_root$2 ;;
-      *) hs_dest=$hs_root/$2 ;;
-    esac
   fi
 }
 
@@ -241,20 +244,47 @@ hs_done() {
   printf 'done %s %s\n' "$hs_step" "$(stat -c %z -- "$hs_dest" 2>/dev/null)"
 }
 
-# Whether the folders between the root of a mapping and an entry are folders, and no links to some.
-hs_is_reached() {
-  [ -n "$hs_path" ] || return 0
-  hs_at=$hs_root
-  hs_rest=$hs_path
-  while [ -d "$hs_at" ] && [ ! -L "$hs_at" ]; do
-    case $hs_rest in
-      */*) ;;
-      *) return 0 ;;
-    esac
-    hs_at=${hs_at%/}/${hs_rest%%/*}
-    hs_rest=${hs_rest#*/}
-  done
-  return 1
+# Goes to the folder that holds the entry of a step. Sets hs_dest: its name there. Returns 1 where it cannot be
+# reached; hs_why says why where something above the root of the mapping is in the way.
+hs_in='' hs_holders=''
+hs_go_to_entry() {
+  case $hs_path in
+    */*) hs_folder=/${hs_path%/*} ;;
+    '') hs_folder='' ;;
+    *) hs_folder=/ ;;
+  esac
+  hs_split_off "$hs_root"
+  hs_dest=$hs_last
+  [ -z "$hs_path" ] || hs_dest=./${hs_path##*/}
+  [ "$hs_in" != "$hs_mapping$hs_folder" ] || return 0
+  hs_in=
+  hs_walk "$hs_holder" || return 1
+  # It stays the same folder from the first step to the last.
+  hs_is=$(stat -c %d:%i .)
+  case $hs_holders in
+    *" $hs_mapping=$hs_is "*) ;;
+    *" $hs_mapping="*) return 1 ;;
+    *) hs_holders="$hs_holders $hs_mapping=$hs_is " ;;
+  esac
+  if [ -n "$hs_folder" ]; then
+    hs_walk_on "$hs_last$hs_folder" || { hs_why=; return 1; }
+  fi
+  hs_in=$hs_mapping$hs_folder
+}
+
+# Sets permission bits, and never through a link that appears meanwhile: of a folder from inside it, of a file
+# by another name for it that is ours.
+hs_set_mode() {
+  if [ -d "$hs_dest" ] && [ ! -L "$hs_dest" ]; then
+    (hs_walk_on "$hs_dest" && chmod "$1" .) 2>"$hs_error"
+    return
+  fi
+  hs_pin=$hs_base/$hs_run/pin
+  ln -T -- "$hs_dest" "$hs_pin" 2>"$hs_error" || return 1
+  [ ! -L "$hs_pin" ] && chmod "$1" "$hs_pin" 2>"$hs_error"
+  hs_is=$?
+  rm -f -- "$hs_pin"
+  return "$hs_is"
 }
 
 # The first line of what a command complained about, or a text.
@@ -267,9 +297,7 @@ hs_refuse() {
 
 # Whether the host still has what it had when it was looked at.
 hs_as_expected() {
-  if ! hs_is_reached; then
-    :
-  elif [ "$hs_expected" = - ]; then
+  if [ "$hs_expected" = - ]; then
     if [ ! -e "$hs_dest" ] && [ ! -L "$hs_dest" ]; then return 0; fi
   elif [ "$(stat -c "$hs_format_before" -- "$hs_dest" 2>/dev/null)" = "$hs_expected" ]; then
     return 0
@@ -298,12 +326,12 @@ hs_move_to_backup() {
 hs_keep_in_backup() {
   hs_make_room_for_backup || return 1
   [ ! -L "$hs_dest" ] || { cp -pPR -- "$hs_dest" "$hs_old" 2>"$hs_error"; return; }
-  ln -- "$hs_dest" "$hs_old" 2>/dev/null || cp -p -- "$hs_dest" "$hs_old" 2>"$hs_error"
+  ln -T -- "$hs_dest" "$hs_old" 2>/dev/null || cp -pPR -- "$hs_dest" "$hs_old" 2>"$hs_error"
 }
 
 # Whether what is staged can be renamed to its place: mv would copy it across file systems.
 hs_is_near() {
-  [ "$(stat -c %d -- "$hs_new" 2>/dev/null)" = "$(stat -L -c %d -- "${hs_dest%/*}/" 2>/dev/null)" ] ||
+  [ "$(stat -c %d -- "$hs_new" 2>/dev/null)" = "$(stat -c %d . 2>/dev/null)" ] ||
     { echo 'it lies on another file system' >"$hs_error"; false; }
 }
 
@@ -314,9 +342,8 @@ hs_place() {
     mv -nT -- "$hs_new" "$hs_dest" 2>"$hs_error" && [ ! -L "$hs_new" ]
   elif [ -d "$hs_new" ]; then
     mv -T -- "$hs_new" "$hs_dest" 2>"$hs_error"
-  elif ln -- "$hs_new" "$hs_dest" 2>"$hs_error"; then
+  elif ln -T -- "$hs_new" "$hs_dest" 2>"$hs_error"; then
     rm -f -- "$hs_new"
-    [ ! -d "$hs_dest" ] || { rm -f -- "$hs_dest/${hs_new##*/}"; false; }
   else
     # File systems without hard links.
     mv -nT -- "$hs_new" "$hs_dest" 2>"$hs_error" && [ ! -e "$hs_new" ]
@@ -345,9 +372,27 @@ hs_take_steps() {
       *) [ -n "$hs_begun" ] || hs_begin ;;
     esac
     case $hs_what in
+      parents | link | touch | bits) ;;
+      *)
+        if ! hs_go_to_entry; then
+          # What lies below the root of a mapping has moved; what lies above is told.
+          case $hs_what-$hs_why in
+            relock-*) ;;
+            *-) printf 'moved %s\n' "$hs_step" ;;
+            *) printf 'refused %s %s\n' "$hs_step" "$hs_why" ;;
+          esac
+          continue
+        fi
+        ;;
+    esac
+    case $hs_what in
       parents)
         # The folders above a destination that is not there yet; as any program would make them.
-        (umask 022 && mkdir -p -- "${hs_dest%/*}") 2>"$hs_error" || hs_refuse 'cannot make the folder that holds it'
+        hs_in=
+        umask "$hs_login_umask"
+        hs_split_off "$hs_root"
+        hs_walk "$hs_holder" makes || hs_refuse "$hs_why"
+        umask 077
         ;;
       link)
         # Symbolic links are not in the upload.
@@ -425,18 +470,18 @@ hs_take_steps() {
       chmod)
         [ "$hs_arg2" != folder ] || hs_format_before='%f %i'
         hs_as_expected || continue
-        if chmod "0$hs_arg" "$hs_dest" 2>"$hs_error"; then hs_done; else hs_refuse 'cannot set the permission bits'; fi
+        if hs_set_mode "0$hs_arg"; then hs_done; else hs_refuse 'cannot set the permission bits'; fi
         ;;
       unlock)
         # A folder of ours that may not be written, while its entries change.
         hs_format_before='%f %i'
         hs_as_expected || continue
-        if chmod u+rwx "$hs_dest" 2>"$hs_error"; then hs_done; else hs_refuse 'cannot open the folder'; fi
+        if hs_set_mode u+rwx; then hs_done; else hs_refuse 'cannot open the folder'; fi
         ;;
       relock)
         # Only what the step that is named second has put there, or has opened.
         case $hs_steps_done in
-          *" $hs_arg2 "*) if [ -d "$hs_dest" ] && [ ! -L "$hs_dest" ]; then chmod "0$hs_arg" "$hs_dest" 2>/dev/null; fi ;;
+          *" $hs_arg2 "*) if [ -d "$hs_dest" ] && [ ! -L "$hs_dest" ]; then hs_set_mode "0$hs_arg"; fi ;;
         esac
         ;;
     esac
@@ -444,6 +489,7 @@ hs_take_steps() {
 }
 
 hs_take_steps
+cd "$hs_login" || hs_fail 'the login folder does not exist'
 
 # --- what is there now -------------------------------------------------------------------------------
 

@@ -7,13 +7,15 @@ sub fetch {
     for (my $index = 0; @lines >= 2; $index++) {
         my ($size, $path) = splice @lines, 0, 2;
         # One byte more tells that it is larger now.
-        my ($bytes, $why) = start_of($path, $size + 1);
+        my ($folder, $name) = split_off($path);
+        my ($bytes, $why) = length walk($folder) ? (undef, 'gone') : start_of($name, $size + 1);
         if (defined $bytes) {
             mark('file', $index);
             say_text($bytes);
         }
         else { mark('none', $index, $why) }
     }
+    chdir;
     return 'ok';
 }
 

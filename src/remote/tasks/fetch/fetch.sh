@@ -9,14 +9,15 @@ hs_beat 600
 hs_wanted=$(head -c "$hs_files")
 hs_i=0
 printf '%s\n' "$hs_wanted" | while IFS= read -r hs_size && IFS= read -r hs_path; do
-  if [ -L "$hs_path" ] || [ ! -f "$hs_path" ]; then
+  hs_split_off "$hs_path"
+  if ! hs_walk "$hs_holder" || [ -L "$hs_last" ] || [ ! -f "$hs_last" ]; then
     hs_mark none "$hs_i" gone
-  elif [ ! -r "$hs_path" ]; then
+  elif [ ! -r "$hs_last" ] || hs_can_be_exchanged "$hs_last"; then
     hs_mark none "$hs_i" closed
   else
     hs_mark file "$hs_i"
     # One byte more tells that it is larger now.
-    head -c "$((hs_size + 1))" 2>/dev/null <"$hs_path"
+    head -c "$((hs_size + 1))" 2>/dev/null <"$hs_last"
   fi
   hs_i=$((hs_i + 1))
 done

@@ -17,6 +17,26 @@ sub place_of {
     return sprintf "%s %s %d %x %s\n", $what, -w $at ? 'rw' : 'ro', $device, $mode, $at;
 }
 
+# What others can do above a destination or a folder of ours: a line for the first folder in which they can put
+# something else in its place; one for the first in which they could in that of a folder of ours beside it; and
+# one for what keeps us from getting there.
+sub open_places {
+    my ($path, $index) = @_;
+    my ($holder, $name) = split_off($path);
+    my $obstacle = walk(anchor_of($holder));
+    my $above = my $beside = $open_folders[0];
+    if (!length $obstacle) {
+        my @here = stat q(.);
+        my @is = lstat $name;
+        my @ours = (0, 0, 0, 0, $>);
+        $beside = $holder unless defined $beside || is_ours_to_change(\@here, \@ours);
+        $above = $holder unless defined $above || is_ours_to_change(\@here, @is ? \@is : \@ours);
+    }
+    chdir;
+    my @lines = (['above', $above], ['beside', $beside], ['obstacle', length $obstacle ? $obstacle : undef]);
+    return join q(), map { "$_->[0] $index $_->[1]\n" } grep { defined $_->[1] } @lines;
+}
+
 sub look {
     beat(600);
     my $data = take($in{paths});
@@ -58,15 +78,17 @@ sub look {
     }
 
     # Places, and whether any destination is there.
-    my ($places, $has_root, @roots) = (q(), 0);
+    my ($places, $open, $has_root, @roots) = (q(), q(), 0);
     for my $index (0 .. $in{roots} - 1) {
         my $root = $in{"root_$index"};
         push @roots, $root;
         $has_root = 1 if -e $root || -l $root;
         $places .= place_of(folder_of($root), "parent $index");
         $places .= place_of($root, "inside $index") if -d $root && !-l $root;
+        $open .= open_places($root, $index);
     }
     $places .= place_of($in{staging}, 'staging 0');
+    $open .= open_places($in{staging}, 'staging');
 
     # All paths that were asked for, and all below the mirrored destinations. Where no destination is
     # there yet, there is nothing below any of them.
@@ -118,6 +140,8 @@ sub look {
     );
     mark('places');
     say_text($places);
+    mark('open');
+    say_text($open);
     mark("listing $answer");
     return 'ok' if $answer eq 'lost';
     if (@gone) {

@@ -32,6 +32,27 @@ hs_place() {
   stat -L -c '%d %f %n' -- "$hs_at" 2>/dev/null || printf '0 0 %s\n' "$hs_at"
 }
 
+# What others can do above a destination or a folder of ours: a line for the first folder in which they can put
+# something else in its place; one for the first in which they could in that of a folder of ours beside it; and
+# one for what keeps us from getting there.
+hs_open_places() {
+  hs_split_off "$1"
+  hs_anchor "$hs_holder"
+  hs_walk "$hs_at"
+  hs_above=$hs_open hs_beside=$hs_open
+  if [ -z "$hs_why" ]; then
+    # shellcheck disable=SC2046 # Three words, and one.
+    set -- "$2" $(stat -c '%u %g %a' .) $(stat -c %u -- "$hs_last" 2>/dev/null)
+    hs_is_ours_to_change "$2" "$3" "$4" "$hs_uid" || hs_beside=${hs_beside:-$hs_holder}
+    hs_is_ours_to_change "$2" "$3" "$4" "${5:-$hs_uid}" || hs_above=${hs_above:-$hs_holder}
+    set -- - "$1"
+  fi
+  cd "$hs_login" || hs_fail 'the login folder does not exist'
+  [ -z "$hs_above" ] || printf 'above %s %s\n' "$2" "$hs_above"
+  [ -z "$hs_beside" ] || printf 'beside %s %s\n' "$2" "$hs_beside"
+  [ -z "$hs_why" ] || printf 'obstacle %s %s\n' "$2" "$hs_why"
+}
+
 hs_parent() {
   case $1 in
     */*) hs_up=${1%/*} ;;
@@ -108,6 +129,14 @@ while [ "$hs_i" -lt "$hs_roots" ]; do
   hs_i=$((hs_i + 1))
 done
 hs_place "$hs_staging" 'staging 0'
+
+hs_mark open
+hs_i=0
+while [ "$hs_i" -lt "$hs_roots" ]; do
+  eval "hs_open_places \"\$hs_root_$hs_i\" $hs_i"
+  hs_i=$((hs_i + 1))
+done
+hs_open_places "$hs_staging" staging
 
 hs_lines=
 hs_answer=full

@@ -47,6 +47,19 @@ pub struct DestPlace {
     pub parent: Place,
     /// The destination itself, when it is a folder.
     pub inside: Option<Place>,
+    /// What others on the host can do to it.
+    pub exposure: Exposure,
+}
+
+/// What others on a host, who are neither root nor the login, can do to a path.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Exposure {
+    /// The first folder above it in which they can put something else in the place of what leads to it.
+    pub above: Option<String>,
+    /// The first folder in which they could do so to a folder of ours beside it.
+    pub beside: Option<String>,
+    /// Why nobody should go there: what is in the way, and who may have made it.
+    pub obstacle: Option<String>,
 }
 
 /// An entry that is on the host.
@@ -80,6 +93,8 @@ pub struct HostLook {
     pub places: Vec<DestPlace>,
     /// Where staging would lie.
     pub staging: Place,
+    /// What others on the host can do to that.
+    pub staging_exposure: Exposure,
     /// Whether a run that is gone has left something in our folder.
     pub has_leftovers: bool,
     /// What became of the kept listing.
@@ -177,6 +192,13 @@ fn read_answer(sections: &[Section<'_>], roots: usize) -> Result<HostLook, Remot
     let places = section("places").ok_or_else(|| answer("where the destinations lie"))?;
     let (places, staging) =
         read_places(places, roots).ok_or_else(|| answer("where the destinations lie"))?;
+    let (exposures, staging_exposure) = section("open")
+        .and_then(|section| read_exposures(section, roots))
+        .ok_or_else(|| answer("who else can change the destinations"))?;
+    let mut places = places;
+    for (place, exposure) in places.iter_mut().zip(exposures) {
+        place.exposure = exposure;
+    }
     let listing = match section("listing").map(|section| section.argument) {
         Some("full") => Listing::NotAsked,
         Some("same") => Listing::Same,
@@ -230,6 +252,7 @@ fn read_answer(sections: &[Section<'_>], roots: usize) -> Result<HostLook, Remot
         facts,
         places,
         staging,
+        staging_exposure,
         has_leftovers,
         listing,
         seen,
@@ -287,10 +310,33 @@ fn read_places(section: &Section<'_>, roots: usize) -> Option<(Vec<DestPlace>, P
             Some(DestPlace {
                 parent: parent?,
                 inside,
+                exposure: Exposure::default(),
             })
         })
         .collect::<Option<Vec<_>>>()?;
     Some((places, staging?))
+}
+
+/// By mapping, and that of staging.
+fn read_exposures(section: &Section<'_>, roots: usize) -> Option<(Vec<Exposure>, Exposure)> {
+    let mut exposures = vec![Exposure::default(); roots];
+    let mut staging = Exposure::default();
+    for line in section.lines() {
+        let line = String::from_utf8_lossy(line);
+        let (what, line) = line.split_once(' ')?;
+        let (index, text) = line.split_once(' ')?;
+        let exposure = match index {
+            "staging" => &mut staging,
+            index => exposures.get_mut(index.parse::<usize>().ok()?)?,
+        };
+        let part = match what {
+            "above" => &mut exposure.above,
+            "beside" => &mut exposure.beside,
+            _ => &mut exposure.obstacle,
+        };
+        *part = Some(text.to_owned());
+    }
+    Some((exposures, staging))
 }
 
 /// Targets of links by path: both end with a NUL, in turn.

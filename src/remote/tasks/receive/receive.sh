@@ -28,13 +28,14 @@ trap '' HUP PIPE
 hs_mark "$hs_with"
 case $hs_with in
   scp)
-    scp -rpt "$hs_top/$hs_into"
+    # Other users can see the arguments of a process, so they name nothing.
+    (cd -- "$hs_top/$hs_into" && exec scp -rpt .)
     hs_status=$?
     ;;
   tar)
     # No umask: a busybox tar that is not run by root sets no permission bits afterwards. Nobody else
     # gets into the folder.
-    (umask 000 && exec tar -xpof - -C "$hs_top/$hs_into") 2>&1
+    (umask 000 && cd -- "$hs_top/$hs_into" && exec tar -xpof -) 2>&1
     hs_status=$?
     # GNU tar may say that not all of a file was written, and not why. The next write knows.
     if [ "$hs_status" -ne 0 ]; then

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::plan::{Change, ChangeSet, Diff, HostPlan, HostStatus, Reason};
+use crate::plan::{Change, ChangeSet, Diff, HostPlan, HostStatus, Reason, Warning, WarningKind};
 use crate::view::review::summary::summary_line;
 use crate::view::samples::{
     adopted, change, conflict, dir, file, host, link, mixed, new, orphan, plan, unreachable,
@@ -296,6 +296,31 @@ fn new_folder_with_all_that_is_below_it_is_one_line_of_a_long_list() {
         "{text}"
     );
     assert!(!text.contains("more:"), "{text}");
+}
+
+#[test]
+fn file_that_runs_with_rights_is_shown_in_a_folder_that_is_counted() {
+    let mut changes = vec![new("bin", dir())];
+    changes.extend((10..99).map(|n| new(&format!("bin/{n}"), file(1, 0o755))));
+    changes.push(new("bin/tool", file(1, 0o4755)));
+    let text = shown(vec![host("a", changes)]);
+    assert!(text.contains("+ bin/tool "), "{text}");
+    assert!(text.contains("new, mode 4755"), "{text}");
+    assert!(!text.contains("bin/50"), "{text}");
+}
+
+#[test]
+fn folder_that_others_can_change_is_told_first() {
+    let mut exposed = host("a", vec![new("file", file(1, 0o644))]);
+    exposed.warnings.insert(Warning {
+        kind: WarningKind::Ancestor,
+        path: "/srv/o\u{202e}thers".to_owned(),
+    });
+    let text = shown(vec![exposed]);
+    let expected =
+        "Others can change /srv/o\\u{202e}thers on a, so every change below it is a conflict.";
+    let words: Vec<&str> = text.split_whitespace().collect();
+    assert!(words.join(" ").starts_with(expected), "{text}");
 }
 
 #[test]
