@@ -270,8 +270,16 @@ fn nothing_is_staged_where_others_can_exchange_it() {
             assert!(text.contains("others on the host can write to"), "{text}");
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         }
-        // Nobody can move what another one has made there.
+        // Nobody can move what another one has made there, but anybody can be the first.
         set_mode(folder.path(), 0o1777);
+        let taken = folder.path().join(".hostsync");
+        fs::create_dir(&taken).unwrap();
+        give_away(&taken);
+        let HostStatus::Failed(error) = &site.plan().plan.hosts[0].status else {
+            panic!("the name of our folder is taken");
+        };
+        assert!(error.to_string().contains("/.hostsync there"), "{error}");
+        fs::remove_dir(&taken).unwrap();
         site.first_mapping().trust_ancestors = true;
         assert_eq!(site.apply().result, HostResult::Done);
         assert_eq!(fs::read_to_string(dest.join("file")).unwrap(), "x");

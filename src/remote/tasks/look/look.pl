@@ -31,6 +31,9 @@ sub open_places {
         my @ours = (0, 0, 0, 0, $>);
         $beside = $holder unless defined $beside || is_ours_to_change(\@here, \@ours);
         $above = $holder unless defined $above || is_ours_to_change(\@here, @is ? \@is : \@ours);
+        # In a sticky folder, anybody can be the first to take the name of our folder.
+        my @taken = lstat './.hostsync';
+        $beside = below($holder, '.hostsync') if @taken && $taken[4] != 0 && $taken[4] != $>;
     }
     chdir;
     my @lines = (['above', $above], ['beside', $beside], ['obstacle', length $obstacle ? $obstacle : undef]);

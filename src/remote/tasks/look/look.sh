@@ -45,6 +45,11 @@ hs_open_places() {
     set -- "$2" $(stat -c '%u %g %a' .) $(stat -c %u -- "$hs_last" 2>/dev/null)
     hs_is_ours_to_change "$2" "$3" "$4" "$hs_uid" || hs_beside=${hs_beside:-$hs_holder}
     hs_is_ours_to_change "$2" "$3" "$4" "${5:-$hs_uid}" || hs_above=${hs_above:-$hs_holder}
+    # In a sticky folder, anybody can be the first to take the name of our folder.
+    case $(stat -c %u ./.hostsync 2>/dev/null) in
+      '' | 0 | "$hs_uid") ;;
+      *) hs_beside=${hs_holder%/}/.hostsync ;;
+    esac
     set -- - "$1"
   fi
   cd "$hs_login" || hs_fail 'the login folder does not exist'
