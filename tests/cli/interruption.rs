@@ -60,7 +60,7 @@ sub hold {
 BEGIN {
     *CORE::GLOBAL::utime = sub (@) { hold('upload'); CORE::utime($_[0], $_[1], @_[2 .. $#_]) };
     *CORE::GLOBAL::time = sub () { CORE::time() + (-e "$ENV{HOME}/../clock-is-set" ? 86400 : 0) };
-    *CORE::GLOBAL::rename = sub ($$) { hold('commit') if $_[1] =~ m{/dest/}; CORE::rename($_[0], $_[1]) };
+    *CORE::GLOBAL::rename = sub ($$) { hold('commit') if $_[1] =~ m{^\./file$}; CORE::rename($_[0], $_[1]) };
 }
 1;
 "#;

@@ -138,8 +138,12 @@ pub fn receive(
     }
 }
 
-/// What a complaint of a receiver says behind the folder of the run that it names, if it names one.
+/// What a complaint of a receiver says behind the folder of the run that it names, if it names one. `scp` and
+/// `tar` work in that folder.
 pub fn without_run_folder<'t>(complaint: &'t str, base: &RemotePath, run_name: &str) -> &'t str {
+    if let Some(below) = complaint.strip_prefix("./") {
+        return below;
+    }
     let below = complaint.strip_prefix(&format!("{base}/{run_name}/"));
     below.map_or(complaint, |below| {
         let folders = [RunFolder::Staged, RunFolder::Extents];
