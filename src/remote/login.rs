@@ -1,10 +1,12 @@
 //! A login, and the agent that may run there.
 
 use std::fmt;
+use std::time::Duration;
 
-use super::answer::TaskRun;
+use super::answer::{Kept, TaskRun};
 use super::bootstrap::Script;
 use super::error::{RemoteError, check_end};
+use super::limits::{Room, time_for_line};
 use crate::transport::{Aborted, ExecIo, ExecOutcome, Flow, Input, Session, TransportError};
 
 /// A login on a host, and the agent that may run there.
@@ -45,6 +47,8 @@ impl Login {
             },
             io,
             is_paused: false,
+            limit: script.time_limit(),
+            moved_bytes: 0,
         };
         let outcome = if self.has_agent {
             self.session.resume(&mut task)
@@ -55,12 +59,18 @@ impl Login {
         outcome
     }
 
-    /// Runs a script that works on `data`, whose length it has to know, and gathers its answer.
+    /// Runs a script that works on `data`, whose length it has to know, and gathers its answer, for which
+    /// there is this room.
     ///
     /// # Errors
     /// When the connection does not last, or the answer does not come to its end.
-    pub(super) fn ask(&mut self, script: &Script, data: Vec<u8>) -> Result<TaskRun, RemoteError> {
-        let mut run = TaskRun::new(script, data);
+    pub(super) fn ask(
+        &mut self,
+        script: &Script,
+        data: Vec<u8>,
+        room: Room,
+    ) -> Result<TaskRun, RemoteError> {
+        let mut run = TaskRun::new(script, data, Kept::all(room));
         let outcome = self.run(script, &mut run)?;
         check_end(&run, &outcome)?;
         Ok(run)
@@ -85,6 +95,10 @@ struct TaskIo<'a> {
     head: Vec<u8>,
     io: &'a mut dyn ExecIo,
     is_paused: bool,
+    /// What it may take without what goes over the line.
+    limit: Duration,
+    /// What has gone over the line, in both directions.
+    moved_bytes: u64,
 }
 
 impl ExecIo for TaskIo<'_> {
@@ -97,12 +111,19 @@ impl ExecIo for TaskIo<'_> {
     }
 
     fn output(&mut self, bytes: &[u8]) -> Result<Flow, Aborted> {
+        self.moved_bytes += bytes.len() as u64;
         let flow = self.io.output(bytes)?;
         self.is_paused = flow == Flow::Pause;
         Ok(flow)
     }
 
     fn sent(&mut self, bytes: usize) {
+        self.moved_bytes += bytes as u64;
         self.io.sent(bytes);
+    }
+
+    fn time_limit(&self) -> Option<Duration> {
+        let limit = self.limit.max(self.io.time_limit().unwrap_or_default());
+        Some(limit.saturating_add(time_for_line(self.moved_bytes)))
     }
 }

@@ -13,6 +13,7 @@ use crate::cli::session::CommandSession;
 use crate::config::Host;
 use crate::model::HostError;
 use crate::plan::staging::check_receiver;
+use crate::remote::Expected;
 use crate::remote::tasks::look::{self, LookRequest};
 use crate::state::StateStore;
 use crate::view::words::{count, escape_text};
@@ -103,6 +104,7 @@ fn look_at(host: &Host, session: &CommandSession<'_>, state: &StateStore) -> Res
             mirrors: &[],
             listing: None,
             paths: &[],
+            expected: Expected::default(),
             stall_timeout: session.config.settings.stall_timeout,
         };
         look::look(login, &request)
