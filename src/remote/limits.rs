@@ -133,8 +133,9 @@ impl Expected {
 
 /// Room for an answer: as much as was asked for, and a little more. What it has had beyond that, all hosts
 /// together have less, until this is dropped.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Room {
+    common: &'static AtomicUsize,
     left_bytes: usize,
     surplus_bytes: usize,
     most_surplus_bytes: usize,
@@ -146,6 +147,7 @@ impl Room {
     pub(super) fn for_answer(asked_bytes: u64) -> Self {
         let left = asked_bytes.saturating_add(FRAME_BYTES);
         Self {
+            common: &COMMON_SURPLUS,
             left_bytes: usize::try_from(left).unwrap_or(usize::MAX),
             surplus_bytes: 0,
             most_surplus_bytes: SURPLUS_BYTES,
@@ -165,17 +167,13 @@ impl Room {
 
     /// Takes so much of it.
     pub(super) fn take(&mut self, bytes: usize) -> Result<(), Aborted> {
-        self.take_from(&COMMON_SURPLUS, bytes)
-    }
-
-    fn take_from(&mut self, common: &AtomicUsize, bytes: usize) -> Result<(), Aborted> {
         let asked = bytes.min(self.left_bytes);
         self.left_bytes -= asked;
         let beyond = bytes - asked;
         if beyond == 0 {
             return Ok(());
         }
-        if self.surplus_bytes + beyond > self.most_surplus_bytes {
+        if beyond > self.most_surplus_bytes - self.surplus_bytes {
             return Err(Aborted(
                 if self.is_open {
                     MIRROR_IS_FULL
@@ -186,6 +184,7 @@ impl Room {
             ));
         }
         let take = |left: usize| left.checked_sub(beyond);
+        let common = self.common;
         if common
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
             .is_err()
@@ -197,9 +196,24 @@ impl Room {
     }
 }
 
+#[cfg(test)]
+impl Room {
+    /// With little beyond what was asked.
+    pub(super) fn with_surplus(mut self, bytes: usize) -> Self {
+        self.most_surplus_bytes = bytes;
+        self
+    }
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self::for_answer(0)
+    }
+}
+
 impl Drop for Room {
     fn drop(&mut self) {
-        COMMON_SURPLUS.fetch_add(self.surplus_bytes, Ordering::Relaxed);
+        self.common.fetch_add(self.surplus_bytes, Ordering::Relaxed);
     }
 }
 
@@ -212,3 +226,82 @@ const MIRROR_IS_FULL: &str = "the host has too much below its mirrored destinati
 
 const ALL_TOO_LONG: &str = "the hosts of this run have answered far more than they were asked, 1 GiB together, and \
                             there is no room for what this one says; go on with fewer hosts at a time (`--limit`)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_mins(1);
+
+    #[test]
+    fn slow_hosts_have_more_time_than_they_need() {
+        // A small computer with a million files, cold: a thousand of them in a second.
+        let files = Work {
+            entries: 1_000_000,
+            disk_bytes: 0,
+        };
+        assert!(files.patience(MINUTE) > 10 * Duration::from_secs(1000));
+        // 1 TiB from a disk that reads 10 MB in a second.
+        let tebibyte = Work {
+            entries: 1,
+            disk_bytes: 1 << 40,
+        };
+        assert!(tebibyte.patience(MINUTE) > Duration::from_secs((1 << 40) / 10_000_000));
+        // Over a line of 1 Mbit, no time is lost.
+        let second = 1_000_000 / 8;
+        assert!(time_for_line(1000 * second) > Duration::from_secs(1000));
+    }
+
+    #[test]
+    fn whoever_waits_longer_for_a_sign_of_life_waits_longer_for_the_end() {
+        let patience = |stall: Duration| Work::default().patience(stall);
+        assert_eq!(patience(Duration::from_secs(5)), patience(MINUTE));
+        assert_eq!(patience(5 * MINUTE), 50 * MINUTE);
+        assert_eq!(patience(Duration::MAX), Duration::MAX);
+    }
+
+    #[test]
+    fn what_was_asked_for_always_has_room_and_what_was_not_is_shared() {
+        static COMMON: AtomicUsize = AtomicUsize::new(100);
+        let room = || Room {
+            common: &COMMON,
+            left_bytes: 1000,
+            surplus_bytes: 0,
+            most_surplus_bytes: 60,
+            is_open: false,
+        };
+        let (mut first, mut second, mut third) = (room(), room(), room());
+        for room in [&mut first, &mut second, &mut third] {
+            room.take(1000).expect("was asked for");
+        }
+        first.take(60).expect("there is a surplus");
+        assert!(first.take(1).is_err());
+        let error = second
+            .take(50)
+            .expect_err("there is too little")
+            .to_string();
+        assert!(error.contains("`--limit`"), "{error}");
+        drop(first);
+        second.take(50).expect("there is room again");
+        third.take(50).expect("there is room again");
+    }
+
+    #[test]
+    fn what_nobody_can_express_is_no_panic() {
+        let work = Work {
+            entries: u64::MAX,
+            disk_bytes: u64::MAX,
+        };
+        assert!(work.patience(Duration::MAX) > MINUTE);
+        let expected = Expected {
+            entries: u64::MAX,
+            path_bytes: u64::MAX,
+            file_bytes: u64::MAX,
+        };
+        Room::for_answer(expected.answer_bytes())
+            .take(usize::MAX)
+            .expect("there is room");
+        assert!(time_for_files(u64::MAX, 0) <= Duration::from_hours(24));
+        assert!(time_for_line(u64::MAX) > MINUTE);
+    }
+}

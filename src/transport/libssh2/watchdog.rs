@@ -155,3 +155,73 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A connection, and its other end.
+    fn connection() -> (Arc<TcpStream>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let ours = TcpStream::connect(address).expect("a connection");
+        let (theirs, _) = listener.accept().expect("a connection");
+        // So that a test that fails comes to an end.
+        ours.set_read_timeout(Some(Duration::from_secs(20)))
+            .expect("set");
+        (Arc::new(ours), theirs)
+    }
+
+    #[test]
+    fn connection_whose_time_is_over_is_closed_under_whoever_reads() {
+        let (ours, _theirs) = connection();
+        let watchdog = Watchdog::of(Arc::clone(&ours)).expect("a thread");
+        watchdog.watch(Duration::ZERO);
+        let count = (&*ours).read(&mut [0; 1]).expect("an end");
+        assert_eq!((count, watchdog.bite()), (0, Some(Bite::Late)));
+    }
+
+    #[test]
+    fn connection_at_rest_stays() {
+        let (ours, mut theirs) = connection();
+        let watchdog = Watchdog::of(Arc::clone(&ours)).expect("a thread");
+        watchdog.watch(Duration::ZERO);
+        watchdog.rest();
+        let late = thread::spawn(move || {
+            thread::sleep(GRACE + Duration::from_millis(500));
+            theirs.write_all(b"x")
+        });
+        let count = (&*ours).read(&mut [0; 1]).expect("a byte");
+        assert_eq!((count, watchdog.bite()), (1, None));
+        late.join().expect("no panic").expect("is sent");
+    }
+
+    #[test]
+    fn host_that_sends_without_end_before_its_turn_is_left() {
+        let (ours, mut theirs) = connection();
+        let watchdog = Watchdog::of(Arc::clone(&ours)).expect("a thread");
+        watchdog.watch_greeting(Duration::from_hours(1));
+        let flood = thread::spawn(move || while theirs.write_all(b"welcome\n").is_ok() {});
+        // As libssh2 does.
+        while matches!((&*ours).read(&mut [0; 1]), Ok(1)) {}
+        assert_eq!(watchdog.bite(), Some(Bite::Flood));
+        flood.join().expect("no panic");
+    }
+
+    #[test]
+    fn much_that_may_be_sent_is_no_flood() {
+        let (ours, mut theirs) = connection();
+        let watchdog = Watchdog::of(Arc::clone(&ours)).expect("a thread");
+        watchdog.watch(Duration::from_hours(1));
+        let sent = thread::spawn(move || {
+            let result = theirs.write_all(&[0; 60_000]);
+            thread::sleep(3 * LOOK);
+            result
+        });
+        sent.join().expect("no panic").expect("is sent");
+        assert_eq!(watchdog.bite(), None);
+    }
+}

@@ -15,9 +15,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin};
 use tokio::sync::{mpsc, oneshot};
 
-use super::fault::{Fault, Faults};
+use super::fault::{Fault, Faults, Stream};
 use super::flow::{Flow, QueuedInput};
-use super::{Account, Busy};
+use super::{Account, Busy, DRIP};
 
 /// What is read from a command at once: all that a pipe holds.
 const OUTPUT_CHUNK_BYTES: usize = 64 * 1024;
@@ -227,6 +227,12 @@ async fn print_noise(reply: &Reply, faults: &Faults) -> Result<(), ()> {
     }
     while faults.has(&Fault::EndlessNoise) {
         reply.send(None, &complaint).await?;
+    }
+    for (stream, kind) in [(Stream::Output, None), (Stream::Errors, Some(STDERR))] {
+        while faults.has(&Fault::Drip(stream)) {
+            reply.send(kind, b".").await?;
+            tokio::time::sleep(DRIP).await;
+        }
     }
     Ok(())
 }

@@ -96,7 +96,8 @@ pub struct HostLook {
     /// Folders that may not be listed, so that what is in them is not in `seen`. Answered where
     /// mirrored destinations are looked at.
     pub closed: Vec<Vec<u8>>,
-    /// The room that all of this takes here.
+    /// The room that all of this takes here, which others have again when it is dropped.
+    #[expect(dead_code, reason = "it is held, and nobody asks for it")]
     pub(crate) room: Arc<Room>,
 }
 
