@@ -11,7 +11,7 @@ use crate::cli::exit::Exit;
 use crate::cli::options::{GlobalOptions, HostOptions};
 use crate::cli::session::CommandSession;
 use crate::config::Host;
-use crate::model::HostError;
+use crate::model::{HostError, Phase};
 use crate::plan::staging::check_receiver;
 use crate::remote::Expected;
 use crate::remote::tasks::look::{self, LookRequest};
@@ -56,7 +56,9 @@ pub(super) fn run(
         console.say(&format!("remark: {remark}"));
     }
     let problems: Vec<Option<HostError>> = if options.connect {
-        session.for_hosts(&hosts, |host| look_at(host, &session, &state).err())
+        session.for_hosts(&hosts, Phase::Looking, |host| {
+            look_at(host, &session, &state).err()
+        })
     } else {
         hosts
             .iter()

@@ -181,6 +181,34 @@ fn host_that_only_keeps_the_connection_busy_ends_at_the_limit_of_its_task() {
 }
 
 #[test]
+fn host_that_a_run_waits_for_is_named_in_every_form_of_output() {
+    let fleet = Fleet::new(&[vec![Fault::HangAt(Moment::Command)]]);
+    // Longer than it takes to be named.
+    fleet.site.write_settings(3 * SHORT, 5);
+    let args = [
+        "apply",
+        "--auto-approve",
+        "--format",
+        "json",
+        "--progress",
+        "plain",
+    ];
+    let output = fleet.site.run(&args).expect(3);
+    let line = "waiting for h1 (comparing, silent for ";
+    assert!(output.text.contains(line), "{}", output.text);
+    let line = r#""type":"host_waiting","host":"h1","phase":"looking","silent_ms":1"#;
+    assert!(output.text.contains(line), "{}", output.text);
+    for other in ["h0", "h2"] {
+        assert!(
+            !output.text.contains(&format!("waiting for {other}")),
+            "{}",
+            output.text
+        );
+    }
+    fleet.assert_repaired_ones_converge("named while it is waited for");
+}
+
+#[test]
 fn login_that_hangs_ends_within_login_timeout() {
     let fleet = Fleet::new(&[vec![Fault::HangAt(Moment::Login)]]);
     fleet.assert_only_faulty_ones_fail("login_timeout");
