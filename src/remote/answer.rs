@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::bootstrap::Script;
-use super::limits::Room;
+use super::limits::{Room, SECTION_BYTES};
 use crate::transport::{Aborted, ExecIo, Flow, Input};
 
 /// What a line of an answer begins with that is no content.
@@ -170,9 +170,6 @@ pub(super) struct Section {
 }
 
 impl Section {
-    /// What it costs beside its body.
-    const COST_BYTES: usize = 256;
-
     /// The lines of the body, without their ends.
     pub(super) fn lines(&self) -> impl Iterator<Item = &[u8]> {
         self.body
@@ -214,7 +211,7 @@ impl Kept {
 impl Sections for Kept {
     fn begin(&mut self, name: &str, argument: &str) -> Result<(), Aborted> {
         self.keeps_this = self.only.is_empty() || self.only.contains(&name);
-        self.room.take(Section::COST_BYTES)?;
+        self.room.take(SECTION_BYTES)?;
         if self.keeps_this {
             self.room.take(name.len() + argument.len())?;
             self.first

@@ -68,6 +68,9 @@ const FRAME_BYTES: u64 = 1024 * 1024;
 /// table.
 pub(super) const ENTRY_BYTES: usize = 512;
 
+/// What a section costs beside what it says.
+pub(super) const SECTION_BYTES: usize = 256;
+
 /// What lines about an entry have besides its path: the words of `stat` or a reason, and a digest.
 const LINE_BYTES: u64 = 512;
 

@@ -58,6 +58,12 @@ pub enum Fault {
     /// Lines come without end where the greeting of an SSH server should: as fast as they are taken, or one
     /// now and then.
     JunkGreeting(Pace),
+    /// A command answers that there is something to be seen, and then says this line without end, in which
+    /// `NONCE` is the nonce of its task.
+    EndlessAnswer {
+        /// The line.
+        line: String,
+    },
     /// A command does nothing, and now and then a byte comes from it.
     Drip(Stream),
     /// The tools for digests give a wrong answer for every file, and right ones for all else.

@@ -279,6 +279,12 @@ BEGIN {
 1;
 ";
 
+/// Answers a task as if it looked, and does not stop.
+const ENDLESS_ANSWER: &str = r#"nonce=$(sed -n '/^hs_nonce=/{s///p;q}')
+printf 'HOSTSYNC %s facts\nalgorithm=sha256\ntool=openssl\nuid=1\ngid=1\nscp=\ntar=\n' "$nonce"
+printf 'HOSTSYNC %s listing full\nHOSTSYNC %s stat\n' "$nonce" "$nonce"
+exec yes "$(printf %s "$EMBEDDED_ANSWER" | sed "s/NONCE/$nonce/")""#;
+
 /// Programs that do not what their names say, in a folder for each sort of fault.
 fn faulty_tools() -> io::Result<TempDir> {
     let folder = tempfile::Builder::new().prefix("faulty-tools-").tempdir()?;
@@ -289,6 +295,7 @@ fn faulty_tools() -> io::Result<TempDir> {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
     };
     install("no-perl/perl", "exit 1")?;
+    install("endless/perl", ENDLESS_ANSWER)?;
     for tool in ["b3sum", "openssl", "sha256sum", "shasum"] {
         // The last word is a file, or there is none and a known text comes on standard input.
         let lie = format!(
@@ -333,6 +340,7 @@ impl Account {
             Fault::NoPerl => Some("no-perl"),
             Fault::WrongHash => Some("wrong-hash"),
             Fault::DieAtCall { .. } => Some("dying"),
+            Fault::EndlessAnswer { .. } => Some("endless"),
             _ => None,
         };
         let usual = env::var_os("PATH")?;

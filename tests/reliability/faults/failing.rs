@@ -181,6 +181,23 @@ fn host_that_only_keeps_the_connection_busy_ends_at_the_limit_of_its_task() {
 }
 
 #[test]
+fn host_that_answers_without_end_is_left() {
+    let lines = [
+        "81a4 1 1.0 - - 1.0 - - 7 1 1 64 /somewhere",
+        "this is no line of stat",
+        "HOSTSYNC NONCE stat",
+        "HOSTSYNC NONCE sums",
+    ];
+    let endless = lines.map(|line| {
+        let line = line.to_owned();
+        vec![Fault::EndlessAnswer { line }]
+    });
+    let fleet = Fleet::new(&endless);
+    fleet.assert_only_faulty_ones_fail("the host's answer is far longer than any answer");
+    fleet.assert_repaired_ones_converge("answers without end");
+}
+
+#[test]
 fn host_that_a_run_waits_for_is_named_in_every_form_of_output() {
     let fleet = Fleet::new(&[vec![Fault::HangAt(Moment::Command)]]);
     // Longer than it takes to be named.

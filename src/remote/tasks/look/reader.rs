@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{DestPlace, HostFacts, HostLook, Listing, Place, Seen, shown};
 use crate::model::{ContentDigest, Node};
 use crate::remote::answer::{Pieces, Sections};
-use crate::remote::limits::{ENTRY_BYTES, Room, time_for_files};
+use crate::remote::limits::{ENTRY_BYTES, Room, SECTION_BYTES, time_for_files};
 use crate::remote::{Algorithm, RemoteError, Script, StatTuple};
 use crate::transport::Aborted;
 
@@ -124,7 +124,8 @@ impl LookReader {
         if self.part == Part::Links {
             return self.path_or_target(piece);
         }
-        if piece.is_empty() {
+        // What comes behind a riddle nobody reads any more.
+        if piece.is_empty() || self.riddle.is_some() {
             return Ok(());
         }
         match self.part {
@@ -230,18 +231,18 @@ impl LookReader {
                 _ => None,
             };
         }
-        if self.part == Part::Sums {
+        if self.part == Part::Sums && self.time_to_hash.is_none() {
             self.algorithm = read_facts(&self.facts).map(|facts| facts.algorithm);
             // What there is to hash, nobody knew before. It is told once.
-            let time = || time_for_files(self.claimed_bytes, self.known_bytes);
-            self.time_to_hash.get_or_insert_with(time);
+            self.time_to_hash = Some(time_for_files(self.claimed_bytes, self.known_bytes));
         }
     }
 }
 
 impl Sections for LookReader {
     fn begin(&mut self, name: &str, argument: &str) -> Result<(), Aborted> {
-        self.room.take(name.len() + argument.len())?;
+        self.room
+            .take(SECTION_BYTES + name.len() + argument.len())?;
         if let Some(last) = self.pieces.rest() {
             self.piece(&last)?;
         }
