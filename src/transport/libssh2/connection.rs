@@ -15,6 +15,7 @@ use super::tcp::connect_any;
 use super::watchdog::{Bite, Watchdog};
 use crate::transport::TransportError;
 use crate::transport::deadline::Deadline;
+use crate::transport::greeting::takes_requests_ahead;
 
 /// Longest sleep in one go. libssh2 can lose track of what it waits for (a full window hides a
 /// half-sent packet); looking again now and then costs nothing and makes that harmless.
@@ -306,16 +307,6 @@ impl Drop for Connection {
     }
 }
 
-/// Whether a server goes on with what it finds behind a request for login. OpenSSH does; but very
-/// old ones may lose what was read by the process that checks the login.
-fn takes_requests_ahead(banner: &str) -> bool {
-    banner
-        .strip_prefix("SSH-2.0-OpenSSH_")
-        .and_then(|version| version.split('.').next())
-        .and_then(|major| major.parse::<u32>().ok())
-        .is_some_and(|major| major >= 6)
-}
-
 fn handshake_reason(error: &ssh2::Error) -> String {
     match error.code() {
         ErrorCode::Session(raw::LIBSSH2_ERROR_BANNER_RECV) => {
@@ -324,27 +315,5 @@ fn handshake_reason(error: &ssh2::Error) -> String {
         _ if is_disconnect(error) => "the server closed the connection at once".to_owned(),
         _ if is_failed_exchange(error) => format!("damaged key exchange ({})", error.message()),
         _ => error.message().to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_openssh_that_is_not_ancient_takes_requests_ahead() {
-        assert!(takes_requests_ahead(
-            "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u5"
-        ));
-        assert!(takes_requests_ahead("SSH-2.0-OpenSSH_10.0"));
-        for banner in [
-            "SSH-2.0-OpenSSH_5.3",
-            "SSH-2.0-OpenSSH_for_Windows_9.5",
-            "SSH-2.0-dropbear_2022.83",
-            "SSH-1.99-OpenSSH_9.2",
-            "",
-        ] {
-            assert!(!takes_requests_ahead(banner), "{banner}");
-        }
     }
 }

@@ -240,7 +240,7 @@ pub fn commit(login: &mut Login, request: &CommitRequest<'_>) -> Result<CommitAn
     };
     if let Some(steps) = section("steps") {
         answer.backup = Some(steps.argument.clone()).filter(|name| !name.is_empty());
-        read_steps(steps, &mut answer);
+        read_steps(steps, request.steps.len(), &mut answer);
     }
     if let Some(listing) = section("listing") {
         answer.is_part = listing.argument == ListingScope::Part.as_str();
@@ -298,12 +298,14 @@ fn encode_large(files: &[LargeStagedFile]) -> Vec<u8> {
     lines
 }
 
-fn read_steps(section: &Section, answer: &mut CommitAnswer) {
+fn read_steps(section: &Section, count: usize, answer: &mut CommitAnswer) {
     for line in section.lines() {
         let line = String::from_utf8_lossy(line);
         let mut words = line.splitn(3, ' ');
         let (what, number) = (words.next(), words.next());
         let number: Option<usize> = number.and_then(|number| number.parse().ok());
+        // What nobody asked about is no answer.
+        let number = number.filter(|number| *number < count);
         let rest = words.next();
         let outcome = match (what, number) {
             (Some("begun"), None) => {
