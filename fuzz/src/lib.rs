@@ -115,6 +115,7 @@ pub fn is_harmless(text: &str) {
 /// `NONCE` stands for the nonce of the task, which nobody can know beforehand.
 ///
 /// The first byte tells in pieces of how many bytes they arrive.
+#[must_use]
 pub fn login_with_answer(answer: &[u8]) -> Login {
     let (piece, answer) = answer.split_first().unwrap_or((&0, answer));
     Login::new(Box::new(Replay {
@@ -197,6 +198,7 @@ fn replaced(bytes: &[u8], what: &[u8], by: &[u8]) -> Vec<u8> {
 }
 
 /// A path on a host.
+#[must_use]
 pub fn remote(path: &str) -> RemotePath {
     RemotePath::from_dest(path.as_bytes())
 }

@@ -127,3 +127,53 @@ impl ExecIo for TaskIo<'_> {
         Some(limit.saturating_add(time_for_line(self.moved_bytes)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::remote::Task;
+    use crate::remote::limits::Work;
+
+    /// Notes how long a command may take: at first, and when a megabyte has gone each way.
+    struct Timed(Arc<Mutex<Vec<Duration>>>);
+
+    impl Session for Timed {
+        fn exec(&mut self, _: &str, io: &mut dyn ExecIo) -> Result<ExecOutcome, TransportError> {
+            let limit = |io: &dyn ExecIo| io.time_limit().expect("a task has a limit");
+            let mut limits = vec![limit(io)];
+            io.sent(1 << 20);
+            // The shell prints.
+            for _ in 0..8 {
+                io.output(&[b'x'; 16 * 1024])?;
+            }
+            limits.push(limit(io));
+            *self.0.lock().expect("nobody panics") = limits;
+            Ok(ExecOutcome::default())
+        }
+
+        fn resume(&mut self, io: &mut dyn ExecIo) -> Result<ExecOutcome, TransportError> {
+            self.exec("", io)
+        }
+
+        fn close(self: Box<Self>) {}
+    }
+
+    #[test]
+    fn task_has_time_for_its_work_and_for_what_has_gone_over_the_line() {
+        let limits = Arc::new(Mutex::new(Vec::new()));
+        let mut login = Login::new(Box::new(Timed(Arc::clone(&limits))));
+        let mut script = Script::new(Task::Commit, Duration::from_mins(1));
+        script.wait(Duration::from_secs(30)).work(Work {
+            entries: 1000,
+            disk_bytes: 2_000_000_000,
+        });
+        let answer = login.ask(&script, Vec::new(), Room::for_answer(0));
+        assert!(matches!(answer, Err(RemoteError::NoAnswer { .. })));
+        let base = 600 + 1000 / 10 + 2_000_000_000 / 2_000_000 + 30 + 60;
+        let moved = ((1 << 20) + 8 * 16 * 1024) / 4096;
+        let expected = [base, base + moved].map(Duration::from_secs);
+        assert_eq!(*limits.lock().expect("nobody panics"), expected);
+    }
+}

@@ -596,7 +596,7 @@ impl Display for Bars {
                 let was_silent = active.silent.take().is_some();
                 match &active.bar {
                     Some(bar) if !was_silent => {
-                        bar.set_position(active.sent_bytes.min(active.total_bytes))
+                        bar.set_position(active.sent_bytes.min(active.total_bytes));
                     }
                     _ => self.show(host),
                 }

@@ -217,7 +217,7 @@ mod tests {
         let watchdog = Watchdog::of(Arc::clone(&ours)).expect("a thread");
         watchdog.watch(Duration::from_hours(1));
         let sent = thread::spawn(move || {
-            let result = theirs.write_all(&[0; 60_000]);
+            let result = theirs.write_all(&vec![0; 60_000]);
             thread::sleep(3 * LOOK);
             result
         });
