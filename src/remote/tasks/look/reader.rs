@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{DestPlace, HostFacts, HostLook, Listing, Place, Seen, shown};
+use super::types::{DestPlace, HostFacts, HostLook, Listing, Place, Seen};
 use crate::model::{ContentDigest, Node};
 use crate::remote::answer::{Pieces, Sections};
 use crate::remote::limits::{ENTRY_BYTES, Room, SECTION_BYTES, time_for_files};
@@ -276,6 +276,11 @@ impl Sections for LookReader {
             .map(|time| time.saturating_add(self.time_to_look));
         Some(self.time_limit.saturating_add(more.unwrap_or_default()))
     }
+}
+
+/// What the host said, as it may be shown.
+pub(super) fn shown(said: &str) -> String {
+    said.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
 fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
