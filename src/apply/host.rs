@@ -18,7 +18,7 @@ use super::upload::{Upload, choose_receiver};
 use crate::model::{ChangeEnd, EndedChange, Event, Phase, RemotePath};
 use crate::plan::Action;
 use crate::remote::tasks::look::{LookRequest, look};
-use crate::remote::{Login, RemoteError};
+use crate::remote::{Expected, Login, RemoteError};
 use crate::state::Identity;
 
 /// What the work on one host needs.
@@ -124,6 +124,7 @@ impl HostWork<'_> {
             mirrors: &[],
             listing: None,
             paths: &[],
+            expected: Expected::default(),
             stall_timeout: self.link.stall_timeout,
         };
         match look(&mut login, &nothing) {

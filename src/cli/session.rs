@@ -18,7 +18,10 @@ use super::interrupt::Interrupts;
 use super::options::{GlobalOptions, LockOptions, TextOptions, UntrustedOptions};
 use crate::apply::{self, OnConflict, Report};
 use crate::config::{self, Config, Host, Settings};
-use crate::model::{HostError, Observer, RemotePath, Together, map_parallel};
+use crate::model::{
+    Event, HostError, HostOutcome, Observer, Phase, RemotePath, Together, map_parallel,
+    watch_waiting,
+};
 use crate::plan::goal::{Goal, Sources};
 use crate::plan::prepared::Prepared;
 use crate::plan::staging::base_on_host;
@@ -223,17 +226,46 @@ fn connector(settings: &Settings) -> Libssh2Connector {
     })
 }
 
+/// Hears of those who are waited for, and of nothing else.
+struct OnlyWaiting<'a>(&'a Progress);
+
+impl Observer for OnlyWaiting<'_> {
+    fn event(&self, event: &Event) {
+        if matches!(event, Event::Waiting { .. }) {
+            self.0.event(event);
+        }
+    }
+}
+
 // --- ask hosts without a plan ------------------------------------------------------------------------
 
 impl CommandSession<'_> {
-    /// Does something for each of these hosts, for several at a time.
+    /// Does something for each of these hosts, for several at a time. Nothing is shown of it but those who
+    /// are waited for.
     pub(super) fn for_hosts<R: Send>(
         &self,
         hosts: &[&Host],
+        phase: Phase,
         work: impl Fn(&Host) -> R + Sync,
     ) -> Vec<R> {
         let threads = self.config.settings.number_of_connections;
-        map_parallel(hosts, threads, |host| work(host))
+        let progress = self.progress();
+        watch_waiting(&OnlyWaiting(&progress), |observer| {
+            map_parallel(hosts, threads, |host| {
+                let id = || host.id.clone();
+                observer.event(&Event::HostPhase {
+                    host: id(),
+                    phase,
+                    total_bytes: 0,
+                });
+                let result = work(host);
+                observer.event(&Event::HostFinished {
+                    host: id(),
+                    outcome: HostOutcome::Done,
+                });
+                result
+            })
+        })
     }
 
     /// Fetches the key of a host.
@@ -274,25 +306,30 @@ impl CommandSession<'_> {
     ) -> Result<Prepared, CommandError> {
         let settings = &self.config.settings;
         let progress = self.progress();
+        let mut observers: Vec<&dyn Observer> = vec![&progress];
+        observers.extend(self.events.as_deref().map(|events| events as &dyn Observer));
+        let observers = Together(&observers);
         let cache = settings.state_path.join("cache");
-        let prepared = plan::prepare(&PlanRequest {
-            config: &self.config,
-            config_digest: config::config_digest(&self.config),
-            hosts,
-            state,
-            cache_dir: (!self.is_untrusted).then_some(cache.as_path()),
-            connector: &self.connector,
-            refresh: planning.refresh,
-            goal: planning.goal,
-            wants_diffs: planning.wants_diffs,
-            keeps_all: planning.keeps_all,
-            keep_logins: if planning.keeps_logins {
-                settings.number_of_connections
-            } else {
-                0
-            },
-            now: &now(),
-            observer: &progress,
+        let prepared = watch_waiting(&observers, |observer| {
+            plan::prepare(&PlanRequest {
+                config: &self.config,
+                config_digest: config::config_digest(&self.config),
+                hosts,
+                state,
+                cache_dir: (!self.is_untrusted).then_some(cache.as_path()),
+                connector: &self.connector,
+                refresh: planning.refresh,
+                goal: planning.goal,
+                wants_diffs: planning.wants_diffs,
+                keeps_all: planning.keeps_all,
+                keep_logins: if planning.keeps_logins {
+                    settings.number_of_connections
+                } else {
+                    0
+                },
+                now: &now(),
+                observer,
+            })
         })?;
         let summary = prepared.plan.summary();
         tracing::info!(
@@ -351,8 +388,10 @@ impl CommandSession<'_> {
         let progress = Arc::new(self.progress());
         let mut observers: Vec<&dyn Observer> = vec![progress.as_ref()];
         observers.extend(self.events.as_deref().map(|events| events as &dyn Observer));
-        let report = apply::apply(
-            &apply::ApplyRequest {
+        let interrupted = self.interrupts.begin_changes(&progress);
+        let observers = Together(&observers);
+        let report = watch_waiting(&observers, |observer| {
+            let request = apply::ApplyRequest {
                 config: &self.config,
                 prepared,
                 lock,
@@ -360,17 +399,17 @@ impl CommandSession<'_> {
                 large: apply::LargeFiles::default(),
                 on_conflict,
                 wait_for_host: WAIT_FOR_HOST,
-                interrupted: self.interrupts.begin_changes(&progress),
+                interrupted,
                 now: &now,
-                observer: &Together(&observers),
+                observer,
                 on_host: &|host| {
                     if let Some(events) = &self.events {
                         events.host_finished(host);
                     }
                 },
-            },
-            store,
-        );
+            };
+            apply::apply(&request, store)
+        });
         progress.finish();
         self.interrupts.end_changes();
         let report = report?;

@@ -68,6 +68,17 @@ pub enum ChangeEnd {
     Skipped(String),
 }
 
+/// A host for which a run waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitedFor {
+    /// Which host.
+    pub host: HostId,
+    /// What it is busy with.
+    pub phase: Phase,
+    /// How long nothing has come of it.
+    pub silent: Duration,
+}
+
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -125,6 +136,12 @@ pub enum Event {
         host: HostId,
         /// Bytes of content sent since the last event of this kind.
         sent_bytes: u64,
+    },
+    /// For some seconds nothing has come of these hosts, the most silent one first; told again and again. With
+    /// none, when there are none any more.
+    Waiting {
+        /// The hosts.
+        hosts: Vec<WaitedFor>,
     },
     /// What became of changes on a host is known. Each one comes once, however the host ends after that;
     /// where nobody knows what became of it, it does not come.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::config::{Exact, Mapping};
 use crate::model::{ContentDigest, Entry, Kind, Meta, Node, RelPath, RemotePath, Tree};
+use crate::remote::Expected;
 use crate::remote::tasks::look::{HostLook, Listing};
 use crate::source::local::SourceTree;
 
@@ -20,6 +21,8 @@ pub struct Comparison {
     pub recorded: Arc<Tree>,
     /// What is not the same on both sides; ascending by path.
     differing: Vec<Differing>,
+    /// All entries of both, with paths below the mapping.
+    known: Expected,
 }
 
 #[derive(Debug)]
@@ -58,10 +61,19 @@ impl Comparison {
             };
             Arc::new(sides().filter_map(entry).collect())
         };
+        let mut known = Expected::default();
+        for Entry { path, node } in source.tree.entries().iter().chain(recorded.entries()) {
+            let file_bytes = match node {
+                Node::File { size_bytes, .. } => *size_bytes,
+                _ => 0,
+            };
+            known.add_entry(path.as_bytes().len(), file_bytes);
+        }
         Self {
             source,
             recorded,
             differing,
+            known,
         }
     }
 
@@ -90,6 +102,15 @@ impl Comparison {
         let others = self.differing.iter().filter(|it| !it.is_desired);
         let paths = desired.chain(others.map(|differing| &differing.path));
         paths.map(|path| mapping.dest.join(path)).collect()
+    }
+
+    /// What the host may speak of at the destination of `mapping`, as far as it is known here.
+    pub fn expected(&self, mapping: &Mapping) -> Expected {
+        let root_bytes = mapping.dest.as_bytes().len() as u64 + 1;
+        Expected {
+            path_bytes: self.known.path_bytes + self.known.entries * root_bytes,
+            ..self.known
+        }
     }
 
     /// What is at the destination of `mapping`, according to the answer of the host.

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use super::limits::Work;
 use super::nonce::Nonce;
 use super::task::{AGENT, COMMON, Task};
 use crate::model::RemotePath;
@@ -14,6 +15,11 @@ pub struct Script {
     nonce: Nonce,
     task: Task,
     variables: Vec<(String, Vec<u8>)>,
+    stall_timeout: Duration,
+    /// How long the host gives signs of life at the very most.
+    patience: Duration,
+    /// What it may wait for somebody else.
+    wait: Duration,
 }
 
 impl Script {
@@ -25,6 +31,9 @@ impl Script {
             nonce: nonce.clone(),
             task,
             variables: Vec::new(),
+            stall_timeout,
+            patience: Work::default().patience(stall_timeout),
+            wait: Duration::ZERO,
         };
         script
             .text("hs_nonce", nonce.as_str().as_bytes())
@@ -47,10 +56,35 @@ impl Script {
         self.text(name, value.as_bytes())
     }
 
-    /// Says how long the host may work on so many bytes at the very most: two megabytes a second is slow
-    /// for any disk.
-    pub(super) fn patience(&mut self, bytes: u64) -> &mut Self {
-        self.number("hs_patience", 600 + bytes / 2_000_000)
+    /// Says what there is to do, which is what the host has time for.
+    pub(super) fn work(&mut self, work: Work) -> &mut Self {
+        self.patience = work.patience(self.stall_timeout);
+        self
+    }
+
+    /// Lets the host wait for somebody else beside its work.
+    pub(super) fn wait(&mut self, wait: Duration) -> &mut Self {
+        self.wait = wait;
+        self.number("hs_wait", wait.as_secs())
+    }
+
+    /// How long the host gives signs of life at the very most, without what it waits for.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// How long it may take at the very most, without what goes over the line. The host itself falls silent
+    /// somewhat earlier.
+    pub(super) fn time_limit(&self) -> Duration {
+        let patience = self.patience.saturating_add(self.wait);
+        patience.saturating_add(self.stall_timeout)
+    }
+
+    /// All variables but code.
+    fn all_variables(&self) -> impl Iterator<Item = (String, Vec<u8>)> {
+        let patience = self.patience.as_secs().to_string();
+        let patience = ("hs_patience".to_owned(), patience.into_bytes());
+        self.variables.iter().cloned().chain([patience])
     }
 
     /// Sets a variable to any bytes but NUL. They must not end with a newline.
@@ -105,9 +139,9 @@ impl Script {
         let parts = self.task.agent_parts();
         let code = (!parts.is_empty())
             .then(|| ("hs_code".to_owned(), without_comments(parts).into_bytes()));
-        for (name, value) in self.variables.iter().chain(&code) {
+        for (name, value) in self.all_variables().chain(code) {
             let _ = write!(request, "{name}=");
-            for &byte in value {
+            for byte in value {
                 if matches!(byte, b' '..=b'~') && byte != b'%' {
                     request.push(char::from(byte));
                 } else {
@@ -123,8 +157,8 @@ impl Script {
     /// The script of `sh`, with its variables.
     fn shell_text(&self) -> String {
         let mut variables = String::new();
-        for (name, value) in &self.variables {
-            let _ = writeln!(variables, "{name}={}", quoted(value));
+        for (name, value) in self.all_variables() {
+            let _ = writeln!(variables, "{name}={}", quoted(&value));
         }
         [variables.as_str(), COMMON, self.task.script()].concat()
     }

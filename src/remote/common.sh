@@ -3,8 +3,9 @@
 # same functions for hosts with perl.
 #
 # The controller sets before this text:
-#   hs_nonce   marks the answers of this task
-#   hs_pulse   seconds between two signs of life
+#   hs_nonce      marks the answers of this task
+#   hs_pulse      seconds between two signs of life
+#   hs_patience   seconds that all of this may take at the very most
 #
 # Answers are sections on standard output. A section begins with a line of the marker, the nonce of
 # the task and its name, so that nothing a login shell prints can be mistaken for it. Standard error

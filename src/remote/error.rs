@@ -3,7 +3,7 @@
 use miette::Diagnostic;
 use thiserror::Error;
 
-use super::answer::{TaskRun, last_line};
+use super::answer::{Sections, TaskRun, last_line};
 use crate::model::HostError;
 use crate::transport::{ExecOutcome, TransportError};
 
@@ -69,20 +69,18 @@ impl From<&RemoteError> for HostError {
 ///
 /// # Errors
 /// What it said itself if it gave up.
-pub(super) fn check_end(run: &TaskRun, outcome: &ExecOutcome) -> Result<(), RemoteError> {
-    let sections = run.sections();
+pub(super) fn check_end<S: Sections>(
+    run: &TaskRun<S>,
+    outcome: &ExecOutcome,
+) -> Result<(), RemoteError> {
     if !run.has_ended() {
         // What comes behind a marker is an answer that was cut off, and may be the content of a file.
-        let noise = sections.is_empty().then(|| run.noise());
+        let noise = (!run.has_begun()).then(|| run.noise());
         let said = noise.into_iter().chain([last_line(&outcome.stderr)]);
         return Err(RemoteError::NoAnswer {
             said: { said }.find(|said| !said.is_empty()),
         });
     }
-    let fail = sections.iter().find(|section| section.name == "fail");
-    fail.map_or(Ok(()), |fail| {
-        Err(RemoteError::Host {
-            reason: last_line(fail.body),
-        })
-    })
+    let failure = run.failure();
+    failure.map_or(Ok(()), |reason| Err(RemoteError::Host { reason }))
 }

@@ -1,10 +1,12 @@
 //! A login, and the agent that may run there.
 
 use std::fmt;
+use std::time::Duration;
 
-use super::answer::TaskRun;
+use super::answer::{Kept, TaskRun};
 use super::bootstrap::Script;
 use super::error::{RemoteError, check_end};
+use super::limits::{Room, time_for_line};
 use crate::transport::{Aborted, ExecIo, ExecOutcome, Flow, Input, Session, TransportError};
 
 /// A login on a host, and the agent that may run there.
@@ -45,6 +47,8 @@ impl Login {
             },
             io,
             is_paused: false,
+            limit: script.time_limit(),
+            moved_bytes: 0,
         };
         let outcome = if self.has_agent {
             self.session.resume(&mut task)
@@ -55,12 +59,18 @@ impl Login {
         outcome
     }
 
-    /// Runs a script that works on `data`, whose length it has to know, and gathers its answer.
+    /// Runs a script that works on `data`, whose length it has to know, and gathers its answer, for which
+    /// there is this room.
     ///
     /// # Errors
     /// When the connection does not last, or the answer does not come to its end.
-    pub(super) fn ask(&mut self, script: &Script, data: Vec<u8>) -> Result<TaskRun, RemoteError> {
-        let mut run = TaskRun::new(script, data);
+    pub(super) fn ask(
+        &mut self,
+        script: &Script,
+        data: Vec<u8>,
+        room: Room,
+    ) -> Result<TaskRun, RemoteError> {
+        let mut run = TaskRun::new(script, data, Kept::all(room));
         let outcome = self.run(script, &mut run)?;
         check_end(&run, &outcome)?;
         Ok(run)
@@ -85,6 +95,10 @@ struct TaskIo<'a> {
     head: Vec<u8>,
     io: &'a mut dyn ExecIo,
     is_paused: bool,
+    /// What it may take without what goes over the line.
+    limit: Duration,
+    /// What has gone over the line, in both directions.
+    moved_bytes: u64,
 }
 
 impl ExecIo for TaskIo<'_> {
@@ -97,12 +111,69 @@ impl ExecIo for TaskIo<'_> {
     }
 
     fn output(&mut self, bytes: &[u8]) -> Result<Flow, Aborted> {
+        self.moved_bytes += bytes.len() as u64;
         let flow = self.io.output(bytes)?;
         self.is_paused = flow == Flow::Pause;
         Ok(flow)
     }
 
     fn sent(&mut self, bytes: usize) {
+        self.moved_bytes += bytes as u64;
         self.io.sent(bytes);
+    }
+
+    fn time_limit(&self) -> Option<Duration> {
+        let limit = self.limit.max(self.io.time_limit().unwrap_or_default());
+        Some(limit.saturating_add(time_for_line(self.moved_bytes)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::remote::Task;
+    use crate::remote::limits::Work;
+
+    /// Notes how long a command may take: at first, and when a megabyte has gone each way.
+    struct Timed(Arc<Mutex<Vec<Duration>>>);
+
+    impl Session for Timed {
+        fn exec(&mut self, _: &str, io: &mut dyn ExecIo) -> Result<ExecOutcome, TransportError> {
+            let limit = |io: &dyn ExecIo| io.time_limit().expect("a task has a limit");
+            let mut limits = vec![limit(io)];
+            io.sent(1 << 20);
+            // The shell prints.
+            for _ in 0..8 {
+                io.output(&[b'x'; 16 * 1024])?;
+            }
+            limits.push(limit(io));
+            *self.0.lock().expect("nobody panics") = limits;
+            Ok(ExecOutcome::default())
+        }
+
+        fn resume(&mut self, io: &mut dyn ExecIo) -> Result<ExecOutcome, TransportError> {
+            self.exec("", io)
+        }
+
+        fn close(self: Box<Self>) {}
+    }
+
+    #[test]
+    fn task_has_time_for_its_work_and_for_what_has_gone_over_the_line() {
+        let limits = Arc::new(Mutex::new(Vec::new()));
+        let mut login = Login::new(Box::new(Timed(Arc::clone(&limits))));
+        let mut script = Script::new(Task::Commit, Duration::from_mins(1));
+        script.wait(Duration::from_secs(30)).work(Work {
+            entries: 1000,
+            disk_bytes: 2_000_000_000,
+        });
+        let answer = login.ask(&script, Vec::new(), Room::for_answer(0));
+        assert!(matches!(answer, Err(RemoteError::NoAnswer { .. })));
+        let base = 600 + 1000 / 10 + 2_000_000_000 / 2_000_000 + 30 + 60;
+        let moved = ((1 << 20) + 8 * 16 * 1024) / 4096;
+        let expected = [base, base + moved].map(Duration::from_secs);
+        assert_eq!(*limits.lock().expect("nobody panics"), expected);
     }
 }

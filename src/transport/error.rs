@@ -56,6 +56,19 @@ pub enum TransportError {
         /// The setting that says so.
         setting: &'static str,
     },
+    /// A command gave signs of life for longer than its work can take.
+    #[error("the host has been at one task for {} and does not come to its end", humantime::format_duration(*.limit))]
+    #[diagnostic(
+        code(hostsync::transport::overdue),
+        help(
+            "no host takes that long for so much work; `ps` on the host shows what holds it up: a disk that \
+             hangs, for instance, or a forced command of sshd that only keeps the connection busy"
+        )
+    )]
+    Overdue {
+        /// How long it was given.
+        limit: Duration,
+    },
     /// The host's key is not in `known_hosts`.
     #[error("the {key_type} host key {fingerprint} is not known")]
     #[diagnostic(

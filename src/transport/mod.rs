@@ -8,6 +8,7 @@
 
 mod deadline;
 mod error;
+pub mod greeting;
 mod host_key;
 pub mod known_hosts;
 pub mod libssh2;

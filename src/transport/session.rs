@@ -1,7 +1,12 @@
 //! What a connection to a host can do, whoever makes it.
 
+use std::time::Duration;
+
 use super::{Aborted, TransportError};
 use crate::config::Host;
+
+/// How long a command may take of which nobody says how long it may.
+pub(super) const USUAL_TIME_LIMIT: Duration = Duration::from_hours(1);
 
 /// Logs in to hosts.
 pub trait Connector: Sync {
@@ -20,7 +25,8 @@ pub trait Session: Send {
     /// Standard error is read all the while; its last 64 KiB are in the outcome.
     ///
     /// # Errors
-    /// When the connection breaks, nothing moves for the stall time-out, or `io` gives up.
+    /// When the connection breaks, nothing moves for the stall time-out, the time limit of `io` is over, or
+    /// `io` gives up.
     fn exec(&mut self, command: &str, io: &mut dyn ExecIo) -> Result<ExecOutcome, TransportError>;
 
     /// Goes on with the command that was [paused](Flow::Pause), with other ends.
@@ -82,4 +88,11 @@ pub trait ExecIo {
 
     /// Told how many bytes of input the host has taken since the last call.
     fn sent(&mut self, _bytes: usize) {}
+
+    /// How long the command may take at the very most, from [`Session::exec`] or [`Session::resume`] on and
+    /// however lively it is. Asked again and again, since it may grow with what the host does. `None` where
+    /// nobody knows; an hour then.
+    fn time_limit(&self) -> Option<Duration> {
+        None
+    }
 }

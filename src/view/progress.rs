@@ -3,7 +3,7 @@
 //! The only file that knows indicatif. A standard error that is closed or broken costs the display,
 //! never the run.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, P
 
 use super::errors::all_lines;
 use super::words::{count, duration, escape, escape_text, size};
-use crate::model::{Event, HostId, HostOutcome, Observer, Phase, Work};
+use crate::model::{Event, HostId, HostOutcome, Observer, Phase, WaitedFor, Work};
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,10 @@ pub enum ProgressMode {
 
 /// Between two lines about all hosts.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
+/// Between two lines about the same hosts that are waited for.
+const WAITING_INTERVAL: Duration = Duration::from_secs(30);
+/// How many hosts are named that are waited for.
+const NAMED: usize = 3;
 /// Between two turns of a spinner.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -212,8 +216,7 @@ impl Totals {
         let left = match open.div_ceil(rate) {
             // All is sent, and what comes now takes no time that could be told.
             0 => return None,
-            seconds @ 1..60 => format!("{seconds} s"),
-            seconds => duration(Duration::from_secs(seconds)),
+            seconds => rounded(Duration::from_secs(seconds)),
         };
         Some((format!("{}/s", size(rate)), format!("{left} left")))
     }
@@ -245,6 +248,28 @@ fn phase_in_words(phase: Phase) -> &'static str {
     }
 }
 
+/// A time of which no part of a second is of interest.
+fn rounded(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..60 => format!("{seconds} s"),
+        _ => duration(time),
+    }
+}
+
+/// Names those who are waited for, the most silent ones.
+fn waiting_in_words(hosts: &[WaitedFor]) -> String {
+    let named = hosts.iter().take(NAMED).map(|host| {
+        let name = escape(host.host.as_str().as_bytes());
+        let phase = phase_in_words(host.phase);
+        format!("{name} ({phase}, silent for {})", rounded(host.silent))
+    });
+    let mut text = format!("waiting for {}", named.collect::<Vec<_>>().join(", "));
+    if let Some(others @ 1..) = hosts.len().checked_sub(NAMED) {
+        text = format!("{text} and {}", count(others, "other", "others"));
+    }
+    text
+}
+
 fn scanned(files: u64, total_bytes: u64) -> String {
     let files = usize::try_from(files).unwrap_or(usize::MAX);
     format!("{}, {}", count(files, "file", "files"), size(total_bytes))
@@ -255,6 +280,8 @@ struct Plain<W> {
     out: W,
     totals: Totals,
     last_line: Instant,
+    /// Who was named last as being waited for, and when.
+    waiting: Option<(Instant, BTreeSet<HostId>)>,
 }
 
 impl<W: Write> Plain<W> {
@@ -263,6 +290,20 @@ impl<W: Write> Plain<W> {
             out,
             totals: Totals::default(),
             last_line: now,
+            waiting: None,
+        }
+    }
+
+    /// Says for whom the run waits, where that is news or was said long ago.
+    fn wait(&mut self, hosts: &[WaitedFor], now: Instant) {
+        let is_known = self.waiting.as_ref().is_some_and(|(said_at, named)| {
+            now.duration_since(*said_at) < WAITING_INTERVAL
+                && hosts.iter().all(|host| named.contains(&host.host))
+        });
+        if !hosts.is_empty() && !is_known {
+            self.line(&waiting_in_words(hosts), now);
+            let named = hosts.iter().map(|host| host.host.clone());
+            self.waiting = Some((now, named.collect()));
         }
     }
 
@@ -301,6 +342,7 @@ impl<W: Write + Send> Display for Plain<W> {
                 self.line(&format!("sources: {sources}, read in {elapsed}"), now);
             }
             Event::HostsStarted { .. } => self.last_line = now,
+            Event::Waiting { hosts } => self.wait(hosts, now),
             Event::HostPhase {
                 host,
                 phase: phase @ Phase::Reconnecting,
@@ -339,6 +381,8 @@ struct ActiveHost {
     phase: Phase,
     total_bytes: u64,
     sent_bytes: u64,
+    /// How long nothing has come of it, once that is worth a word.
+    silent: Option<Duration>,
     /// `None` while the terminal has no room.
     bar: Option<ProgressBar>,
 }
@@ -421,6 +465,36 @@ impl Bars {
         }
     }
 
+    /// Shows for whom the run waits, and for whom no longer.
+    fn wait(&mut self, waited_for: &[WaitedFor]) {
+        if self.total.is_none() {
+            if waited_for.is_empty() {
+                return;
+            }
+            self.start_total(String::new());
+        }
+        let silent: BTreeMap<&HostId, Duration> =
+            waited_for.iter().map(|it| (&it.host, it.silent)).collect();
+        let is_changed =
+            |id: &HostId, host: &ActiveHost| host.silent.is_some() || silent.contains_key(id);
+        let changed: Vec<HostId> = self
+            .hosts
+            .iter()
+            .filter(|(id, host)| is_changed(id, host))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in changed {
+            if let Some(host) = self.hosts.get_mut(&id) {
+                host.silent = silent.get(&id).copied();
+            }
+            self.show(&id);
+        }
+        let hosts = self.totals(|totals| totals.work.map(|_| totals.in_words()));
+        let waiting = (!waited_for.is_empty()).then(|| waiting_in_words(waited_for));
+        let text: Vec<String> = hosts.into_iter().chain(waiting).collect();
+        self.say(text.join(", "));
+    }
+
     /// Gives a host a bar if there is room and brings it up to date.
     fn show(&mut self, id: &HostId) {
         let shown = self.hosts.values().filter(|host| host.bar.is_some());
@@ -439,7 +513,13 @@ impl Bars {
             } else {
                 HOST
             }));
-            bar.set_message(phase_in_words(host.phase));
+            let phase = phase_in_words(host.phase);
+            bar.set_message(match host.silent {
+                None => phase.to_owned(),
+                // It has to fit beside the sizes.
+                Some(silent) if host.total_bytes > 0 => format!("silent {}", rounded(silent)),
+                Some(silent) => format!("{phase}, silent for {}", rounded(silent)),
+            });
             bar.set_length(host.total_bytes);
             bar.set_position(host.sent_bytes.min(host.total_bytes));
             bar.tick();
@@ -483,6 +563,7 @@ impl Display for Bars {
             }
             Event::LocalScanFinished { .. } | Event::HostsFinished => self.take_away(),
             Event::ChangesEnded { .. } => {}
+            Event::Waiting { hosts } => self.wait(hosts),
             Event::HostsStarted { .. } => {
                 self.start_total(self.totals(|totals| totals.in_words()));
                 self.resize_total();
@@ -498,6 +579,7 @@ impl Display for Bars {
                     phase: *phase,
                     total_bytes: *total_bytes,
                     sent_bytes: 0,
+                    silent: None,
                     bar,
                 };
                 self.hosts.insert(host.clone(), active);
@@ -511,9 +593,12 @@ impl Display for Bars {
                     return;
                 };
                 active.sent_bytes = active.sent_bytes.saturating_add(*sent_bytes);
+                let was_silent = active.silent.take().is_some();
                 match &active.bar {
-                    Some(bar) => bar.set_position(active.sent_bytes.min(active.total_bytes)),
-                    None => self.show(host),
+                    Some(bar) if !was_silent => {
+                        bar.set_position(active.sent_bytes.min(active.total_bytes));
+                    }
+                    _ => self.show(host),
                 }
             }
             Event::HostFinished { host, .. } => {

@@ -27,9 +27,8 @@ use hostsync::apply::{HostReport, HostResult, OnConflict};
 use hostsync::config::{Exact, Excludes};
 use hostsync::model::{Kind, Meta, Node, RelPath, RemotePath};
 use hostsync::plan::{Action, HostStatus};
-use hostsync::remote::Login;
-use hostsync::remote::RemoteError;
 use hostsync::remote::tasks::look::{self, HostLook, Listing, LookRequest};
+use hostsync::remote::{Expected, Login, RemoteError};
 use hostsync::transport::Session as _;
 use sha2::{Digest as _, Sha256};
 
@@ -69,6 +68,7 @@ fn look(
         mirrors,
         listing,
         paths: &paths,
+        expected: Expected::default(),
         stall_timeout: Duration::from_mins(1),
     };
     look::look(&mut Login::new(Box::new(host.session())), &question)

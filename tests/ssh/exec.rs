@@ -270,6 +270,59 @@ fn heartbeat_on_standard_error_keeps_a_command_alive() {
 }
 
 #[test]
+fn command_that_is_lively_without_end_is_left_at_its_time_limit() {
+    for host in [
+        &*Sshd::start("127.0.0.108") as &Host,
+        &*Dropbear::start("127.0.0.109"),
+    ] {
+        for stream in ["", ">&2"] {
+            let mut session = session(host);
+            let mut io = Fixed {
+                time_limit: Some(Duration::from_secs(1)),
+                ..Fixed::default()
+            };
+            // It comes to its end, so that this test does, whatever happens.
+            let command = format!("for i in $(seq 100); do sleep 0.2; echo . {stream}; done");
+            let error = session.exec(&command, &mut io).expect_err("is left");
+            assert!(matches!(error, TransportError::Overdue { .. }), "{error}");
+            let error = output_of(&mut *session, "echo").expect_err("nothing may follow");
+            assert!(matches!(error, TransportError::Broken { .. }), "{error}");
+        }
+    }
+}
+
+#[test]
+fn time_limit_that_grows_with_the_answer_is_asked_for_again() {
+    let host = Sshd::start("127.0.0.110");
+    let mut session = session(&host);
+    let mut io = GrowingLimit::default();
+    let command = "for i in 1 2 3 4 5 6; do sleep 0.5; echo .; done";
+    session.exec(command, &mut io).expect("has time");
+    assert_eq!(io.lines, 6);
+}
+
+/// Gives a second for each line, and one before the first.
+#[derive(Default)]
+struct GrowingLimit {
+    lines: u32,
+}
+
+impl ExecIo for GrowingLimit {
+    fn next_input(&mut self, _: &mut Vec<u8>) -> Result<Input, Aborted> {
+        Ok(Input::End)
+    }
+
+    fn output(&mut self, bytes: &[u8]) -> Result<Flow, Aborted> {
+        self.lines += u32::try_from(bytes.len() / 2).expect("a few");
+        Ok(Flow::Continue)
+    }
+
+    fn time_limit(&self) -> Option<Duration> {
+        Some(Duration::from_secs(2) + Duration::from_secs(2) * self.lines)
+    }
+}
+
+#[test]
 fn waiting_for_a_slow_command_takes_no_processor_time() {
     let host = Sshd::start("127.0.0.70");
     let mut session = session(&host);

@@ -58,6 +58,8 @@ pub(crate) struct Fixed {
     pub(crate) enough: Option<usize>,
     /// Input is asked for but none given before so many bytes have come.
     pub(crate) hold_back_until: usize,
+    /// How long it may take.
+    pub(crate) time_limit: Option<Duration>,
 }
 
 impl ExecIo for Fixed {
@@ -82,6 +84,10 @@ impl ExecIo for Fixed {
 
     fn sent(&mut self, bytes: usize) {
         self.sent += bytes;
+    }
+
+    fn time_limit(&self) -> Option<Duration> {
+        self.time_limit
     }
 }
 

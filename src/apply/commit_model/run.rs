@@ -167,6 +167,7 @@ pub(super) fn look(there: &ModelHost, record: &Record, source: &Tree, exact: Exa
             seen,
             gone: HashSet::new(),
             closed: Vec::new(),
+            room: Arc::default(),
         },
         needs_visit: true,
         leaves_drift: false,

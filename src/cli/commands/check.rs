@@ -11,8 +11,9 @@ use crate::cli::exit::Exit;
 use crate::cli::options::{GlobalOptions, HostOptions, UntrustedOptions};
 use crate::cli::session::CommandSession;
 use crate::config::Host;
-use crate::model::HostError;
+use crate::model::{HostError, Phase};
 use crate::plan::staging::check_receiver;
+use crate::remote::Expected;
 use crate::remote::tasks::look::{self, LookRequest};
 use crate::state::StateStore;
 use crate::view::words::{count, escape_text};
@@ -58,7 +59,9 @@ pub(super) fn run(
         console.say(&format!("remark: {remark}"));
     }
     let problems: Vec<Option<HostError>> = if options.connect {
-        session.for_hosts(&hosts, |host| look_at(host, &session, &state).err())
+        session.for_hosts(&hosts, Phase::Looking, |host| {
+            look_at(host, &session, &state).err()
+        })
     } else {
         hosts
             .iter()
@@ -106,6 +109,7 @@ fn look_at(host: &Host, session: &CommandSession<'_>, state: &StateStore) -> Res
             mirrors: &[],
             listing: None,
             paths: &[],
+            expected: Expected::default(),
             stall_timeout: session.config.settings.stall_timeout,
         };
         look::look(login, &request)

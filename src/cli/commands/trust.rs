@@ -10,6 +10,7 @@ use crate::cli::exit::Exit;
 use crate::cli::options::GlobalOptions;
 use crate::cli::session::CommandSession;
 use crate::config::Host;
+use crate::model::Phase;
 use crate::transport::HostKey;
 use crate::transport::known_hosts::{self, KnownHosts, Verdict};
 use crate::view::words::{count, escape_text};
@@ -43,7 +44,7 @@ pub(super) fn run(
     let hosts = session.select(&options.hosts)?;
     let path = &session.config.settings.known_hosts_path;
     let known = KnownHosts::load(path)?;
-    let keys = session.for_hosts(&hosts, |host| session.host_key(host));
+    let keys = session.for_hosts(&hosts, Phase::Connecting, |host| session.host_key(host));
 
     let mut exit = Exit::Done;
     let mut new: Vec<(&Host, HostKey)> = Vec::new();

@@ -8,9 +8,8 @@ use crate::model::RemotePath;
 use crate::plan::comparison::Comparison;
 use crate::plan::staging::base_on_host;
 use crate::plan::{PlanRequest, Refresh};
-use crate::remote::Login;
-use crate::remote::RemoteError;
 use crate::remote::tasks::look::{self, HostLook, Listing, LookRequest};
+use crate::remote::{Expected, Login, RemoteError};
 
 /// Asks: with the listing when there is one to be trusted, and once more for everything when it turns
 /// out not to be.
@@ -42,6 +41,10 @@ pub(super) fn look_at(
                 .iter()
                 .all(|&index| recorded.is_mirrored(&host.mappings[index]))
         });
+    let sides = host.mappings.iter().zip(comparisons);
+    let expected = sides
+        .map(|(mapping, it)| it.expected(mapping))
+        .fold(Expected::default(), Expected::and);
     let mut ask = |listing: Option<&str>| {
         let sides = host.mappings.iter().zip(comparisons);
         let paths: Vec<RemotePath> = sides
@@ -53,6 +56,7 @@ pub(super) fn look_at(
             mirrors: &mirrors,
             listing,
             paths: &paths,
+            expected,
             stall_timeout: settings.stall_timeout,
         };
         look::look(login, &look_request)

@@ -12,8 +12,10 @@ use ssh2::{BlockDirections, Channel, ErrorCode};
 use super::algorithms::Algorithms;
 use super::error::{CallError, is_disconnect, is_failed_exchange, would_block};
 use super::tcp::connect_any;
+use super::watchdog::{Bite, Watchdog};
 use crate::transport::TransportError;
 use crate::transport::deadline::Deadline;
+use crate::transport::greeting::takes_requests_ahead;
 
 /// Longest sleep in one go. libssh2 can lose track of what it waits for (a full window hides a
 /// half-sent packet); looking again now and then costs nothing and makes that harmless.
@@ -35,6 +37,8 @@ const REQUEST_HELD_BACK: &str = "Would block sending channel request";
 #[derive(Clone)]
 pub(super) struct Wire {
     socket: Arc<TcpStream>,
+    /// Ends what libssh2 does not come back from.
+    pub(super) watchdog: Arc<Watchdog>,
     /// The session; in non-blocking mode.
     pub(super) session: ssh2::Session,
     /// Whether the request for the login service is out and nothing has followed it yet.
@@ -69,6 +73,9 @@ impl Wire {
         loop {
             match call() {
                 Err(error) if would_block(&error) => {}
+                Err(_) if self.watchdog.bite() == Some(Bite::Late) => {
+                    return Err(CallError::Deadline);
+                }
                 Err(error) => return Err(CallError::Failed(error)),
                 Ok(value) => return Ok(value),
             }
@@ -236,18 +243,23 @@ impl Connection {
         let mut session =
             ssh2::Session::new().map_err(|error| unreachable(error.message().to_owned()))?;
         let socket = Arc::new(socket);
+        let watchdog = Watchdog::of(Arc::clone(&socket))
+            .map_err(|error| unreachable(format!("no thread can be started: {error}")))?;
         session.set_tcp_stream(Arc::clone(&socket));
         session.set_blocking(false);
         algorithms.set_for(&session)?;
         let connection = Self {
             wire: Wire {
                 socket,
+                watchdog: Arc::new(watchdog),
                 session,
                 awaits_service: Arc::default(),
                 ahead: Arc::default(),
             },
         };
-        let mut session = connection.wire.session.clone();
+        let wire = connection.wire();
+        wire.watchdog.watch_greeting(deadline.remaining());
+        let mut session = wire.session.clone();
         let is_served = connection
             .wire
             .drive(deadline, || match session.handshake() {
@@ -258,10 +270,15 @@ impl Connection {
                 CallError::Deadline => {
                     deadline.exceeded(format!("the SSH handshake with {address}:{port}"))
                 }
+                CallError::Failed(_) if wire.watchdog.bite() == Some(Bite::Flood) => unreachable(
+                    "what answers there sends without end and does not wait for us: it does not speak SSH"
+                        .to_owned(),
+                ),
                 CallError::Failed(error) => algorithms
                     .disagreement(&error, &connection.wire.session)
                     .unwrap_or_else(|| unreachable(handshake_reason(&error))),
             })?;
+        wire.watchdog.rest();
         connection
             .wire
             .awaits_service
@@ -283,20 +300,11 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        self.wire.watchdog.leave();
         // Freeing the session sends farewells and would wait for answers: without a socket it does
         // not.
         self.hang_up();
     }
-}
-
-/// Whether a server goes on with what it finds behind a request for login. OpenSSH does; but very
-/// old ones may lose what was read by the process that checks the login.
-fn takes_requests_ahead(banner: &str) -> bool {
-    banner
-        .strip_prefix("SSH-2.0-OpenSSH_")
-        .and_then(|version| version.split('.').next())
-        .and_then(|major| major.parse::<u32>().ok())
-        .is_some_and(|major| major >= 6)
 }
 
 fn handshake_reason(error: &ssh2::Error) -> String {
@@ -307,27 +315,5 @@ fn handshake_reason(error: &ssh2::Error) -> String {
         _ if is_disconnect(error) => "the server closed the connection at once".to_owned(),
         _ if is_failed_exchange(error) => format!("damaged key exchange ({})", error.message()),
         _ => error.message().to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_openssh_that_is_not_ancient_takes_requests_ahead() {
-        assert!(takes_requests_ahead(
-            "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u5"
-        ));
-        assert!(takes_requests_ahead("SSH-2.0-OpenSSH_10.0"));
-        for banner in [
-            "SSH-2.0-OpenSSH_5.3",
-            "SSH-2.0-OpenSSH_for_Windows_9.5",
-            "SSH-2.0-dropbear_2022.83",
-            "SSH-1.99-OpenSSH_9.2",
-            "",
-        ] {
-            assert!(!takes_requests_ahead(banner), "{banner}");
-        }
     }
 }

@@ -61,7 +61,10 @@ impl Libssh2Connector {
             connection.wire().allow_opening_ahead();
         }
         let deadline = Deadline::after(self.options.login_timeout, "login_timeout");
+        let watchdog = &connection.wire().watchdog;
+        watchdog.watch(deadline.remaining());
         auth::login(connection.wire(), host, &self.options, &deadline)?;
+        watchdog.rest();
         let cipher = connection.wire().session.methods(MethodType::CryptCs);
         tracing::debug!(cipher = cipher.unwrap_or_default(), "logged in");
         Ok(connection)

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use ssh2::Channel;
@@ -10,6 +10,7 @@ use ssh2::Channel;
 use super::connection::Wire;
 use super::error::{broken_by, would_block};
 use crate::transport::deadline::Deadline;
+use crate::transport::session::USUAL_TIME_LIMIT;
 use crate::transport::{ExecIo, Flow, Input, TransportError, plain_reason};
 
 /// How much of standard error is kept.
@@ -71,6 +72,9 @@ pub(super) struct Exec<'a> {
     feed: Feed,
     stderr: Tail,
     buffer: Vec<u8>,
+    begun: Instant,
+    /// How long it may take, as far as is known by now.
+    limit: Duration,
 }
 
 impl<'a> Exec<'a> {
@@ -92,6 +96,8 @@ impl<'a> Exec<'a> {
             feed: Feed::Open,
             stderr: Tail::default(),
             buffer: vec![0; READ_BYTES],
+            begun: Instant::now(),
+            limit: Duration::ZERO,
         }
     }
 
@@ -106,6 +112,7 @@ impl<'a> Exec<'a> {
         let mut fruitless_wakeups = 0_u32;
         let mut looked_twice = false;
         loop {
+            self.keep_time()?;
             let fed = self.feed()?;
             let drained = match self.drain()? {
                 ControlFlow::Continue(drained) => drained,
@@ -147,6 +154,26 @@ impl<'a> Exec<'a> {
                 fruitless_wakeups = 0;
             }
         }
+    }
+
+    /// Ends a command that takes too long, however lively it is. The watchdog learns how long that is: it
+    /// sees to what does not come back here.
+    fn keep_time(&mut self) -> Result<(), TransportError> {
+        let limit = self.io.time_limit().unwrap_or(USUAL_TIME_LIMIT);
+        let elapsed = self.begun.elapsed();
+        if limit != self.limit {
+            self.limit = limit;
+            self.wire.watchdog.watch(limit.saturating_sub(elapsed));
+        }
+        if elapsed > limit {
+            return Err(self.overdue());
+        }
+        Ok(())
+    }
+
+    /// The error of a command that takes too long.
+    pub(super) fn overdue(&self) -> TransportError {
+        TransportError::Overdue { limit: self.limit }
     }
 
     /// Looks for the host's answer to the request to run the command; says whether it has agreed.

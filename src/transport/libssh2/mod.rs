@@ -13,5 +13,6 @@ mod exec;
 mod key_file;
 mod session;
 mod tcp;
+mod watchdog;
 
 pub use connector::Libssh2Connector;

@@ -16,6 +16,9 @@ use crate::transport::{ExecIo, ExecOutcome, Session, TransportError};
 /// closed the one before.
 const MOMENT: Duration = Duration::from_secs(2);
 
+/// How long it may take at the very most to put away all commands before the next.
+const PUTTING_AWAY: Duration = Duration::from_secs(30);
+
 /// A login over libssh2.
 pub(super) struct Libssh2Session {
     /// Channels that we have closed and the host has not.
@@ -92,6 +95,8 @@ impl Libssh2Session {
 
 impl Session for Libssh2Session {
     fn exec(&mut self, command: &str, io: &mut dyn ExecIo) -> Result<ExecOutcome, TransportError> {
+        let watchdog = &self.connection.wire().watchdog;
+        watchdog.watch(self.stall_timeout.saturating_add(PUTTING_AWAY));
         self.put_away();
         let (channel, has_started) = self.start(command)?;
         self.carry(channel, has_started, io)
@@ -109,6 +114,7 @@ impl Session for Libssh2Session {
     fn close(self: Box<Self>) {
         let deadline = Deadline::after(FAREWELL, "stall_timeout");
         let wire = self.connection.wire();
+        wire.watchdog.watch(FAREWELL);
         // A host that is gone does not need a farewell.
         let _ = wire.drive(&deadline, || wire.session.disconnect(None, "done", None));
     }
@@ -123,7 +129,12 @@ impl Libssh2Session {
         io: &mut dyn ExecIo,
     ) -> Result<ExecOutcome, TransportError> {
         let mut exec = Exec::new(self.connection.wire(), channel, has_started, io);
-        let ended = exec.run(self.stall_timeout);
+        let mut ended = exec.run(self.stall_timeout);
+        let watchdog = &self.connection.wire().watchdog;
+        if matches!(ended, Err(TransportError::Broken { .. })) && watchdog.bite().is_some() {
+            ended = Err(exec.overdue());
+        }
+        watchdog.watch(FAREWELL);
         let is_left_in_order =
             matches!(ended, Ok(_) | Err(TransportError::Aborted(_))) && exec.settle();
         let (channel, stderr) = exec.into_parts();
@@ -133,6 +144,7 @@ impl Libssh2Session {
             _ if is_left_in_order => self.retire(channel),
             _ => self.connection.hang_up(),
         }
+        self.connection.wire().watchdog.rest();
         Ok(ExecOutcome {
             exit_status: match ended? {
                 Ending::Ended(status) => status,

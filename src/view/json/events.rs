@@ -13,14 +13,19 @@ use miette::Diagnostic;
 
 use super::lines::{HostCounts, HostLine, Line, Stamped, milliseconds};
 use crate::apply::{HostReport, Report};
-use crate::model::{Blake3, ChangeEnd, EndedChange, Event, HostId, Observer, printable_json};
+use crate::model::{
+    Blake3, ChangeEnd, EndedChange, Event, HostId, Observer, WaitedFor, printable_json,
+};
 use crate::plan::{Change, HostPlan, Plan};
 
 /// The version of the lines; a reader refuses a major that it does not know.
-pub const FORMAT_VERSION: &str = "1.0";
+pub const FORMAT_VERSION: &str = "1.1";
 
 /// Between two lines about the progress of a host.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Between two lines that say that a host is waited for.
+const WAITING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Writes lines; takes one whole line or several at a time.
 type Sink = Box<dyn FnMut(&[u8]) + Send>;
@@ -34,6 +39,8 @@ struct Run {
     sink: Sink,
     now: fn() -> String,
     hosts: BTreeMap<HostId, HostSoFar>,
+    /// When it was said of hosts last that they are waited for.
+    waiting: BTreeMap<HostId, Instant>,
     has_ended: bool,
 }
 
@@ -65,6 +72,7 @@ impl Events {
             sink: Box::new(sink),
             now,
             hosts: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             has_ended: false,
         };
         run.write(&[Line::Version {
@@ -137,6 +145,7 @@ impl Events {
                 }
             }
             Event::HostProgress { host, sent_bytes } => run.progress(host, *sent_bytes, now),
+            Event::Waiting { hosts } => run.wait(hosts, now),
             Event::ChangesEnded { host, changes } => {
                 run.start(host, now);
                 run.changes(host, changes);
@@ -195,6 +204,26 @@ impl Run {
             total_bytes: host.total_bytes,
         };
         self.write(&[line]);
+    }
+
+    /// Tells for whom the run waits, of each host now and then.
+    fn wait(&mut self, hosts: &[WaitedFor], now: Instant) {
+        self.waiting
+            .retain(|id, _| hosts.iter().any(|host| host.host == *id));
+        let mut lines = Vec::new();
+        for WaitedFor {
+            host,
+            phase,
+            silent,
+        } in hosts
+        {
+            let told_at = self.waiting.get(host);
+            if told_at.is_none_or(|told_at| now.duration_since(*told_at) >= WAITING_INTERVAL) {
+                self.waiting.insert(host.clone(), now);
+                lines.push(Line::waiting(host, *phase, *silent));
+            }
+        }
+        self.write(&lines);
     }
 
     fn changes(&mut self, id: &HostId, changes: &[EndedChange]) {
@@ -376,6 +405,46 @@ mod tests {
         let numbers = |line: &Value| (line["sent_bytes"].clone(), line["total_bytes"].clone());
         let told: Vec<_> = written.lines().iter().map(numbers).collect();
         assert_eq!(told, [(json!(110), json!(2000)), (json!(210), json!(1500))]);
+    }
+
+    #[test]
+    fn host_that_is_waited_for_is_named_now_and_then_and_before_the_plan_is_known() {
+        let written = Written::default();
+        let events = written.events();
+        written.lines();
+        let start = Instant::now();
+        let waiting = |second: u64, names: &[&str]| {
+            let hosts = names.iter().map(|name| WaitedFor {
+                host: HostId::new(*name),
+                phase: Phase::Looking,
+                silent: Duration::from_millis(second * 1000),
+            });
+            let hosts = hosts.collect();
+            let event = Event::Waiting { hosts };
+            events.event_at(&event, start + Duration::from_secs(second));
+            let lines = written.lines();
+            lines
+                .iter()
+                .map(|line| line["host"].clone())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(waiting(10, &["a"]), ["a"]);
+        assert_eq!(waiting(15, &["a", "b"]), ["b"]);
+        assert_eq!(waiting(35, &["a"]), [] as [&str; 0]);
+        assert_eq!(waiting(40, &["a"]), ["a"]);
+        assert_eq!(waiting(45, &[]), [] as [&str; 0]);
+        assert_eq!(waiting(50, &["a"]), ["a"]);
+        let hosts = vec![WaitedFor {
+            host: HostId::new("c"),
+            phase: Phase::Committing,
+            silent: Duration::from_millis(12_345),
+        }];
+        events.event_at(&Event::Waiting { hosts }, start);
+        let at = "2026-01-02T03:04:05.678Z";
+        let line = json!({
+            "at": at, "type": "host_waiting", "host": "c", "phase": "committing", "silent_ms": 12_345,
+        });
+        assert_eq!(written.lines(), [line]);
     }
 
     #[test]

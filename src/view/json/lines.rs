@@ -6,7 +6,7 @@ use miette::Diagnostic;
 use serde::Serialize;
 
 use crate::apply::{HostReport, HostResult};
-use crate::model::{Blake3, ChangeEnd, HostId, Kind, text_and_base64};
+use crate::model::{Blake3, ChangeEnd, HostId, Kind, Phase, text_and_base64};
 use crate::plan::{Action, Change, HostPlan, Reason, Summary};
 
 pub(super) fn milliseconds(duration: Duration) -> u64 {
@@ -40,6 +40,11 @@ pub(super) enum Line<'a> {
         host: &'a HostId,
         sent_bytes: u64,
         total_bytes: u64,
+    },
+    HostWaiting {
+        host: &'a HostId,
+        phase: &'static str,
+        silent_ms: u64,
     },
     ChangeApplied(ChangeLine<'a>),
     ChangeRefused(ChangeLine<'a>),
@@ -87,6 +92,23 @@ impl<'a> Line<'a> {
                 because: Some(why),
                 ..change
             }),
+        }
+    }
+
+    /// Tells that a host is waited for.
+    pub(super) fn waiting(host: &'a HostId, phase: Phase, silent: Duration) -> Self {
+        let phase = match phase {
+            Phase::Connecting => "connecting",
+            Phase::Looking => "looking",
+            Phase::Uploading => "uploading",
+            Phase::Reconnecting => "reconnecting",
+            Phase::Committing => "committing",
+        };
+        let silent_ms = milliseconds(silent);
+        Self::HostWaiting {
+            host,
+            phase,
+            silent_ms,
         }
     }
 

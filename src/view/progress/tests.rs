@@ -371,3 +371,81 @@ fn events_may_come_from_many_threads() {
     });
     progress.event(&Event::HostsFinished);
 }
+
+fn waiting(names: &[(&str, u64)]) -> Event {
+    let hosts = names.iter().map(|(name, seconds)| WaitedFor {
+        host: HostId::new(*name),
+        phase: Phase::Committing,
+        silent: Duration::from_secs(*seconds),
+    });
+    Event::Waiting {
+        hosts: hosts.collect(),
+    }
+}
+
+#[test]
+fn plain_progress_names_those_who_are_waited_for_and_not_without_end() {
+    let text = plain(&[
+        (0, started(0)),
+        (10, waiting(&[("slow\u{1b}", 10)])),
+        (15, waiting(&[("slow\u{1b}", 15)])),
+        (20, waiting(&[("slow\u{1b}", 20), ("b", 10)])),
+        (
+            55,
+            waiting(&[("slow\u{1b}", 55), ("b", 45), ("c", 12), ("d", 11)]),
+        ),
+        (60, waiting(&[])),
+    ]);
+    let slow = "slow\\u{1b}";
+    let expected = [
+        format!("waiting for {slow} (committing, silent for 10 s)"),
+        format!(
+            "waiting for {slow} (committing, silent for 20 s), b (committing, silent for 10 s)"
+        ),
+        format!(
+            "waiting for {slow} (committing, silent for 55 s), b (committing, silent for 45 s), \
+             c (committing, silent for 12 s) and 1 other"
+        ),
+    ];
+    assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn bars_name_those_who_are_waited_for_until_they_move() {
+    let mut bars = Bars::new(ProgressDrawTarget::hidden, 24);
+    let now = Instant::now();
+    for event in [
+        started(100),
+        phase("a", Phase::Uploading, 100),
+        phase("b", Phase::Committing, 0),
+        waiting(&[("b", 12), ("a", 10)]),
+    ] {
+        bars.event(&event, now);
+    }
+    let message = |bars: &Bars, host: &str| {
+        let bar = bars.hosts[&HostId::new(host)].bar.as_ref();
+        bar.unwrap().message()
+    };
+    assert_eq!(message(&bars, "a"), "silent 10 s");
+    assert_eq!(message(&bars, "b"), "committing, silent for 12 s");
+    let total = bars.total.as_ref().unwrap().message();
+    assert!(
+        total.contains("waiting for b (committing, silent for 12 s), a"),
+        "{total}"
+    );
+    bars.event(&sent("a", 1), now);
+    assert_eq!(message(&bars, "a"), "sending");
+    bars.event(&waiting(&[]), now);
+    assert_eq!(message(&bars, "b"), "committing");
+    assert!(!bars.total.as_ref().unwrap().message().contains("waiting"));
+}
+
+#[test]
+fn bars_name_those_who_are_waited_for_where_nothing_else_is_shown() {
+    let mut bars = Bars::new(ProgressDrawTarget::hidden, 24);
+    bars.event(&waiting(&[]), Instant::now());
+    assert!(bars.total.is_none());
+    bars.event(&waiting(&[("a", 10)]), Instant::now());
+    let total = bars.total.as_ref().unwrap().message();
+    assert_eq!(total, "waiting for a (committing, silent for 10 s)");
+}

@@ -15,9 +15,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin};
 use tokio::sync::{mpsc, oneshot};
 
-use super::fault::{Fault, Faults};
+use super::fault::{Fault, Faults, Stream};
 use super::flow::{Flow, QueuedInput};
-use super::{Account, Busy};
+use super::{Account, Busy, DRIP};
 
 /// What is read from a command at once: all that a pipe holds.
 const OUTPUT_CHUNK_BYTES: usize = 64 * 1024;
@@ -82,6 +82,10 @@ impl Command {
             Fault::DieAtCall { number } => Some(number.to_string()),
             _ => None,
         });
+        let answer = faults.find(|fault| match fault {
+            Fault::EndlessAnswer { line } => Some(line),
+            _ => None,
+        });
         // The parent of a command belongs to its connection, as with `sshd`, and not to this process. It
         // keeps none of the streams open.
         let parent = "exec 3<&0; /bin/sh -c \"$1\" <&3 3<&- & exec <&- >&- 2>&- 3<&-; wait $!";
@@ -97,6 +101,7 @@ impl Command {
             .envs(path.map(|path| ("PATH", path)))
             .envs(dies_at.iter().map(|number| ("EMBEDDED_DIE_AT", number)))
             .envs(dies_at.iter().map(|_| ("EMBEDDED_CALLS", account.calls())))
+            .envs(answer.iter().map(|line| ("EMBEDDED_ANSWER", line)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -227,6 +232,12 @@ async fn print_noise(reply: &Reply, faults: &Faults) -> Result<(), ()> {
     }
     while faults.has(&Fault::EndlessNoise) {
         reply.send(None, &complaint).await?;
+    }
+    for (stream, kind) in [(Stream::Output, None), (Stream::Errors, Some(STDERR))] {
+        while faults.has(&Fault::Drip(stream)) {
+            reply.send(kind, b".").await?;
+            tokio::time::sleep(DRIP).await;
+        }
     }
     Ok(())
 }

@@ -55,6 +55,17 @@ pub enum Fault {
     },
     /// The login shell prints without end.
     EndlessNoise,
+    /// Lines come without end where the greeting of an SSH server should: as fast as they are taken, or one
+    /// now and then.
+    JunkGreeting(Pace),
+    /// A command answers that there is something to be seen, and then says this line without end, in which
+    /// `NONCE` is the nonce of its task.
+    EndlessAnswer {
+        /// The line.
+        line: String,
+    },
+    /// A command does nothing, and now and then a byte comes from it.
+    Drip(Stream),
     /// The tools for digests give a wrong answer for every file, and right ones for all else.
     WrongHash,
     /// The acknowledgement of this number, counted from 0, is lost on its way from an SCP sink.
@@ -73,6 +84,24 @@ pub enum Fault {
     NoPerl,
     /// Commands are not killed when the connection ends: they find out, as under `sshd`.
     CommandsOutliveConnection,
+}
+
+/// How fast bytes come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// As fast as they are taken.
+    Flood,
+    /// Now and then.
+    Drip,
+}
+
+/// An output of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Its answer.
+    Output,
+    /// Its complaints.
+    Errors,
 }
 
 /// Which way bytes go.

@@ -30,6 +30,7 @@ use russh::server::{
 };
 use russh::{Channel, ChannelId, Limits, MethodKind, MethodSet, Pty};
 use tempfile::TempDir;
+use tokio::io::{AsyncWriteExt as _, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -39,13 +40,15 @@ use command::{Command, Reply, Surroundings};
     unused_imports,
     reason = "not all that includes this file has faulty hosts"
 )]
-pub use fault::{Direction, Fault, Moment, Then};
+pub use fault::{Direction, Fault, Moment, Pace, Stream, Then};
 use fault::{End, Faults};
 use flow::Flow;
 use line::Line;
 
 /// Longest wait for connections and commands when a host is stopped.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two bytes, or lines, that come now and then: in any time that matters many of them do.
+const DRIP: Duration = Duration::from_millis(100);
 /// Encrypted bytes between a client's socket and the SSH library, in each direction.
 const LINE_BYTES: usize = 256 * 1024;
 
@@ -276,6 +279,12 @@ BEGIN {
 1;
 ";
 
+/// Answers a task as if it looked, and does not stop.
+const ENDLESS_ANSWER: &str = r#"nonce=$(sed -n '/^hs_nonce=/{s///p;q}')
+printf 'HOSTSYNC %s facts\nalgorithm=sha256\ntool=openssl\nuid=1\ngid=1\nscp=\ntar=\n' "$nonce"
+printf 'HOSTSYNC %s listing full\nHOSTSYNC %s stat\n' "$nonce" "$nonce"
+exec yes "$(printf %s "$EMBEDDED_ANSWER" | sed "s/NONCE/$nonce/")""#;
+
 /// Programs that do not what their names say, in a folder for each sort of fault.
 fn faulty_tools() -> io::Result<TempDir> {
     let folder = tempfile::Builder::new().prefix("faulty-tools-").tempdir()?;
@@ -286,6 +295,7 @@ fn faulty_tools() -> io::Result<TempDir> {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
     };
     install("no-perl/perl", "exit 1")?;
+    install("endless/perl", ENDLESS_ANSWER)?;
     for tool in ["b3sum", "openssl", "sha256sum", "shasum"] {
         // The last word is a file, or there is none and a known text comes on standard input.
         let lie = format!(
@@ -330,6 +340,7 @@ impl Account {
             Fault::NoPerl => Some("no-perl"),
             Fault::WrongHash => Some("wrong-hash"),
             Fault::DieAtCall { .. } => Some("dying"),
+            Fault::EndlessAnswer { .. } => Some("endless"),
             _ => None,
         };
         let usual = env::var_os("PATH")?;
@@ -414,6 +425,13 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, busy: Busy) -> Result<(),
         tokio::io::copy(&mut far_end, &mut tokio::io::sink()).await?;
         return Ok(());
     }
+    let junk = faults.find(|fault| match fault {
+        Fault::JunkGreeting(pace) => Some(*pace),
+        _ => None,
+    });
+    if let Some(pace) = junk {
+        return greet_with_junk(&mut far_end, pace).await;
+    }
     let connection = Connection {
         account: Arc::clone(&shared.account),
         faults: Arc::clone(&faults),
@@ -425,6 +443,20 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, busy: Busy) -> Result<(),
     russh::server::run_stream(config, far_end, connection)
         .await?
         .await
+}
+
+/// Greets without end, and never as a server would, until the client has had enough.
+async fn greet_with_junk(client: &mut DuplexStream, pace: Pace) -> Result<(), russh::Error> {
+    let line = b"welcome to this host, which is not what you think it is\r\n";
+    loop {
+        match pace {
+            Pace::Flood => client.write_all(&line.repeat(1000)).await?,
+            Pace::Drip => {
+                client.write_all(line).await?;
+                tokio::time::sleep(DRIP).await;
+            }
+        }
+    }
 }
 
 /// Never answers.

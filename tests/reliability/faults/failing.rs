@@ -3,9 +3,15 @@
 use std::fs::File;
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::fault_site::{FaultSite, Output, SHORT};
+use hostsync::config::Host;
+use hostsync::plan::HostStatus;
+use hostsync::transport::{
+    Aborted, Connector, ExecIo, ExecOutcome, Flow, Input, Session, TransportError,
+};
+
+use crate::fault_site::{FaultSite, LONG, Output, SHORT};
 use crate::tree::Contents;
-use hostsync_testkit::embedded::{Direction, Fault, Moment, Then};
+use hostsync_testkit::embedded::{Direction, Fault, Moment, Pace, Stream, Then};
 
 /// Longest time for one run, in which hosts are worked on at once: login and command may each wait for
 /// their time-out, and this machine may be busy.
@@ -86,6 +92,137 @@ fn host_that_hangs_before_its_greeting_ends_within_connect_timeout() {
     let fleet = Fleet::new(&[vec![Fault::HangAt(Moment::Greeting)]]);
     fleet.assert_only_faulty_ones_fail("connect_timeout");
     fleet.assert_repaired_ones_converge("hang before the greeting");
+}
+
+#[test]
+fn host_that_greets_with_junk_ends_within_connect_timeout() {
+    let fleet = Fleet::new(&[vec![Fault::JunkGreeting(Pace::Drip)]]);
+    fleet.assert_only_faulty_ones_fail("connect_timeout");
+    fleet.assert_repaired_ones_converge("junk for a greeting, now and then");
+}
+
+#[test]
+fn host_that_greets_with_a_flood_is_left() {
+    let fleet = Fleet::new(&[vec![Fault::JunkGreeting(Pace::Flood)]]);
+    fleet.assert_only_faulty_ones_fail("it does not speak SSH");
+    fleet.assert_repaired_ones_converge("flood for a greeting");
+}
+
+/// Logs in as another connector does, and gives commands less time.
+struct Hurried<C>(C);
+
+impl<C: Connector> Connector for Hurried<C> {
+    fn connect(&self, host: &Host) -> Result<Box<dyn Session>, TransportError> {
+        Ok(Box::new(HurriedSession(self.0.connect(host)?)))
+    }
+}
+
+struct HurriedSession(Box<dyn Session>);
+
+impl Session for HurriedSession {
+    fn exec(&mut self, command: &str, io: &mut dyn ExecIo) -> Result<ExecOutcome, TransportError> {
+        self.0.exec(command, &mut HurriedIo(io))
+    }
+
+    fn resume(&mut self, io: &mut dyn ExecIo) -> Result<ExecOutcome, TransportError> {
+        self.0.resume(&mut HurriedIo(io))
+    }
+
+    fn close(self: Box<Self>) {
+        self.0.close();
+    }
+}
+
+struct HurriedIo<'a>(&'a mut dyn ExecIo);
+
+impl ExecIo for HurriedIo<'_> {
+    fn next_input(&mut self, buffer: &mut Vec<u8>) -> Result<Input, Aborted> {
+        self.0.next_input(buffer)
+    }
+
+    fn output(&mut self, bytes: &[u8]) -> Result<Flow, Aborted> {
+        self.0.output(bytes)
+    }
+
+    fn sent(&mut self, bytes: usize) {
+        self.0.sent(bytes);
+    }
+
+    fn time_limit(&self) -> Option<Duration> {
+        let limit = self.0.time_limit().expect("every task has a limit");
+        assert!(
+            limit >= Duration::from_mins(10),
+            "{limit:?} may be too little"
+        );
+        Some(limit / 100)
+    }
+}
+
+#[test]
+fn host_that_only_keeps_the_connection_busy_ends_at_the_limit_of_its_task() {
+    let drips = [Stream::Output, Stream::Errors].map(Fault::Drip);
+    let fleet = Fleet::with_and_without_perl(&drips);
+    // A stall would take longer.
+    fleet.site.write_settings(LONG, 5);
+    let prepared = fleet.site.plan_over(&Hurried(fleet.site.connector()));
+    for (host, plan) in prepared.plan.hosts.iter().enumerate() {
+        match &plan.status {
+            HostStatus::Ok => assert!(!fleet.with_fault.contains(&host)),
+            HostStatus::Unreachable(error) | HostStatus::Failed(error) => {
+                assert!(fleet.with_fault.contains(&host), "{error}");
+                assert!(
+                    error.to_string().contains("does not come to its end"),
+                    "{error}"
+                );
+            }
+        }
+    }
+    fleet.assert_repaired_ones_converge("drips without end");
+}
+
+#[test]
+fn host_that_answers_without_end_is_left() {
+    let lines = [
+        "81a4 1 1.0 - - 1.0 - - 7 1 1 64 /somewhere",
+        "this is no line of stat",
+        "HOSTSYNC NONCE stat",
+        "HOSTSYNC NONCE sums",
+    ];
+    let endless = lines.map(|line| {
+        let line = line.to_owned();
+        vec![Fault::EndlessAnswer { line }]
+    });
+    let fleet = Fleet::new(&endless);
+    fleet.assert_only_faulty_ones_fail("the host's answer is far longer than any answer");
+    fleet.assert_repaired_ones_converge("answers without end");
+}
+
+#[test]
+fn host_that_a_run_waits_for_is_named_in_every_form_of_output() {
+    let fleet = Fleet::new(&[vec![Fault::HangAt(Moment::Command)]]);
+    // Longer than it takes to be named.
+    fleet.site.write_settings(3 * SHORT, 5);
+    let args = [
+        "apply",
+        "--auto-approve",
+        "--format",
+        "json",
+        "--progress",
+        "plain",
+    ];
+    let output = fleet.site.run(&args).expect(3);
+    let line = "waiting for h1 (comparing, silent for ";
+    assert!(output.text.contains(line), "{}", output.text);
+    let line = r#""type":"host_waiting","host":"h1","phase":"looking","silent_ms":1"#;
+    assert!(output.text.contains(line), "{}", output.text);
+    for other in ["h0", "h2"] {
+        assert!(
+            !output.text.contains(&format!("waiting for {other}")),
+            "{}",
+            output.text
+        );
+    }
+    fleet.assert_repaired_ones_converge("named while it is waited for");
 }
 
 #[test]

@@ -16,8 +16,8 @@ use hostsync::plan::goal::Sources;
 use hostsync::plan::prepared::Prepared;
 use hostsync::plan::{self, PlanRequest, Refresh};
 use hostsync::state::{StateLock, StateStore};
-use hostsync::transport::ConnectOptions;
 use hostsync::transport::libssh2::Libssh2Connector;
+use hostsync::transport::{ConnectOptions, Connector};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -190,10 +190,15 @@ impl FaultSite {
         self.prepare(&self.state(), &self.connector(), 0)
     }
 
+    /// Plans over other connections.
+    pub(crate) fn plan_over(&self, connector: &dyn Connector) -> Prepared {
+        self.prepare(&self.state(), connector, 0)
+    }
+
     fn prepare(
         &self,
         state: &StateStore,
-        connector: &Libssh2Connector,
+        connector: &dyn Connector,
         keep_logins: usize,
     ) -> Prepared {
         let hosts: Vec<&Host> = self.config.hosts.iter().collect();
@@ -215,7 +220,7 @@ impl FaultSite {
         plan::prepare(&request).unwrap()
     }
 
-    fn connector(&self) -> Libssh2Connector {
+    pub(crate) fn connector(&self) -> Libssh2Connector {
         let settings = &self.config.settings;
         Libssh2Connector::new(ConnectOptions {
             connect_timeout: settings.connect_timeout,

@@ -6,7 +6,6 @@
 #   hs_base       folder of ours on the host, on the file system of the destinations
 #   hs_run        name of this run's folder in it
 #   hs_block      size of a block in bytes
-#   hs_patience   seconds that all of this may take at the very most
 #   hs_files      length in bytes of what is on standard input
 # Standard input, two lines for each file: its id and the size that it is to have; the path of what is in
 # its place.

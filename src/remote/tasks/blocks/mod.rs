@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::model::{Blake3, RemotePath};
-use crate::remote::answer::{TaskRun, last_line};
-use crate::remote::{Login, Script, Task};
+use crate::remote::answer::{Kept, TaskRun, last_line};
+use crate::remote::limits::{Expected, Work};
+use crate::remote::{Login, Room, Script, Task};
 use crate::transport::{Aborted, ExecIo, Flow, Input, TransportError};
 
 /// What the host is to prepare.
@@ -20,6 +21,13 @@ pub struct BlocksRequest<'a> {
     pub files: &'a [BlocksFile<'a>],
     /// How long the session waits for a sign of life.
     pub stall_timeout: Duration,
+}
+
+impl BlocksRequest<'_> {
+    /// How many blocks a file has.
+    fn count(&self, file: &BlocksFile<'_>) -> u64 {
+        file.size_bytes.div_ceil(self.block_bytes.max(1))
+    }
 }
 
 /// A large file.
@@ -71,16 +79,32 @@ pub fn blocks(
         data.extend_from_slice(file.dest.as_bytes());
         data.push(b'\n');
     }
+    let total_bytes = request
+        .files
+        .iter()
+        .fold(0_u64, |sum, file| sum.saturating_add(file.size_bytes));
+    let blocks: u64 = request.files.iter().map(|file| request.count(file)).sum();
+    let mut expected = Expected::of_paths(request.files.iter().map(|file| file.dest.as_bytes()));
+    expected.entries += blocks;
     let mut script = Script::new(Task::Blocks, request.stall_timeout);
     script
         .path("hs_base", request.base)
         .text("hs_run", request.run_name.as_bytes())
         .number("hs_block", request.block_bytes)
-        .patience(request.files.iter().map(|file| file.size_bytes).sum())
+        .work(Work {
+            // A script starts a process for each block.
+            entries: expected.entries,
+            // Copied, and read.
+            disk_bytes: total_bytes.saturating_mul(2),
+        })
         .number("hs_files", data.len() as u64);
     let mut io = BlocksIo {
         is_interrupted,
-        run: TaskRun::new(&script, Vec::new()),
+        run: TaskRun::new(
+            &script,
+            Vec::new(),
+            Kept::all(Room::for_answer(expected.answer_bytes())),
+        ),
         files: data,
         sent: None,
         round_trip: None,
@@ -89,16 +113,20 @@ pub fn blocks(
     if let Some(reason) = io.run.failure() {
         return Err(BlocksError::Host(reason));
     }
-    if io.run.section("end").map(|end| end.argument) != Some("ok") {
+    if io.run.end() != Some("ok") {
         return Err(BlocksError::NoAnswer(last_line(&outcome.stderr)));
     }
     let mut digests = vec![Vec::new(); request.files.len()];
     let sections = io.run.sections();
     for section in sections.iter().filter(|section| section.name == "blocks") {
         let index: Option<usize> = section.argument.parse().ok();
-        if let Some(digests) = index.and_then(|index| digests.get_mut(index)) {
-            let lines = section.lines();
-            *digests = lines
+        let of_file = index.and_then(|index| digests.get_mut(index).zip(request.files.get(index)));
+        if let Some((digests, file)) = of_file {
+            // More than the file has are of no use to anybody.
+            let count = usize::try_from(request.count(file)).unwrap_or(usize::MAX);
+            *digests = section
+                .lines()
+                .take(count)
                 .map(|line| String::from_utf8_lossy(line).into_owned())
                 .collect();
         }

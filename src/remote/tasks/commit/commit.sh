@@ -12,7 +12,6 @@
 #   hs_keep       what the paths are: all of the new listing, a part (the rest is as in the kept one),
 #                 or nothing (no listing is kept)
 #   hs_listing    digest that the kept listing must have (part)
-#   hs_patience   seconds that all of this may take at the very most
 #   hs_wait       seconds to wait for another run on this host
 #   hs_block      size of a block of a large file in bytes
 #   hs_intent, hs_staged, hs_sums, hs_paths, hs_large   lengths in bytes of the five parts of standard

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 pub use self::step::{ChmodExpected, FolderStat, NewGroup, NewOwner, Step, StepAt};
 use crate::model::{Blake3, Mode, RemotePath};
-use crate::remote::answer::{Section, TaskRun, last_line};
-use crate::remote::{Login, Script, StatTuple, Task, seconds_of};
+use crate::remote::answer::{Kept, Section, TaskRun, last_line};
+use crate::remote::limits::{Expected, Work};
+use crate::remote::{Login, Room, Script, StatTuple, Task, seconds_of};
 use crate::transport::TransportError;
 
 /// What a host is to verify and to do.
@@ -173,6 +174,7 @@ pub enum CommitError {
 /// # Errors
 /// When nothing was changed, or when it is not known what was.
 pub fn commit(login: &mut Login, request: &CommitRequest<'_>) -> Result<CommitAnswer, CommitError> {
+    let expected = request.expected();
     let mut script = Script::new(Task::Commit, request.stall_timeout);
     script
         .path("hs_home", request.home)
@@ -189,8 +191,12 @@ pub fn commit(login: &mut Login, request: &CommitRequest<'_>) -> Result<CommitAn
     script
         .number("hs_serial", request.serial)
         .number("hs_backups", u64::from(request.backups))
-        .number("hs_wait", request.wait.as_secs())
-        .patience(request.staged_bytes)
+        .wait(request.wait)
+        .work(Work {
+            entries: expected.entries,
+            // Read to be verified; and what is replaced may have to be copied.
+            disk_bytes: request.staged_bytes.saturating_mul(2),
+        })
         .text("hs_keep", request.listing.scope.as_str().as_bytes())
         .text("hs_listing", request.listing.kept.as_bytes())
         .number("hs_block", request.block_bytes);
@@ -207,34 +213,34 @@ pub fn commit(login: &mut Login, request: &CommitRequest<'_>) -> Result<CommitAn
         script.number(name, part.len() as u64);
         data.extend(part);
     }
-    let mut run = TaskRun::new(&script, data);
+    let room = Room::for_answer(expected.answer_bytes());
+    let mut run = TaskRun::new(&script, data, Kept::all(room));
     let outcome = login.run(&script, &mut run)?;
     if !run.has_ended() {
         let said = last_line(&outcome.stderr);
         return Err(CommitError::Unfinished { said });
     }
-    let sections = run.sections();
-    let section = |name: &str| sections.iter().find(|section| section.name == name);
-    if let Some(fail) = section("fail") {
-        return Err(CommitError::Host(last_line(fail.body)));
+    let section = |name: &str| run.section(name);
+    if let Some(reason) = run.failure() {
+        return Err(CommitError::Host(reason));
     }
     if let Some(names) = section("unverified") {
         let names = names.lines().map(<[u8]>::to_vec);
         return Err(CommitError::Unverified(names.collect()));
     }
     if let Some(locked) = section("locked") {
-        return Err(CommitError::Locked(last_line(locked.body)));
+        return Err(CommitError::Locked(last_line(&locked.body)));
     }
-    if section("end").map(|end| end.argument) != Some("ok") {
+    if run.end() != Some("ok") {
         return Err(CommitError::Died(last_line(&outcome.stderr)));
     }
     let mut answer = CommitAnswer {
-        digest: section("digest").map(|digest| last_line(digest.body)),
+        digest: section("digest").map(|digest| last_line(&digest.body)),
         ..CommitAnswer::default()
     };
     if let Some(steps) = section("steps") {
-        answer.backup = Some(steps.argument.to_owned()).filter(|name| !name.is_empty());
-        read_steps(steps, &mut answer);
+        answer.backup = Some(steps.argument.clone()).filter(|name| !name.is_empty());
+        read_steps(steps, request.steps.len(), &mut answer);
     }
     if let Some(listing) = section("listing") {
         answer.is_part = listing.argument == ListingScope::Part.as_str();
@@ -242,6 +248,16 @@ pub fn commit(login: &mut Login, request: &CommitRequest<'_>) -> Result<CommitAn
         answer.listed = listing.lines().filter_map(line).collect();
     }
     Ok(answer)
+}
+
+impl CommitRequest<'_> {
+    /// All that the answer may speak of.
+    fn expected(&self) -> Expected {
+        let steps = self.steps.iter().map(|step| step.path.as_bytes());
+        let staged = self.staged.iter().map(|file| file.path.as_slice());
+        let listed = self.listing.paths.iter().map(RemotePath::as_bytes);
+        Expected::of_paths(steps.chain(staged).chain(listed))
+    }
 }
 
 /// The staged files by name, and their digests in the same order.
@@ -282,12 +298,14 @@ fn encode_large(files: &[LargeStagedFile]) -> Vec<u8> {
     lines
 }
 
-fn read_steps(section: &Section<'_>, answer: &mut CommitAnswer) {
+fn read_steps(section: &Section, count: usize, answer: &mut CommitAnswer) {
     for line in section.lines() {
         let line = String::from_utf8_lossy(line);
         let mut words = line.splitn(3, ' ');
         let (what, number) = (words.next(), words.next());
         let number: Option<usize> = number.and_then(|number| number.parse().ok());
+        // What nobody asked about is no answer.
+        let number = number.filter(|number| *number < count);
         let rest = words.next();
         let outcome = match (what, number) {
             (Some("begun"), None) => {

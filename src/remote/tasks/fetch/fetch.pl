@@ -2,7 +2,7 @@
 # are those of fetch.sh.
 
 sub fetch {
-    beat(600);
+    beat($in{patience});
     my @lines = split /\n/, take($in{files}), -1;
     for (my $index = 0; @lines >= 2; $index++) {
         my ($size, $path) = splice @lines, 0, 2;

@@ -5,7 +5,7 @@
 #   hs_files      length in bytes of what is on standard input
 # Standard input, two lines for each file: the size that it had when it was looked at; its path.
 
-hs_beat 600
+hs_beat "$hs_patience"
 hs_wanted=$(head -c "$hs_files")
 hs_i=0
 printf '%s\n' "$hs_wanted" | while IFS= read -r hs_size && IFS= read -r hs_path; do

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::model::RemotePath;
-use crate::remote::{Login, RemoteError, Script, Task};
+use crate::remote::limits::{Expected, Work};
+use crate::remote::{Login, RemoteError, Room, Script, Task};
 
 /// A file that is to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +37,10 @@ pub fn fetch(
     stall_timeout: Duration,
 ) -> Result<Vec<Fetched>, RemoteError> {
     let mut data = Vec::new();
+    let mut expected = Expected::default();
     for Wanted { path, size_bytes } in wanted {
+        // One byte more tells that it is larger now.
+        expected.add_entry(path.as_bytes().len(), size_bytes.saturating_add(1));
         data.extend_from_slice(size_bytes.to_string().as_bytes());
         data.push(b'\n');
         data.extend_from_slice(path.as_bytes());
@@ -44,16 +48,19 @@ pub fn fetch(
     }
     let mut script = Script::new(Task::Fetch, stall_timeout);
     script.number("hs_files", data.len() as u64);
-    let run = login.ask(&script, data)?;
+    script.work(Work {
+        entries: expected.entries,
+        disk_bytes: expected.file_bytes,
+    });
+    let contents = expected.file_bytes.saturating_add(expected.answer_bytes());
+    let run = login.ask(&script, data, Room::for_answer(contents))?;
     let mut fetched = vec![None; wanted.len()];
-    for section in run.sections() {
-        let (index, reason) = section
-            .argument
-            .split_once(' ')
-            .unwrap_or((section.argument, ""));
+    for section in run.into_sections().into_sections() {
+        let argument = section.argument.as_str();
+        let (index, reason) = argument.split_once(' ').unwrap_or((argument, ""));
         let place = index.parse().ok().and_then(|i: usize| fetched.get_mut(i));
-        let answer = match (section.name, reason) {
-            ("file", "") => Fetched::Content(section.body.to_vec()),
+        let answer = match (section.name.as_str(), reason) {
+            ("file", "") => Fetched::Content(section.body),
             ("none", "gone") => Fetched::Gone,
             ("none", "closed") => Fetched::Closed,
             _ => continue,

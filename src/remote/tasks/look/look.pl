@@ -41,7 +41,7 @@ sub open_places {
 }
 
 sub look {
-    beat(600);
+    beat($in{patience});
     my $data = take($in{paths});
     my ($answer, @lines, @gone, %seen, $listed) = ('full');
     my ($kind, $command);
@@ -170,8 +170,10 @@ sub look {
         # Two megabytes a second is slow for any disk.
         my $bytes = 0;
         $bytes += $_->[0][1] for grep { $_->[0][0] >> 12 == 8 } @lines;
-        beat(600 + int($bytes / 2_000_000));
+        beat($in{patience} + int($bytes / 2_000_000));
         mark('sums');
+        # The controller sees by what came before how long this may take.
+        flush();
         say_text(sums_of(\@files));
     }
     return 'ok';

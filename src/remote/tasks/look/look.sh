@@ -91,7 +91,7 @@ hs_stat() {
   } 3>&1
 }
 
-hs_beat 600
+hs_beat "$hs_patience"
 stat -c %f / >/dev/null 2>&1 || hs_fail 'this host has no stat command that knows -c'
 printf 'x\0' | xargs -0 -r true >/dev/null 2>&1 || hs_fail 'this host has no xargs command that knows -0 and -r'
 [ "$(printf '/\n' | tr '\n' '\0' | hs_stat | sed -n p | hs_paths)" = / ] ||
@@ -207,7 +207,7 @@ if [ -n "$hs_lines" ]; then
   printf '%s\n' "$hs_lines" | hs_paths_of_type a | hs_links
   hs_mark sums
   # Two megabytes a second is slow for any disk.
-  hs_beat "$((600 + $(printf '%s\n' "$hs_lines" | sed -n '/^8/s/^[^ ]* \([0-9]*\)[0-9]\{6\} .*/\1/p' | hs_add) / 2))"
+  hs_beat "$((hs_patience + $(printf '%s\n' "$hs_lines" | sed -n '/^8/s/^[^ ]* \([0-9]*\)[0-9]\{6\} .*/\1/p' | hs_add) / 2))"
   hs_files=$(printf '%s\n' "$hs_lines" | hs_paths_of_type 8)
   if [ -n "$hs_files" ]; then
     # shellcheck disable=SC2086 # The words of the tool are to be split.

@@ -11,8 +11,9 @@ use self::scp::ScpUpload;
 use self::stream::{StreamError, UploadRecord, UploadReport};
 use self::tar::TarUpload;
 use crate::model::RemotePath;
-use crate::remote::answer::TaskRun;
-use crate::remote::{Login, Script, Task};
+use crate::remote::answer::{Kept, TaskRun};
+use crate::remote::limits::{Expected, Work};
+use crate::remote::{Login, Room, Script, Task};
 use crate::transport::{Aborted, ExecIo, Flow, Input, TransportError};
 
 /// The program of the host that receives an upload.
@@ -109,6 +110,15 @@ pub fn receive(
         .text("hs_into", request.folder.as_str().as_bytes())
         .number("hs_block", request.block_bytes)
         .text("hs_with", with.as_bytes());
+    let expected = Expected {
+        entries: records.len() as u64,
+        ..Expected::default()
+    };
+    // What the bytes take, the line takes: they are written as they arrive.
+    script.work(Work {
+        entries: expected.entries,
+        disk_bytes: 0,
+    });
     let read_bytes = Cell::new(0);
     let mut io = ReceiveIo {
         followers,
@@ -119,7 +129,11 @@ pub fn receive(
             &read_bytes,
         ),
         read_bytes: &read_bytes,
-        early: TaskRun::new(&script, Vec::new()),
+        early: TaskRun::new(
+            &script,
+            Vec::new(),
+            Kept::only(&["fail"], Room::for_answer(expected.answer_bytes())),
+        ),
     };
     let outcome = login.run(&script, &mut io);
     // What was on its way when the connection broke may have arrived.
@@ -226,6 +240,10 @@ impl ExecIo for ReceiveIo<'_> {
         let flow = self.early.output(bytes)?;
         self.stream.io().output(bytes)?;
         Ok(flow)
+    }
+
+    fn time_limit(&self) -> Option<Duration> {
+        self.early.time_limit()
     }
 
     fn sent(&mut self, bytes: usize) {

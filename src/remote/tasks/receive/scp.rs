@@ -313,6 +313,15 @@ mod tests {
     }
 
     #[test]
+    fn complaints_hold_nothing_that_acts_on_a_terminal() {
+        let mut upload = ScpUpload::new("n", [file("f", b"x")]);
+        let said = b"HOSTSYNC n scp\n\0\x01scp: f\0\x1b[2J\xc2\x9b: no\r\nHOSTSYNC n end 1\n";
+        let _ = upload.output(said).expect("no failure");
+        let error = upload.finish().expect_err("refused").to_string();
+        assert_eq!(error, "the host could not write: f[2J: no");
+    }
+
+    #[test]
     fn nothing_is_sent_after_a_complaint() {
         let mut upload = ScpUpload::new("n", std::iter::repeat_with(|| file("f", b"x")));
         let mut buffer = Vec::new();

@@ -492,7 +492,9 @@ impl Replies {
             .unwrap_or(text);
         let is_remark = self.remarks.iter().any(|remark| text.contains(remark));
         if !is_remark && self.complaints.len() < COMPLAINTS_KEPT {
-            self.complaints.push(text.to_owned());
+            // Whoever shows it is not to do what the host wants.
+            let harmless = text.chars().filter(|c| !c.is_control());
+            self.complaints.push(harmless.collect());
         }
         ReplyState::Between
     }

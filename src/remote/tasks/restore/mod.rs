@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::model::{Mode, RelPath, RemotePath};
 use crate::remote::answer::Section;
-use crate::remote::{Login, RemoteError, Script, Task};
+use crate::remote::limits::{Expected, Work};
+use crate::remote::{Login, RemoteError, Room, Script, Task};
 
 /// What is to be staged from backups.
 #[derive(Clone, Debug)]
@@ -71,14 +72,19 @@ pub fn restore(
             files.push(b'\n');
         }
     }
+    let expected = Expected::of_paths(request.files.iter().map(|file| file.path.as_slice()));
     let mut script = Script::new(Task::Restore, request.stall_timeout);
     script
         .path("hs_base", request.base)
         .text("hs_run", request.run_name.as_bytes())
-        .patience(request.total_bytes)
+        .work(Work {
+            entries: expected.entries,
+            // Read to be verified, and copied.
+            disk_bytes: request.total_bytes.saturating_mul(2),
+        })
         .number("hs_files", files.len() as u64);
-    let run = login.ask(&script, files)?;
+    let run = login.ask(&script, files, Room::for_answer(expected.answer_bytes()))?;
     let lost = run.section("lost");
-    let lost = lost.iter().flat_map(Section::lines);
+    let lost = lost.into_iter().flat_map(Section::lines);
     Ok(lost.map(<[u8]>::to_vec).collect())
 }

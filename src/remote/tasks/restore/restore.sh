@@ -3,7 +3,6 @@
 #
 # The controller sets before common.sh:
 #   hs_base       folder of ours on the host; hs_run: the folder of this run in it, which has had its upload
-#   hs_patience   seconds that all of this may take at the very most
 #   hs_files      length in bytes of what is on standard input
 # Standard input, for each file: a line with its size, its permission bits, how many places may have it and
 # its digest; its path below the staging folder; the places, one a line, below the folder of ours.

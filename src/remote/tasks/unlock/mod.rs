@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::model::RemotePath;
-use crate::remote::{Login, RemoteError, Script, Task};
+use crate::remote::{Login, RemoteError, Room, Script, Task};
 
 /// A lock that was found on a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,14 +26,14 @@ pub fn unlock(
 ) -> Result<Vec<HostLock>, RemoteError> {
     let mut script = Script::new(Task::Unlock, stall_timeout);
     script.path("hs_base", base);
-    let run = login.ask(&script, Vec::new())?;
-    let locks = run.sections().into_iter().filter_map(|section| {
-        let is_removed = match section.name {
+    let run = login.ask(&script, Vec::new(), Room::for_answer(0))?;
+    let locks = run.sections().iter().filter_map(|section| {
+        let is_removed = match section.name.as_str() {
             "removed" => true,
             "held" => false,
             _ => return None,
         };
-        let holder = section.argument.to_owned();
+        let holder = section.argument.clone();
         Some(HostLock { holder, is_removed })
     });
     Ok(locks.collect())

@@ -2,7 +2,7 @@
 # unlock.sh.
 
 sub unlock {
-    beat(600);
+    beat($in{patience});
     my $base = $in{base};
     my $folder = folder_of(lock_of($base));
     for my $name (sort grep { /^lock-/ } names_in($folder)) {

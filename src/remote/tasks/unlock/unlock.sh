@@ -5,7 +5,7 @@
 #   hs_base       folder of ours on the host
 # No standard input.
 
-hs_beat 600
+hs_beat "$hs_patience"
 hs_folder=${hs_base%/*/*}
 for hs_lock in "$hs_folder"/lock-*; do
   if [ -L "$hs_lock" ] || [ ! -d "$hs_lock" ]; then continue; fi
