@@ -28,6 +28,21 @@ pub(super) struct CommitSettings {
     pub(super) stall_timeout: Duration,
 }
 
+/// The mappings for which somebody has accepted that others can change a folder above: in the configuration, or
+/// by approving conflicts that say so.
+fn trusted_mappings(job: &Job<'_>) -> Vec<usize> {
+    let is_approved = |index: usize| {
+        let mut changes = job.changes.iter();
+        job.prepared.look.places[index].exposure.above.is_some()
+            && changes.any(|change| change.mapping == index && change.conflict)
+    };
+    let mappings = job.host.mappings.iter().enumerate();
+    mappings
+        .filter(|(index, mapping)| mapping.trust_ancestors || is_approved(*index))
+        .map(|(index, _)| index)
+        .collect()
+}
+
 /// Has the host verify what is staged and move it into place.
 pub(super) fn commit(
     job: &Job<'_>,
@@ -44,6 +59,7 @@ pub(super) fn commit(
         bases: &staging.bases,
         run_name: &staging.run_name,
         roots: &roots,
+        trusted: &trusted_mappings(job),
         base_of: &staging.base_of,
         serial: settings.serial,
         backups: settings.backups,

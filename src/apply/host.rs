@@ -121,6 +121,7 @@ impl HostWork<'_> {
         let nothing = LookRequest {
             base: staging.home(),
             roots: &[],
+            trusted: &[],
             mirrors: &[],
             listing: None,
             paths: &[],

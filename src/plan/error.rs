@@ -91,6 +91,23 @@ pub enum PlanError {
         /// What, and why.
         obstacle: String,
     },
+    /// Below a folder that others can change, root needs perl on the host.
+    #[error(
+        "{dest} cannot be written safely: others can change {folder}, and the host has no perl"
+    )]
+    #[diagnostic(
+        code(hostsync::plan::needs_perl),
+        help(
+            "install perl there, log in as the owner of that folder, or take the right to write there from \
+             others"
+        )
+    )]
+    NeedsPerl {
+        /// The destination.
+        dest: String,
+        /// The folder.
+        folder: String,
+    },
     /// What hostsync keeps on the host could be exchanged by others.
     #[error("hostsync would keep its files below {folder}, to which others on the host can write")]
     #[diagnostic(

@@ -79,9 +79,14 @@ impl StagingPlace {
         } else if !is_folder || dest.parent.device != device {
             Err(NoStagingPlace::OtherFileSystem)
         } else if let Some(folder) = &dest.exposure.beside {
-            Err(NoStagingPlace::Exposed {
+            let shelter = dest.exposure.shelter.as_ref();
+            let shelter = shelter.ok_or_else(|| NoStagingPlace::Exposed {
                 folder: folder.clone(),
-            })
+            })?;
+            Ok(Self::Beside(Place {
+                path: shelter.clone().into_bytes(),
+                ..dest.parent.clone()
+            }))
         } else {
             Ok(Self::Beside(dest.parent.clone()))
         }

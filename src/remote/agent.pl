@@ -84,7 +84,7 @@ sub quit {
 
 sub clean_up {
     # What is to be removed is named from the login folder on.
-    chdir;
+    chdir or @at_end = ();
     while (my $work = pop @at_end) { $work->() }
 }
 
@@ -353,7 +353,9 @@ sub read_listing {
 
 sub read_file {
     my ($path) = @_;
-    open my $file, q(<), $path or return;
+    # Somebody may have put a pipe there, which would be waited for.
+    sysopen my $file, $path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK or return;
+    -f $file or return;
     my $bytes = q();
     while (1) {
         my $count = sysread $file, $bytes, 1048576, length $bytes;
@@ -401,31 +403,36 @@ sub names_in {
 # --- folders of others ---------------------------------------------------------------------------
 
 # Whether nobody but root and the login can put something else in the place of an entry: what lstat says
-# of the folder, and of the entry.
+# of the folder, and the owner of the entry. An access list of a folder shows in the bits of its group. So root
+# trusts no group; another login trusts the one that many systems make for a user, if nobody else is in it.
 our $own_group;
 
 sub is_ours_to_change {
-    my ($folder, $entry) = @_;
+    my ($folder, $owner) = @_;
     my ($mode, $uid, $gid) = @$folder[2, 4, 5];
     return 0 unless $uid == 0 || $uid == $>;
-    # Root's group is root's, and the group that many systems make for a user has nobody else in it.
-    $own_group = $> && ((getgrgid $) + 0)[0] // q()) eq ((getpwuid $>)[0] // q(-)) ? $) + 0 : 0
-        unless defined $own_group;
-    my $others = $gid == 0 || $gid == $own_group ? 0002 : 0022;
-    return 1 unless $mode & $others;
-    return $mode & 01000 && ($entry->[4] == 0 || $entry->[4] == $>);
+    if (!defined $own_group) {
+        my @group = getgrgid $) + 0;
+        my $is_own = $> && @group && $group[3] eq q() && $group[0] eq ((getpwuid $>)[0] // q());
+        $own_group = $is_own ? $) + 0 : -1;
+    }
+    return 1 unless $mode & ($gid == $own_group ? 0002 : 0022);
+    return $mode & 01000 && ($owner == 0 || $owner == $>);
 }
 
 # The folders of the last walk in which others can put something else in the place of the next one.
 our @open_folders;
 
+# A path as people write it.
+sub shown { return $_[0] =~ m{^\.(/.*)?$}s ? q(~) . ($1 // q()) : $_[0] }
+
 # Goes into a folder, name by name, from `/` or the login folder on. Nothing is followed but links that
-# root or the login made where nobody else can put another one. Makes what is missing if $makes. Says why it
-# got no further, else nothing.
+# root or the login made where nobody else can put another one; and if $trusts, those of a login that is not
+# root. Makes what is missing if $makes. Says why it got no further, else nothing.
 sub walk {
-    my ($path, $makes) = @_;
+    my ($path, $trusts, $makes) = @_;
     my $names_of = sub { grep { length && $_ ne q(.) } split m{/}, $_[0] };
-    my ($at, $links) = ($path =~ m{^/} ? q(/) : q(.), 0);
+    my ($at, $links) = ($path =~ m{^/} ? q(/) : q(~), 0);
     my @names = $names_of->($path);
     @open_folders = ();
     ($at eq q(/) ? chdir q(/) : chdir) or return "cannot go to the login folder: $!";
@@ -438,11 +445,12 @@ sub walk {
             @is = lstat "./$name";
         }
         @is or return "cannot reach $next: $!";
-        my $is_ours = is_ours_to_change(\@here, \@is);
-        push @open_folders, $at unless $is_ours;
-        if (-l _) {
+        my $is_link = -l _;
+        push @open_folders, $at unless is_ours_to_change(\@here, $is[4]);
+        if ($is_link) {
+            my $is_of_us = $is[4] == 0 || $is[4] == $>;
             return "$next is a link that somebody else may have made"
-                unless $is_ours && ($is[4] == 0 || $is[4] == $>);
+                unless $is_of_us && (is_ours_to_change(\@here, -1) || $trusts && $>);
             my $target = $links++ < 40 ? readlink "./$name" : undef;
             defined $target or return "$next leads nowhere";
             if ($target =~ m{^/}) { chdir q(/) or return "cannot reach /: $!"; $at = q(/) }
@@ -470,7 +478,7 @@ sub can_be_exchanged {
     my $obstacle = walk($holder);
     my @here = stat q(.);
     my @is = lstat $name;
-    my $can = length $obstacle || @open_folders || !@is || !is_ours_to_change(\@here, \@is);
+    my $can = length $obstacle || @open_folders || !@is || !is_ours_to_change(\@here, $is[4]);
     chdir;
     return $can;
 }
@@ -486,26 +494,35 @@ sub go_into {
 
 # --- folders of ours -----------------------------------------------------------------------------
 
-# Removes a file or folder of ours. Only folders are made writable: a file may have another name outside.
-# A link goes, and what it leads to stays.
+# Removes a file or folder of ours, and what links lead to stays. Only folders are made writable: a file may
+# have another name outside. If $spares, a file that has another name stays: to take one of a file's names away
+# changes its times, and a commit may be about to compare them.
 sub remove_tree {
-    my ($path) = @_;
-    if (-l $path || !-d _) { unlink $path; return }
-    chmod 0700, $path;
-    # The owner of a run goes last: until then the next run can tell that this one is dead.
-    remove_tree("$path/$_") for sort { ($a eq 'owner') <=> ($b eq 'owner') } names_in($path);
-    rmdir $path;
+    my ($path, $spares) = @_;
+    my ($holder, $name) = split_off($path);
+    opendir my $here, q(.) or return;
+    remove_here($name, $spares) if chdir $holder;
+    chdir $here;
 }
 
-# Removes a file or folder of ours, except for files that have another name. To take one of a file's names
-# away changes its times, and a commit may be about to compare them.
-sub remove_unlinked {
-    my ($path) = @_;
-    my @is = lstat $path or return;
-    if (($is[2] & 0170000) != 0040000) { unlink $path if $is[3] < 2; return }
-    chmod 0700, $path;
-    remove_unlinked("$path/$_") for names_in($path);
-    rmdir $path;
+# The same, by its name in the working folder. A folder of somebody else is none of ours: its owner could
+# exchange what is in it meanwhile.
+sub remove_here {
+    my ($name, $spares) = @_;
+    my @is = lstat $name or return;
+    if (-l _ || !-d _) {
+        unlink $name unless $spares && $is[3] > 1;
+        return;
+    }
+    return unless $is[4] == $>;
+    opendir my $here, q(.) or return;
+    chmod 0700, $name;
+    if (go_into($name, @is)) {
+        # The owner of a run goes last: until then the next run can tell that this one is dead.
+        remove_here("./$_", $spares) for sort { ($a eq 'owner') <=> ($b eq 'owner') } names_in(q(.));
+    }
+    chdir $here;
+    rmdir $name;
 }
 
 # Makes a folder and those above it that are missing.
@@ -520,31 +537,48 @@ sub make_folders {
     return 0;
 }
 
-# Makes a folder of ours and those above it, from the one named .hostsync or the configured one on. They
-# must be ours alone: what is staged in them becomes what hosts run.
+# Goes through a folder of ours and those above it, from the one named .hostsync or the configured one on, and
+# makes what is missing; if $only_checks, nothing. They must be ours alone: what is staged in them becomes what
+# hosts run. Whether they are there.
 sub make_ours {
-    my ($at) = @_;
-    make_folders($at) or fail("cannot make the folder $at ($!)");
-    for my $level (qw(host lineage top)) {
-        my @is = lstat $at;
+    my ($base, $only_checks) = @_;
+    my $lineage = folder_of($base);
+    my $top = folder_of($lineage);
+    my ($holder, $name) = split_off($top);
+    my $problem = walk($holder, 0, !$only_checks);
+    if (length $problem) {
+        chdir;
+        return 0 if $only_checks && $problem =~ /^cannot reach /;
+        fail_not_ours("cannot make the folder $top: $problem");
+    }
+    my @here = stat q(.);
+    for my $at ($top, $lineage, $base) {
+        $name = './' . ($at =~ m{([^/]+)$})[0] if $at ne $top;
+        my @is = lstat $name;
+        if (!@is) {
+            if ($only_checks) { chdir; return 0 }
+            mkdir $name or $!{EEXIST} or fail("cannot make the folder $at ($!)");
+            @is = lstat $name;
+        }
         fail_not_ours("$at is not a folder; move it away") if !@is || -l _ || !-d _;
         my ($mode, $uid) = @is[2, 4];
         # The topmost one may be a place for all logins, as long as nobody can rename what is in it.
-        my $is_shared = $level eq 'top' && ($uid == 0 || $uid == $>) && $mode & 01000;
+        my $is_shared = $at eq $top && ($uid == 0 || $uid == $>) && $mode & 01000;
         if (!$is_shared) {
             fail_not_ours("$at can be written by others; take that permission away") if $mode & 022;
             fail_not_ours("$at belongs to another login; set staging_path to another place")
-                unless $uid == $> || ($level eq 'top' && $uid == 0);
+                unless $uid == $> || ($at eq $top && $uid == 0);
         }
-        $at = folder_of($at);
+        # What is above the topmost one decides what its name leads to.
+        if ($at eq $top && (@open_folders || !is_ours_to_change(\@here, $uid))) {
+            my $open = @open_folders ? $open_folders[0] : shown($holder);
+            fail_not_ours("others can put another folder in the place of $top, since they can write to $open; "
+                    . 'take that permission away or set staging_path to another place');
+        }
+        go_into($name, @is) or fail_not_ours("$at was exchanged meanwhile");
     }
-    # What is above the topmost one decides what its name leads to.
-    my $top = folder_of(folder_of($_[0]));
-    my $problem = walk($top);
-    $problem ||= "others can put another folder in the place of $top, since they can write to $open_folders[0]; "
-        . 'take that permission away or set staging_path to another place' if @open_folders;
     chdir;
-    fail_not_ours($problem) if length $problem;
+    return 1;
 }
 
 # Fails because a folder of ours is not ours alone. Others could lead what is removed elsewhere, so nothing
@@ -605,7 +639,7 @@ sub remove_dead_runs {
     my ($base, $and_linked) = @_;
     for my $run (dead_runs($base)) {
         for my $name (grep { $_ ne 'owner' } names_in($run)) {
-            $and_linked ? remove_tree("$run/$name") : remove_unlinked("$run/$name");
+            remove_tree("$run/$name", !$and_linked);
         }
         remove_tree($run) unless grep { $_ ne 'owner' } names_in($run);
     }

@@ -56,6 +56,14 @@ impl Script {
         self.text(name, value.as_bytes())
     }
 
+    /// Names the mappings below folders that others may change.
+    pub(super) fn trust(&mut self, mappings: &[usize]) -> &mut Self {
+        for index in mappings {
+            self.number(&format!("hs_trust_{index}"), 1);
+        }
+        self
+    }
+
     /// Says what there is to do, which is what the host has time for.
     pub(super) fn work(&mut self, work: Work) -> &mut Self {
         self.patience = work.patience(self.stall_timeout);

@@ -72,14 +72,15 @@ for hs_tool in awk cat cut dd diff find head mkdir mv rm rmdir sed sort stat tr 
   command -v "$hs_tool" >/dev/null 2>&1 || hs_fail "this host has no $hs_tool command"
 done
 
-# The permission bits, as digits, that let others write: those of the group do not where it is root's, or the
-# one that many systems make for a user, who is alone in it.
-hs_uid=$(id -u)
-hs_own_group=0
-if [ "$(id -gn)" = "$(id -un)" ]; then hs_own_group=$(id -g); fi
-
 # Whether nobody but root and the login can put something else in the place of an entry. Given of the folder:
-# owner, group, permission bits; of the entry: its owner.
+# owner, group, permission bits; of the entry: its owner. An access list of a folder shows in the bits of its
+# group. So root trusts no group; another login trusts the one that many systems make for a user, if nobody else
+# is in it.
+hs_uid=$(id -u)
+hs_own_group=none
+if [ "$hs_uid" != 0 ] && [ "$(id -gn)" = "$(id -un)" ] && grep -q "^[^:]*:[^:]*:$(id -g):\$" /etc/group 2>/dev/null; then
+  hs_own_group=$(id -g)
+fi
 hs_is_ours_to_change() {
   case $1 in
     0 | "$hs_uid") ;;
@@ -87,7 +88,7 @@ hs_is_ours_to_change() {
   esac
   case $2-$3 in
     *[2367]) ;;
-    0-* | "$hs_own_group"-*) return 0 ;;
+    "$hs_own_group"-*) return 0 ;;
     *[2367]?) ;;
     *) return 0 ;;
   esac
@@ -98,14 +99,15 @@ hs_is_ours_to_change() {
 }
 
 # Goes into a folder, name by name, from `/` or the login folder on. Nothing is followed but links that
-# root or the login made where nobody else can put another one. With a second argument, makes what is missing.
-# Sets hs_open: a folder in which others can put something else in the place of the next one, if there is
-# any. Sets hs_why where it got no further, and returns 1.
+# root or the login made where nobody else can put another one; and if the second argument is 1, those of a
+# login that is not root. With a third argument, makes what is missing.
+# Sets hs_open: the first folder in which others can put something else in the place of the next one, if
+# there is any. Sets hs_why where it got no further, and returns 1.
 hs_walk() {
-  hs_rest=$1 hs_makes=${2:-} hs_follows=yes hs_at='' hs_open=''
+  hs_rest=$1 hs_trusts=${2:-} hs_makes=${3:-} hs_follows=yes hs_open=''
   case $1 in
-    /*) cd / ;;
-    *) cd "$hs_login" ;;
+    /*) hs_at='' && cd / ;;
+    *) hs_at='~' && cd "$hs_login" ;;
   esac && hs_go
 }
 
@@ -122,7 +124,7 @@ hs_split_off() {
 
 # The same from the working folder on, and no link is followed.
 hs_walk_on() {
-  hs_rest=$1 hs_makes='' hs_follows=''
+  hs_rest=$1 hs_makes='' hs_trusts='' hs_follows=''
   hs_go
 }
 
@@ -137,6 +139,7 @@ hs_go() {
     esac
     case $hs_next in '' | .) continue ;; esac
     if [ -n "$hs_makes" ] && [ ! -e "./$hs_next" ] && [ ! -L "./$hs_next" ]; then
+      hs_is_entered || return 1
       hs_said=$(mkdir -- "./$hs_next" 2>&1) || hs_why="cannot make $hs_at/$hs_next: ${hs_said##*: }"
     fi
     # shellcheck disable=SC2046 # Two lines of five words each.
@@ -145,12 +148,14 @@ hs_go() {
       hs_why=${hs_why:-cannot reach $hs_at/$hs_next}
       return 1
     fi
-    hs_is_ours=yes
-    hs_is_ours_to_change "$2" "$3" "$4" "$7" || hs_is_ours='' hs_open=${hs_at:-/}
+    hs_is_ours_to_change "$2" "$3" "$4" "$7" || hs_open=${hs_open:-${hs_at:-/}}
     case ${10} in
       a???)
         hs_hops=$((hs_hops + 1))
-        case $hs_follows-$hs_is_ours-$7-$hs_hops in
+        hs_is_safe=no
+        if hs_is_ours_to_change "$2" "$3" "$4" nobody; then hs_is_safe=yes; fi
+        if [ "$hs_trusts" = 1 ] && [ "$hs_uid" != 0 ]; then hs_is_safe=yes; fi
+        case $hs_follows-$hs_is_safe-$7-$hs_hops in
           *-41) hs_why="$hs_at/$hs_next leads nowhere" ;;
           yes-yes-0-* | yes-yes-"$hs_uid"-*) ;;
           *) hs_why="$hs_at/$hs_next is a link that somebody else may have made" ;;
@@ -169,7 +174,11 @@ hs_go() {
         ;;
     esac
   done
-  # No other folder may have come into its place meanwhile.
+  hs_is_entered
+}
+
+# Whether the working folder is the one that was to be entered, and no other one that came into its place.
+hs_is_entered() {
   [ -z "$hs_entered" ] || [ "$(stat -c %d:%i .)" = "$hs_entered" ] || {
     hs_why="$hs_at was exchanged meanwhile"
     return 1
@@ -177,9 +186,11 @@ hs_go() {
 }
 
 # Removes a file or folder of ours. Only folders are made writable: a file may have another name outside.
-# A link goes, and what it leads to stays.
+# A link goes, and what it leads to stays. A folder of somebody else is none of ours: its owner could exchange
+# what is in it meanwhile.
 hs_remove_tree() {
   if [ -d "$1" ] && [ ! -L "$1" ]; then
+    [ -z "$(find "$1" -type d ! -user "$hs_uid" 2>/dev/null | head -n 1)" ] || return
     find "$1" -type d ! -perm -700 -exec chmod u+rwx {} + 2>/dev/null
     # The owner of a run goes last: until then the next run can tell that this one is dead.
     for hs_inner in "$1"/*; do
@@ -196,30 +207,50 @@ hs_fail_not_ours() {
   hs_fail "$@"
 }
 
-# Makes a folder of ours and those above it, from the one named .hostsync or the configured one on.
+# Goes through a folder of ours and those above it, from the one named .hostsync or the configured one on, and
+# makes what is missing; with a second argument, nothing, and returns 1 where something is.
 # They must be ours alone: what is staged in them becomes what hosts run.
 hs_make_ours() {
-  mkdir -p -- "$1" 2>/dev/null || hs_fail "cannot make the folder $1 ($(mkdir -p -- "$1" 2>&1 | sed 's/.*: //'))"
-  hs_at=$1
-  for hs_level in host lineage top; do
-    if [ -L "$hs_at" ] || [ ! -d "$hs_at" ]; then hs_fail_not_ours "$hs_at is not a folder; move it away"; fi
-    # The topmost one may be a place for all logins, as long as nobody can rename what is in it.
-    case $hs_level-$(stat -c '%u-%a' -- "$hs_at") in
-      top-0-1??? | top-"$hs_uid"-1???) ;;
-      *-*-*[2367] | *-*-*[2367]?) hs_fail_not_ours "$hs_at can be written by others; take that permission away" ;;
-      *-"$hs_uid"-* | top-0-*) ;;
-      *) hs_fail_not_ours "$hs_at belongs to another login; set staging_path to another place" ;;
+  hs_only_checks=${2:-}
+  hs_lineage=${1%/*}
+  hs_topmost=${hs_lineage%/*}
+  hs_split_off "$hs_topmost"
+  hs_makes=makes
+  [ -z "$hs_only_checks" ] || hs_makes=
+  if ! hs_walk "$hs_holder" '' "$hs_makes"; then
+    cd "$hs_login" || hs_fail 'the login folder does not exist'
+    case $hs_only_checks-$hs_why in
+      ?*-'cannot reach '*) return 1 ;;
     esac
-    hs_at=${hs_at%/*}
-  done
-  # What is above the topmost one decides what its name leads to.
-  hs_topmost=${1%/*/*}
-  if hs_walk "$hs_topmost" && [ -n "$hs_open" ]; then
-    hs_why="others can put another folder in the place of $hs_topmost, since they can write to $hs_open; take that \
-permission away or set staging_path to another place"
+    hs_fail_not_ours "cannot make the folder $hs_topmost: $hs_why"
   fi
+  for hs_ours in "$hs_topmost" "$hs_lineage" "$1"; do
+    hs_last=./${hs_ours##*/}
+    hs_level=below
+    [ "$hs_ours" != "$hs_topmost" ] || hs_level=top
+    if [ ! -e "$hs_last" ] && [ ! -L "$hs_last" ]; then
+      if [ -n "$hs_only_checks" ]; then
+        cd "$hs_login" || hs_fail 'the login folder does not exist'
+        return 1
+      fi
+      hs_said=$(mkdir -- "$hs_last" 2>&1) || [ -d "$hs_last" ] || hs_fail "cannot make the folder $hs_ours (${hs_said##*: })"
+    fi
+    if [ -L "$hs_last" ] || [ ! -d "$hs_last" ]; then hs_fail_not_ours "$hs_ours is not a folder; move it away"; fi
+    # The topmost one may be a place for all logins, as long as nobody can rename what is in it.
+    case $hs_level-$(stat -c '%u-%a' -- "$hs_last") in
+      top-0-1??? | top-"$hs_uid"-1???) ;;
+      *-*-*[2367] | *-*-*[2367]?) hs_fail_not_ours "$hs_ours can be written by others; take that permission away" ;;
+      *-"$hs_uid"-* | top-0-*) ;;
+      *) hs_fail_not_ours "$hs_ours belongs to another login; set staging_path to another place" ;;
+    esac
+    # What is above the topmost one decides what its name leads to.
+    if [ "$hs_level" = top ] && hs_can_be_exchanged "$hs_last"; then
+      hs_fail_not_ours "others can put another folder in the place of $hs_ours, since they can write to \
+${hs_open:-$hs_at}; take that permission away or set staging_path to another place"
+    fi
+    hs_walk_on "$hs_last" || hs_fail_not_ours "$hs_ours was exchanged meanwhile"
+  done
   cd "$hs_login" || hs_fail 'the login folder does not exist'
-  [ -z "$hs_why" ] || hs_fail_not_ours "$hs_why"
 }
 
 # Picks the fastest tool that gives the right answer for a known text.
@@ -269,7 +300,8 @@ hs_why_not() { { echo x | cat >"$1"; } 2>&1 | sed 's/.*: //'; }
 # does not say which process it is.
 hs_is_gone() {
   hs_pid='' hs_start='' hs_where=''
-  read -r hs_pid hs_start hs_where 2>/dev/null <"$1"
+  # Somebody may have put a pipe there, which would be waited for.
+  if [ -f "$1" ] && [ ! -L "$1" ]; then read -r hs_pid hs_start hs_where 2>/dev/null <"$1"; fi
   case $hs_where:$hs_pid$hs_start in
     :* | *:*[!0-9]* | *' '*)
       hs_pid=unknown
@@ -352,8 +384,8 @@ hs_find_owner() {
 # A shell cannot open a file without following a link that appears there.
 hs_can_be_exchanged() {
   # shellcheck disable=SC2046 # Three words, and one.
-  set -- $(stat -c '%u %g %a' .) $(stat -c %u -- "$1")
-  [ -n "$hs_open" ] || ! hs_is_ours_to_change "$1" "$2" "$3" "${4:--}"
+  set -- $(stat -c "%u %g %a" .) $(stat -c %u -- "$1" 2>/dev/null)
+  [ -n "$hs_open" ] || ! hs_is_ours_to_change "$1" "$2" "$3" "${4:-$hs_uid}"
 }
 
 # Puts extents, which scp and tar have received as files of their own, into the partial of a file.

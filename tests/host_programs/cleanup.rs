@@ -76,6 +76,7 @@ fn take(
         bases: &bases,
         run_name: "run-ours",
         roots: &[&remote(b"~/d/e"), &remote(b"~/beside/d")],
+        trusted: &[],
         base_of: &[0, 1],
         serial: 1,
         backups: 5,

@@ -65,6 +65,7 @@ fn look(
     let question = LookRequest {
         base: &remote(b"~/.hostsync"),
         roots: std::slice::from_ref(&root),
+        trusted: &[],
         mirrors,
         listing,
         paths: &paths,

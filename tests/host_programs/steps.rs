@@ -161,6 +161,7 @@ fn take(host: &Arc<LocalHost>, steps: &[StepAt]) -> CommitAnswer {
         bases: std::slice::from_ref(&base),
         run_name: "run",
         roots: &[&remote(b"~/d"), &remote(b"~/p/q/d")],
+        trusted: &[],
         base_of: &[0, 0],
         serial: 1,
         backups: 5,

@@ -49,7 +49,7 @@ fn in_every_way_with_programs(test: impl Fn(Way)) {
     in_these_ways(&Way::ALL[..2], test);
 }
 
-fn in_these_ways(ways: &[Way], test: impl Fn(Way)) {
+pub(super) fn in_these_ways(ways: &[Way], test: impl Fn(Way)) {
     for way in ways {
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(*way)));
         if let Err(panic) = result {
@@ -667,11 +667,11 @@ fn as_shell(program: &Path, folder: &Path) -> PathBuf {
 // --- file systems and folders of ours ----------------------------------------------------------------
 
 /// A file system of its own, for as long as it is wanted.
-struct Mounted(PathBuf);
+pub(super) struct Mounted(PathBuf);
 
 impl Mounted {
     /// `None` where mounting is not permitted.
-    fn at(path: &Path) -> Option<Self> {
+    pub(super) fn at(path: &Path) -> Option<Self> {
         let is_mounted = is_root()
             && Command::new("mount")
                 .args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"])
@@ -965,10 +965,10 @@ fn new_entry_in_a_folder_that_hands_on_its_group_gets_it() {
             make_source_folder(&site, "sub");
             write_source(&site, "sub/old", "x");
             site.config.settings.modes = hostsync::config::Modes::All;
-            set_mode(&site.source("sub"), 0o2775);
+            set_mode(&site.source("sub"), 0o2755);
             apply_all(&site);
             chown(dest(&site, "sub"), None, Some(GROUP)).unwrap();
-            set_mode(&dest(&site, "sub"), 0o2775);
+            set_mode(&dest(&site, "sub"), 0o2755);
             // The listing is made anew.
             write_source(&site, "sub/old", "y");
             apply_all(&site);

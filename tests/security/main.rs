@@ -7,5 +7,6 @@
 )]
 
 mod commands;
+mod exchanges;
 mod hosts;
 mod others;

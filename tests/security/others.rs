@@ -13,21 +13,21 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tempfile::TempDir;
 
 use super::hosts::{
-    Way, failure, in_every_way, is_root, mode_of, other_file_system, read, set_mode, write_source,
+    Mounted, Way, failure, in_every_way, is_root, mode_of, read, set_mode, write_source,
 };
 
 /// Some user of the host who is neither root nor a login of ours.
-const OTHER: u32 = 12_345;
+pub(super) const OTHER: u32 = 12_345;
 
 /// A host that root logs in to, with a folder of another user: `app`, and in it `conf`, in which the
 /// destination lies. `victim` has the same names, and is root's.
-struct Shared {
-    site: LocalSite,
-    folder: TempDir,
+pub(super) struct Shared {
+    pub(super) site: LocalSite,
+    pub(super) folder: TempDir,
 }
 
 impl Shared {
-    fn new(way: Way) -> Self {
+    pub(super) fn new(way: Way) -> Self {
         let folder = tempfile::tempdir().unwrap();
         set_mode(folder.path(), 0o755);
         let path = |name: &str| folder.path().join(name);
@@ -51,12 +51,12 @@ impl Shared {
         Self { site, folder }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// As the configuration says that others may do here what they like.
-    fn trusting(mut self) -> Self {
+    pub(super) fn trusting(mut self) -> Self {
         self.site.first_mapping().trust_ancestors = true;
         self
     }
@@ -66,7 +66,7 @@ impl Shared {
     }
 
     #[track_caller]
-    fn assert_victim_is_untouched(&self) {
+    pub(super) fn assert_victim_is_untouched(&self) {
         let victim = self.path("victim");
         assert_eq!(fs::read_dir(&victim).unwrap().count(), 1);
         assert_eq!(fs::read_dir(victim.join("site")).unwrap().count(), 2);
@@ -79,12 +79,21 @@ impl Shared {
     }
 }
 
-fn give_away(path: &Path) {
+pub(super) fn give_away(path: &Path) {
     chown(path, Some(OTHER), Some(OTHER)).unwrap();
 }
 
+/// Runs a test with perl, where it can be run: a shell does not work below folders of others.
+pub(super) fn with_others_and_perl(test: impl Fn(Way)) {
+    if is_root() {
+        test(Way::DashAndPerl);
+    } else {
+        println!("not root: nothing can be given to another user");
+    }
+}
+
 /// Runs a test in every way, where it can be run.
-fn with_others(test: impl Fn(Way)) {
+pub(super) fn with_others(test: impl Fn(Way)) {
     if is_root() {
         in_every_way(test);
     } else {
@@ -94,7 +103,7 @@ fn with_others(test: impl Fn(Way)) {
 
 #[test]
 fn folder_that_others_can_change_is_a_conflict_for_root_until_the_mapping_trusts_it() {
-    with_others(|way| {
+    with_others_and_perl(|way| {
         let mut shared = Shared::new(way);
         let expected = Warning {
             kind: WarningKind::Ancestor,
@@ -166,7 +175,7 @@ fn link_of_another_user_above_a_destination_is_said_by_the_plan() {
 
 #[test]
 fn link_that_appears_above_a_destination_between_plan_and_apply_is_not_followed() {
-    with_others(|way| {
+    with_others_and_perl(|way| {
         let shared = Shared::new(way).trusting();
         assert_eq!(shared.site.apply().result, HostResult::Done);
         for name in ["file", "new"] {
@@ -186,7 +195,7 @@ fn link_that_appears_above_a_destination_between_plan_and_apply_is_not_followed(
 
 #[test]
 fn link_that_comes_and_goes_during_commits_is_never_followed() {
-    with_others(|way| {
+    with_others_and_perl(|way| {
         let shared = Shared::new(way).trusting();
         assert_eq!(shared.site.apply().result, HostResult::Done);
         symlink("../victim", shared.path("app/evil")).unwrap();
@@ -199,7 +208,7 @@ fn link_that_comes_and_goes_during_commits_is_never_followed() {
                     renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE).unwrap();
                 }
             });
-            for round in 0..if way == Way::DashAndPerl { 40 } else { 8 } {
+            for round in 0..40 {
                 for name in ["file", "stays"] {
                     write_source(&shared.site, name, &format!("{round:>4}"));
                 }
@@ -218,7 +227,7 @@ fn link_that_comes_and_goes_during_commits_is_never_followed() {
 
 #[test]
 fn folder_of_a_mapping_that_becomes_a_link_during_commits_is_never_followed() {
-    with_others(|way| {
+    with_others_and_perl(|way| {
         let shared = Shared::new(way).trusting();
         fs::create_dir(shared.site.source("sub")).unwrap();
         for name in ["sub/file", "sub/stays"] {
@@ -236,7 +245,7 @@ fn folder_of_a_mapping_that_becomes_a_link_during_commits_is_never_followed() {
                     renameat_with(CWD, &sub, CWD, &evil, RenameFlags::EXCHANGE).unwrap();
                 }
             });
-            for round in 0..if way == Way::DashAndPerl { 40 } else { 8 } {
+            for round in 0..40 {
                 for name in ["sub/file", "sub/stays"] {
                     write_source(&shared.site, name, &format!("{round:>4}"));
                     set_mode(&shared.site.source(name), 0o600 | ((round % 2) * 0o44));
@@ -252,37 +261,68 @@ fn folder_of_a_mapping_that_becomes_a_link_during_commits_is_never_followed() {
 #[test]
 fn nothing_is_staged_where_others_can_exchange_it() {
     with_others(|way| {
-        let host = way.host();
-        let Some(folder) = other_file_system(&host) else {
+        let mut host = way.host();
+        host.is_login_of_root = true;
+        chown(host.home(), Some(0), Some(0)).unwrap();
+        let mount = tempfile::tempdir().unwrap();
+        let Some(_mounted) = Mounted::at(mount.path()) else {
             return;
         };
-        let dest = folder.path().join("d");
+        chown(mount.path(), Some(0), Some(0)).unwrap();
+        let dest = mount.path().join("d");
         let mut site = LocalSite::with_host(host, dest.to_str().unwrap());
+        site.first_mapping().trust_ancestors = true;
         write_source(&site, "file", "x");
+        let status = || site.plan().plan.hosts[0].status.clone();
         for (uid, bits) in [(OTHER, 0o755), (0, 0o777)] {
-            chown(folder.path(), Some(uid), Some(uid)).unwrap();
-            set_mode(folder.path(), bits);
-            let plan = site.plan().plan;
-            let HostStatus::Failed(error) = &plan.hosts[0].status else {
-                panic!("{:?}", plan.hosts[0].status);
+            chown(mount.path(), Some(uid), Some(uid)).unwrap();
+            set_mode(mount.path(), bits);
+            let HostStatus::Failed(error) = status() else {
+                panic!("{uid} {bits:o}");
             };
             let text = error.to_string();
-            assert!(text.contains("others on the host can write to"), "{text}");
-            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+            assert!(text.contains("others"), "{text}");
+            assert_eq!(fs::read_dir(mount.path()).unwrap().count(), 0);
         }
         // Nobody can move what another one has made there, but anybody can be the first.
-        set_mode(folder.path(), 0o1777);
-        let taken = folder.path().join(".hostsync");
+        chown(mount.path(), Some(0), Some(0)).unwrap();
+        set_mode(mount.path(), 0o1777);
+        let taken = mount.path().join(".hostsync");
         fs::create_dir(&taken).unwrap();
         give_away(&taken);
-        let HostStatus::Failed(error) = &site.plan().plan.hosts[0].status else {
+        let HostStatus::Failed(error) = status() else {
             panic!("the name of our folder is taken");
         };
         assert!(error.to_string().contains("/.hostsync there"), "{error}");
         fs::remove_dir(&taken).unwrap();
-        site.first_mapping().trust_ancestors = true;
         assert_eq!(site.apply().result, HostResult::Done);
         assert_eq!(fs::read_to_string(dest.join("file")).unwrap(), "x");
+    });
+}
+
+#[test]
+fn without_perl_root_changes_nothing_below_a_folder_that_others_can_change() {
+    with_others(|way| {
+        if way == Way::DashAndPerl {
+            return;
+        }
+        let shared = Shared::new(way).trusting();
+        let HostStatus::Failed(error) = &shared.site.plan().plan.hosts[0].status else {
+            panic!("{way:?}");
+        };
+        assert!(
+            error.to_string().contains("the host has no perl"),
+            "{error}"
+        );
+        for name in ["app", "app/conf"] {
+            chown(shared.path(name), Some(0), Some(0)).unwrap();
+        }
+        let plan = shared.site.plan();
+        give_away(&shared.path("app"));
+        let report = shared.site.apply_plan(&plan).hosts.remove(0);
+        let reasons: Vec<_> = report.refused.iter().map(|it| it.reason.as_str()).collect();
+        assert!(reasons[0].contains("this host has no perl"), "{reasons:?}");
+        assert!(!shared.path("app/conf/site").exists());
     });
 }
 

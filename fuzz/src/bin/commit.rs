@@ -21,6 +21,7 @@ fn commit(bytes: &[u8]) {
         bases: &[remote("/base")],
         run_name: "run",
         roots: &[&remote("/d")],
+        trusted: &[],
         base_of: &[0],
         serial: 1,
         backups: 1,

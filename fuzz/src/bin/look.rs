@@ -13,6 +13,7 @@ fn ask(bytes: &[u8]) -> Result<HostLook, RemoteError> {
     let request = LookRequest {
         base: &remote("/base"),
         roots: &["/d", "/e/f"].map(remote),
+        trusted: &[],
         mirrors: &[1],
         listing: Some("sha256:0"),
         paths: &["/d/a", "/d/b"].map(remote),

@@ -106,6 +106,7 @@ fn look_at(host: &Host, session: &CommandSession<'_>, state: &StateStore) -> Res
         let request = LookRequest {
             base,
             roots: &[],
+            trusted: &[],
             mirrors: &[],
             listing: None,
             paths: &[],

@@ -80,6 +80,14 @@ fn check_paths(host: &Host, look: &HostLook) -> Result<(), PlanError> {
                 obstacle: obstacle.clone(),
             });
         }
+        // A shell cannot work on an entry without following what appears in its place meanwhile.
+        let needs_perl = look.facts.uid == 0 && !look.facts.has_agent;
+        if let Some(folder) = place.exposure.above.as_ref().filter(|_| needs_perl) {
+            return Err(PlanError::NeedsPerl {
+                dest: mapping.dest_as_written.clone(),
+                folder: folder.clone(),
+            });
+        }
     }
     Ok(())
 }

@@ -41,6 +41,9 @@ pub(super) fn look_at(
                 .iter()
                 .all(|&index| recorded.is_mirrored(&host.mappings[index]))
         });
+    let trusted: Vec<usize> = (0..host.mappings.len())
+        .filter(|&index| host.mappings[index].trust_ancestors)
+        .collect();
     let sides = host.mappings.iter().zip(comparisons);
     let expected = sides
         .map(|(mapping, it)| it.expected(mapping))
@@ -53,6 +56,7 @@ pub(super) fn look_at(
         let look_request = LookRequest {
             base: &base,
             roots: &roots,
+            trusted: &trusted,
             mirrors: &mirrors,
             listing,
             paths: &paths,

@@ -284,11 +284,14 @@ sub remove_old_backups {
 
 # --- the steps -----------------------------------------------------------------------------------
 
+# What was found where a step begins, as tuple_of gives it.
+our @checked;
+
 # Whether the host still has what it had when it was looked at. Of a folder, type, permission bits and
 # inode count.
 sub is_as_expected {
     my ($dest, $expected, $is_folder) = @_;
-    my @is = tuple_of($dest);
+    my @is = @checked = tuple_of($dest);
     return !@is if $expected eq q(-);
     return 0 unless @is;
     return sprintf('%x %d', @is[0, 4]) eq $expected if $is_folder;
@@ -309,28 +312,44 @@ sub go_to_entry {
     my $folder = join q(/), $mapping, @names;
     return $name if defined $entered && $entered eq $folder;
     undef $entered;
-    my $problem = walk($holder);
+    my $problem = walk($holder, $in{"trust_$mapping"});
     return (undef, $problem) if length $problem;
+    my $open = $open_folders[0];
+    my $enter = sub {
+        my ($at) = @_;
+        my @here = stat q(.);
+        my @is = lstat $at;
+        $open = 'its folder' unless defined $open || is_ours_to_change(\@here, @is ? $is[4] : $>);
+    };
+    $enter->(@names ? $names[0] : $name);
     my $is = join q( ), (stat q(.))[0, 1];
     $holders{$mapping} = $is unless defined $holders{$mapping};
     return (undef, q()) unless $holders{$mapping} eq $is;
-    for (@names) { go_into($_) or return (undef, q()) }
+    for my $index (0 .. $#names) {
+        go_into($names[$index]) or return (undef, q());
+        $enter->($index < $#names ? $names[$index + 1] : $name);
+    }
+    # What a plan has not shown, nobody has accepted.
+    return (undef, "others can change $open; `trust_ancestors` accepts that")
+        if defined $open && $> == 0 && !$in{"trust_$mapping"};
     $entered = $folder;
     return $name;
 }
 
-# Sets permission bits, but never through a link that appeared meanwhile.
+# Sets permission bits: of the entry with this inode and device, and of nothing that came into its place.
 sub set_mode {
-    my ($mode, $path) = @_;
-    if (sysopen my $file, $path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK) {
-        return chmod($mode, $file) || failed();
-    }
+    my ($mode, $path, $inode, $device) = @_;
+    my $file;
     # What we may not read we may still own.
-    return failed() if $!{ELOOP} || -l $path;
-    if ($^O eq 'linux' && sysopen my $file, $path, O_NOFOLLOW | 010000000) {
-        return chmod($mode, '/proc/self/fd/' . fileno $file) || failed();
+    my $is_open = sysopen($file, $path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+        || ($^O eq 'linux' && sysopen $file, $path, O_NOFOLLOW | 010000000);
+    return failed() unless $is_open;
+    my @is = stat $file;
+    if (!@is || $is[1] != $inode || $is[0] != $device) {
+        $! = 116;
+        return failed();
     }
-    return chmod($mode, $path) || failed();
+    return chmod($mode, $file) || chmod($mode, '/proc/self/fd/' . fileno $file) || failed();
 }
 
 # Says that a step was taken, and when that changed the entry, so that any later change can be told.
@@ -353,9 +372,16 @@ sub make_backup_folder {
     return $made{$folder} = make_folders($folder) || failed();
 }
 
+# What came into its place meanwhile goes back: a folder of somebody else must not be among ours.
 sub move_to_backup {
     my ($dest, $old) = @_;
-    return make_backup_folder(folder_of($old)) && (rename($dest, $old) || failed());
+    make_backup_folder(folder_of($old)) or return 0;
+    rename $dest, $old or return failed();
+    my @is = tuple_of($old);
+    return 1 if $is[4] == $checked[4] && $is[7] == $checked[7];
+    rename $old, $dest unless -e $dest || -l $dest;
+    $why = 'somebody has exchanged it';
+    return 0;
 }
 
 sub keep_in_backup {
@@ -426,7 +452,7 @@ sub take_steps {
         if ($what eq 'parents') {
             my $mask = umask $login_umask;
             undef $entered;
-            walk(folder_of($root), 1);
+            walk(folder_of($root), $in{"trust_$mapping"}, 1);
             umask $mask;
             next;
         }
@@ -438,7 +464,8 @@ sub take_steps {
         }
         if ($what eq 'relock') {
             # Only what the step that is named second has put there, or has opened.
-            set_mode(oct $arg, $dest) if $is_done{$arg2} && -d $dest;
+            my @is = lstat $dest;
+            set_mode(oct $arg, $dest, @is[1, 0]) if $is_done{$arg2} && @is && -d _ && !-l _;
             next;
         }
 
@@ -498,12 +525,11 @@ sub take_steps {
             }
         }
         elsif ($what eq 'chmod') {
-            set_mode(oct $arg, $dest) or $problem = 'cannot set the permission bits';
+            set_mode(oct $arg, $dest, @checked[4, 7]) or $problem = 'cannot set the permission bits';
         }
         elsif ($what eq 'unlock') {
             # A folder of ours that may not be written, while its entries change.
-            my @is = lstat $dest;
-            set_mode(($is[2] & 07777) | 0700, $dest) or $problem = 'cannot open the folder';
+            set_mode(($checked[0] & 07777) | 0700, $dest, @checked[4, 7]) or $problem = 'cannot open the folder';
         }
         if (defined $problem) {
             say_text("refused $step $problem", length $why ? ": $why" : q(), "\n");

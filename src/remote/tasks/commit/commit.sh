@@ -257,7 +257,7 @@ hs_go_to_entry() {
   [ -z "$hs_path" ] || hs_dest=./${hs_path##*/}
   [ "$hs_in" != "$hs_mapping$hs_folder" ] || return 0
   hs_in=
-  hs_walk "$hs_holder" || return 1
+  eval "hs_walk \"\$hs_holder\" \"\$hs_trust_$hs_mapping\"" || return 1
   # It stays the same folder from the first step to the last.
   hs_is=$(stat -c %d:%i .)
   case $hs_holders in
@@ -268,14 +268,23 @@ hs_go_to_entry() {
   if [ -n "$hs_folder" ]; then
     hs_walk_on "$hs_last$hs_folder" || { hs_why=; return 1; }
   fi
+  # A shell cannot work on an entry without following what appears in its place meanwhile.
+  if [ "$hs_uid" = 0 ] && hs_can_be_exchanged "$hs_dest"; then
+    hs_why="others can change ${hs_open:-its folder}, and this host has no perl to work there safely"
+    return 1
+  fi
   hs_in=$hs_mapping$hs_folder
 }
 
 # Sets permission bits, and never through a link that appears meanwhile: of a folder from inside it, of a file
-# by another name for it that is ours.
+# that others can exchange by another name for it that is ours.
 hs_set_mode() {
   if [ -d "$hs_dest" ] && [ ! -L "$hs_dest" ]; then
     (hs_walk_on "$hs_dest" && chmod "$1" .) 2>"$hs_error"
+    return
+  fi
+  if ! hs_can_be_exchanged "$hs_dest"; then
+    chmod "$1" "$hs_dest" 2>"$hs_error"
     return
   fi
   hs_pin=$hs_base/$hs_run/pin
@@ -318,7 +327,13 @@ hs_move_to_backup() {
     echo 'it lies on another file system' >"$hs_error"
     return 1
   fi
-  mv -fT -- "$hs_dest" "$hs_old" 2>"$hs_error"
+  mv -fT -- "$hs_dest" "$hs_old" 2>"$hs_error" || return 1
+  # What came into its place meanwhile goes back: a folder of somebody else must not be among ours.
+  if [ -d "$hs_old" ] && [ ! -L "$hs_old" ]; then
+    mv -nT -- "$hs_old" "$hs_dest" 2>/dev/null
+    echo 'somebody has exchanged it' >"$hs_error"
+    return 1
+  fi
 }
 
 # Keeps what is in place in the backups, too.
@@ -390,7 +405,7 @@ hs_take_steps() {
         hs_in=
         umask "$hs_login_umask"
         hs_split_off "$hs_root"
-        hs_walk "$hs_holder" makes || hs_refuse "$hs_why"
+        eval "hs_walk \"\$hs_holder\" \"\$hs_trust_$hs_mapping\" makes" || hs_refuse "$hs_why"
         umask 077
         ;;
       link)

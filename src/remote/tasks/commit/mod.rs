@@ -23,6 +23,8 @@ pub struct CommitRequest<'a> {
     pub run_name: &'a str,
     /// By mapping, its destination.
     pub roots: &'a [&'a RemotePath],
+    /// Indices of the mappings below folders that others may change.
+    pub trusted: &'a [usize],
     /// By mapping, the number of its staging folder.
     pub base_of: &'a [usize],
     /// Serial of this apply, which names its folder of backups.
@@ -184,6 +186,7 @@ pub fn commit(login: &mut Login, request: &CommitRequest<'_>) -> Result<CommitAn
         script.path(&format!("hs_base_{index}"), base);
     }
     script.number("hs_mappings", request.roots.len() as u64);
+    script.trust(request.trusted);
     for (index, (root, base)) in request.roots.iter().zip(request.base_of).enumerate() {
         script.path(&format!("hs_root_{index}"), root);
         script.number(&format!("hs_at_{index}"), *base as u64);

@@ -18,26 +18,46 @@ sub place_of {
 }
 
 # What others can do above a destination or a folder of ours: a line for the first folder in which they can put
-# something else in its place; one for the first in which they could in that of a folder of ours beside it; and
-# one for what keeps us from getting there.
+# something else in its place; one for the first in which they could in that of a folder of ours beside it, and one
+# for where ours is safe then; and one for what keeps us from getting there.
 sub open_places {
-    my ($path, $index) = @_;
+    my ($path, $index, $trusts) = @_;
     my ($holder, $name) = split_off($path);
-    my $obstacle = walk(anchor_of($holder));
-    my $above = my $beside = $open_folders[0];
+    my $there = anchor_of($holder);
+    my $obstacle = walk($there, $trusts);
+    my ($above, $beside, $shelter) = ($open_folders[0]) x 2;
     if (!length $obstacle) {
         my @here = stat q(.);
-        my @is = lstat $name;
-        my @ours = (0, 0, 0, 0, $>);
-        $beside = $holder unless defined $beside || is_ours_to_change(\@here, \@ours);
-        $above = $holder unless defined $above || is_ours_to_change(\@here, @is ? \@is : \@ours);
+        # Where folders are missing above it, their first one will be ours.
+        my @is = $there eq $holder ? lstat $name : ();
+        my $is_folder = @is && -d _ && !-l _;
+        $beside = shown($there) unless defined $beside || is_ours_to_change(\@here, $>);
+        $above = shown($there) unless defined $above || is_ours_to_change(\@here, @is ? $is[4] : $>);
+        # Others can exchange what is in the destination itself, too.
+        $above = shown($path) unless defined $above || !$is_folder || is_ours_to_change(\@is, $>);
         # In a sticky folder, anybody can be the first to take the name of our folder.
         my @taken = lstat './.hostsync';
-        $beside = below($holder, '.hostsync') if @taken && $taken[4] != 0 && $taken[4] != $>;
+        $beside = shown(below($there, '.hostsync')) if @taken && $taken[4] != 0 && $taken[4] != $>;
+        $shelter = shelter_above($there, $here[0]) if defined $beside;
     }
     chdir;
-    my @lines = (['above', $above], ['beside', $beside], ['obstacle', length $obstacle ? $obstacle : undef]);
+    my @lines = (['above', $above], ['beside', $beside], ['shelter', $shelter]);
+    push @lines, ['obstacle', $obstacle] if length $obstacle;
     return join q(), map { "$_->[0] $index $_->[1]\n" } grep { defined $_->[1] } @lines;
+}
+
+# The nearest folder above on the same file system in which nobody can exchange a folder of ours.
+sub shelter_above {
+    my ($at, $device) = @_;
+    while ($at =~ m{^/.}) {
+        $at = folder_of($at);
+        return if length walk($at);
+        my @here = stat q(.);
+        return if $here[0] != $device;
+        my @taken = lstat './.hostsync';
+        return $at if -w q(.) && !@open_folders && is_ours_to_change(\@here, $>) && (!@taken || $taken[4] == 0 || $taken[4] == $>);
+    }
+    return;
 }
 
 sub look {
@@ -88,7 +108,7 @@ sub look {
         $has_root = 1 if -e $root || -l $root;
         $places .= place_of(folder_of($root), "parent $index");
         $places .= place_of($root, "inside $index") if -d $root && !-l $root;
-        $open .= open_places($root, $index);
+        $open .= open_places($root, $index, $in{"trust_$index"});
     }
     $places .= place_of($in{staging}, 'staging 0');
     $open .= open_places($in{staging}, 'staging');

@@ -33,29 +33,67 @@ hs_place() {
 }
 
 # What others can do above a destination or a folder of ours: a line for the first folder in which they can put
-# something else in its place; one for the first in which they could in that of a folder of ours beside it; and
-# one for what keeps us from getting there.
+# something else in its place; one for the first in which they could in that of a folder of ours beside it, and one
+# for where ours is safe then; and one for what keeps us from getting there.
 hs_open_places() {
   hs_split_off "$1"
   hs_anchor "$hs_holder"
-  hs_walk "$hs_at"
-  hs_above=$hs_open hs_beside=$hs_open
-  if [ -z "$hs_why" ]; then
-    # shellcheck disable=SC2046 # Three words, and one.
-    set -- "$2" $(stat -c '%u %g %a' .) $(stat -c %u -- "$hs_last" 2>/dev/null)
-    hs_is_ours_to_change "$2" "$3" "$4" "$hs_uid" || hs_beside=${hs_beside:-$hs_holder}
-    hs_is_ours_to_change "$2" "$3" "$4" "${5:-$hs_uid}" || hs_above=${hs_above:-$hs_holder}
-    # In a sticky folder, anybody can be the first to take the name of our folder.
-    case $(stat -c %u ./.hostsync 2>/dev/null) in
-      '' | 0 | "$hs_uid") ;;
-      *) hs_beside=${hs_holder%/}/.hostsync ;;
-    esac
-    set -- - "$1"
+  hs_there=$hs_at
+  hs_walk "$hs_there" "${3:-}"
+  hs_above=$hs_open hs_beside=$hs_open hs_obstacle=$hs_why hs_shelter=''
+  if [ -z "$hs_obstacle" ]; then
+    hs_path=$hs_at
+    hs_is_free "$hs_path" || hs_beside=$hs_free
+    # Where folders are missing above it, their first one will be ours.
+    if [ "$hs_there" = "$hs_holder" ] && { [ -e "$hs_last" ] || [ -L "$hs_last" ]; }; then
+      if hs_can_be_exchanged "$hs_last"; then hs_above=${hs_above:-${hs_path:-/}}; fi
+      # Others can exchange what is in the destination itself, too.
+      if [ -d "$hs_last" ] && [ ! -L "$hs_last" ]; then
+        # shellcheck disable=SC2046 # Three words.
+        hs_is_ours_to_change $(stat -c '%u %g %a' -- "$hs_last") "$hs_uid" || hs_above=${hs_above:-$1}
+      fi
+    elif [ -n "$hs_beside" ]; then
+      # shellcheck disable=SC2046 # Three words.
+      hs_is_ours_to_change $(stat -c '%u %g %a' .) "$hs_uid" || hs_above=${hs_above:-${hs_path:-/}}
+    fi
+    if [ -n "$hs_beside" ]; then hs_find_shelter "$hs_there" "$(stat -c %d .)"; fi
   fi
   cd "$hs_login" || hs_fail 'the login folder does not exist'
   [ -z "$hs_above" ] || printf 'above %s %s\n' "$2" "$hs_above"
   [ -z "$hs_beside" ] || printf 'beside %s %s\n' "$2" "$hs_beside"
-  [ -z "$hs_why" ] || printf 'obstacle %s %s\n' "$2" "$hs_why"
+  [ -z "$hs_shelter" ] || printf 'shelter %s %s\n' "$2" "$hs_shelter"
+  [ -z "$hs_obstacle" ] || printf 'obstacle %s %s\n' "$2" "$hs_obstacle"
+}
+
+# Whether a folder of ours is safe in the working folder, which is shown so; hs_free is what is in the way.
+hs_is_free() {
+  hs_free=$hs_open
+  # shellcheck disable=SC2046 # Three words.
+  hs_is_ours_to_change $(stat -c '%u %g %a' .) "$hs_uid" || hs_free=${hs_free:-${1:-/}}
+  # In a sticky folder, anybody can be the first to take the name of our folder.
+  case $(stat -c %u ./.hostsync 2>/dev/null) in
+    '' | 0 | "$hs_uid") ;;
+    *) hs_free=$1/.hostsync ;;
+  esac
+  [ -z "$hs_free" ]
+}
+
+# The nearest folder above on the same file system in which nobody can exchange a folder of ours.
+hs_find_shelter() {
+  hs_up=$1
+  while :; do
+    case $hs_up in
+      /?*) hs_up=${hs_up%/*} ;;
+      *) return ;;
+    esac
+    hs_up=${hs_up:-/}
+    hs_walk "$hs_up" || return
+    [ "$(stat -c %d .)" = "$2" ] || return
+    if [ -w . ] && hs_is_free "$hs_at"; then
+      hs_shelter=$hs_up
+      return
+    fi
+  done
 }
 
 hs_parent() {
@@ -138,7 +176,7 @@ hs_place "$hs_staging" 'staging 0'
 hs_mark open
 hs_i=0
 while [ "$hs_i" -lt "$hs_roots" ]; do
-  eval "hs_open_places \"\$hs_root_$hs_i\" $hs_i"
+  eval "hs_open_places \"\$hs_root_$hs_i\" $hs_i \"\$hs_trust_$hs_i\""
   hs_i=$((hs_i + 1))
 done
 hs_open_places "$hs_staging" staging

@@ -20,6 +20,8 @@ pub struct LookRequest<'a> {
     pub base: &'a RemotePath,
     /// Destinations, by mapping.
     pub roots: &'a [RemotePath],
+    /// Indices of the mappings below folders that others may change.
+    pub trusted: &'a [usize],
     /// Indices of the mappings of which everything below is looked at.
     pub mirrors: &'a [usize],
     /// Digest of the listing that may be trusted; `None` to look at everything.
@@ -51,6 +53,7 @@ pub fn look(login: &mut Login, request: &LookRequest<'_>) -> Result<HostLook, Re
     );
     script.text("hs_listing", request.listing.unwrap_or_default().as_bytes());
     script.number("hs_roots", request.roots.len() as u64);
+    script.trust(request.trusted);
     for (index, root) in request.roots.iter().enumerate() {
         script.path(&format!("hs_root_{index}"), root);
     }

@@ -366,6 +366,7 @@ fn read_exposures(body: &[u8], places: &mut [DestPlace]) -> Option<Exposure> {
         let part = match what {
             "above" => &mut exposure.above,
             "beside" => &mut exposure.beside,
+            "shelter" => &mut exposure.shelter,
             _ => &mut exposure.obstacle,
         };
         *part = Some(text.to_owned());

@@ -57,6 +57,8 @@ pub struct Exposure {
     pub above: Option<String>,
     /// The first folder in which they could do so to a folder of ours beside it.
     pub beside: Option<String>,
+    /// The nearest folder above on its file system in which they cannot, where there is one.
+    pub shelter: Option<String>,
     /// Why nobody should go there: what is in the way, and who may have made it.
     pub obstacle: Option<String>,
 }

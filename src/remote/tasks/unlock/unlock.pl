@@ -4,12 +4,17 @@
 sub unlock {
     beat($in{patience});
     my $base = $in{base};
+    my $is_there = make_ours($base, 1);
     my $folder = folder_of(lock_of($base));
     for my $name (sort grep { /^lock-/ } names_in($folder)) {
         my $lock = "$folder/$name";
-        next if -l $lock || !-d _;
+        lstat $lock;
+        next if -l _ || !-d _;
+        # The folder of another login is for that one to remove.
+        my $is_ours = (lstat _)[4] == $>;
         my ($is_gone, $holder, $owner) = holder_of($lock);
-        if (!defined $owner) { ($is_gone, $holder) = (rmdir $lock, 'unknown') }
+        if (!$is_ours) { ($is_gone, $holder) = (0, $holder // 'unknown') }
+        elsif (!defined $owner) { ($is_gone, $holder) = (rmdir $lock, 'unknown') }
         elsif ($is_gone) {
             unlink $owner or $!{ENOENT} or fail("cannot remove $lock ($!)");
             # Another run may have it by now.
@@ -17,6 +22,6 @@ sub unlock {
         }
         mark($is_gone ? 'removed' : 'held', $holder);
     }
-    remove_dead_runs($base, 1) if -d $base;
+    remove_dead_runs($base, 1) if $is_there;
     return 'ok';
 }
