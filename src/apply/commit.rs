@@ -33,7 +33,8 @@ pub(super) struct CommitSettings {
 fn trusted_mappings(job: &Job<'_>) -> Vec<usize> {
     let is_approved = |index: usize| {
         let mut changes = job.changes.iter();
-        job.prepared.look.places[index].exposure.above.is_some()
+        let exposure = &job.prepared.look.places[index].exposure;
+        (exposure.above.is_some() || !exposure.within.is_empty())
             && changes.any(|change| change.mapping == index && change.conflict)
     };
     let mappings = job.host.mappings.iter().enumerate();

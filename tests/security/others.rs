@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use hostsync::apply::{HostResult, OnConflict};
-use hostsync::plan::{Action, HostStatus, Warning, WarningKind};
+use hostsync::plan::{Action, HostStatus, Refresh, Warning, WarningKind};
 use hostsync_testkit::local_site::LocalSite;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tempfile::TempDir;
@@ -132,6 +132,39 @@ fn folder_that_others_can_change_is_a_conflict_for_root_until_the_mapping_trusts
         assert_eq!(shared.site.apply().result, HostResult::Done);
         assert_eq!(shared.has("file"), "2nd.");
         assert_eq!(shared.site.remaining(), []);
+    });
+}
+
+#[test]
+fn folder_inside_a_mapping_that_others_can_change_is_a_conflict_for_what_lies_in_it() {
+    with_others_and_perl(|way| {
+        for refresh in [Refresh::Quick, Refresh::Full] {
+            let shared = Shared::new(way);
+            for name in ["app", "app/conf"] {
+                chown(shared.path(name), Some(0), Some(0)).unwrap();
+            }
+            for name in ["sub", "sub/deeper"] {
+                fs::create_dir(shared.site.source(name)).unwrap();
+                write_source(&shared.site, &format!("{name}/file"), "1st.");
+            }
+            assert_eq!(shared.site.apply().result, HostResult::Done);
+            assert_eq!(shared.site.remaining(), []);
+            give_away(&shared.path("app/conf/site/sub"));
+            // The listing is made anew.
+            write_source(&shared.site, "stays", "2nd.");
+            assert_eq!(shared.site.apply().result, HostResult::Done);
+            for name in ["file", "sub/deeper/file"] {
+                write_source(&shared.site, name, "3rd.");
+            }
+            let plan = shared.site.plan_with(refresh);
+            let host = &plan.plan.hosts[0];
+            let conflicts = host.changes().iter().filter(|it| it.conflict);
+            let conflicts: Vec<_> = conflicts.map(|it| it.path.to_string()).collect();
+            assert_eq!(conflicts, ["sub/deeper/file"], "{refresh:?}");
+            let path = shared.path("app/conf/site/sub");
+            let paths: Vec<_> = host.warnings.iter().map(|it| it.path.as_str()).collect();
+            assert_eq!(paths, [path.to_str().unwrap()]);
+        }
     });
 }
 

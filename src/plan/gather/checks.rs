@@ -103,13 +103,31 @@ pub(super) fn mark_exposed(
     if look.facts.uid != 0 {
         return warnings;
     }
-    for change in changes.iter_mut().filter(|it| it.action != Action::Adopt) {
-        let folder = look.places[change.mapping].exposure.above.as_ref();
-        if let Some(folder) = folder.filter(|_| !host.mappings[change.mapping].trust_ancestors) {
+    let is_open = |change: &&mut Change| {
+        change.action != Action::Adopt && !host.mappings[change.mapping].trust_ancestors
+    };
+    for change in changes.iter_mut().filter(is_open) {
+        let exposure = &look.places[change.mapping].exposure;
+        let path = host.mappings[change.mapping].dest.join(&change.path);
+        let within = || {
+            let mut folders = exposure.within.iter();
+            folders.find(|folder| {
+                let below = path.as_bytes().strip_prefix(folder.as_slice());
+                below.is_some_and(|below| below.starts_with(b"/"))
+            })
+        };
+        let folder = exposure.above.clone().or_else(|| {
+            let folder = String::from_utf8_lossy(within()?).into_owned();
+            Some(match folder.strip_prefix("./") {
+                Some(below) => format!("~/{below}"),
+                None => folder,
+            })
+        });
+        if let Some(path) = folder {
             change.conflict = true;
             warnings.insert(Warning {
                 kind: WarningKind::Ancestor,
-                path: folder.clone(),
+                path,
             });
         }
     }

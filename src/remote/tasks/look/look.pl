@@ -60,10 +60,40 @@ sub shelter_above {
     return;
 }
 
+# The topmost folders inside destinations in which others can exchange entries, as far as they are known: from
+# what was looked at now, and from the stamps of what has not moved. Lines as those of open_places.
+sub open_folders_within {
+    my ($roots, $lines, $format, $paths, $stamps) = @_;
+    my %open;
+    my $look_at = sub {
+        my ($path, $mode, $uid, $gid) = @_;
+        $open{$path} = 1 if $mode >> 12 == 4 && !is_ours_to_change([0, 0, $mode, 0, $uid, $gid], $>);
+    };
+    $look_at->($_->[1], @{$_->[0]}[0, 5, 6]) for @$lines;
+    if ($paths) {
+        my $bytes = $STAMP_BYTES{$format};
+        for my $index (0 .. $#$paths) {
+            my $stamp = substr $$stamps, $index * $bytes, $bytes;
+            $look_at->($paths->[$index], $format == 2 ? unpack('x16L3', $stamp) : (unpack 'd8', $stamp)[0, 5, 6]);
+        }
+    }
+    my ($answer, $top) = (q());
+    for my $path (sort keys %open) {
+        next if defined $top && index("$path/", "$top/") == 0;
+        $top = $path;
+        for my $index (0 .. $#$roots) {
+            my $root = $roots->[$index];
+            $root .= q(/) unless $root =~ m{/$};
+            $answer .= "within $index $path\n" if index($path, $root) == 0;
+        }
+    }
+    return $answer;
+}
+
 sub look {
     beat($in{patience});
     my $data = take($in{paths});
-    my ($answer, @lines, @gone, %seen, $listed) = ('full');
+    my ($answer, @lines, @gone, %seen, $listed, $format, $now) = ('full');
     my ($kind, $command);
     my (@complaints, %has_moved);
 
@@ -78,11 +108,11 @@ sub look {
     # What moved since the listing was made.
     if ($in{mode} eq 'quick') {
         $answer = 'lost';
-        (my $format, $kind, $command, my $paths, my $stamps) = read_listing($in{base}, $in{listing});
+        ($format, $kind, $command, my $paths, my $stamps) = read_listing($in{base}, $in{listing});
         if ($paths) {
             $listed = $paths;
             find_hash($command);
-            my $now = stamps_of($format, $paths);
+            $now = stamps_of($format, $paths);
             $answer = 'same';
             if ($now ne $$stamps) {
                 $answer = 'moved';
@@ -140,6 +170,9 @@ sub look {
             @closed = grep { !-r $_ || !-x $_ } map { $_->[1] } grep { $_->[0][0] >> 12 == 4 } @lines;
         }
     }
+
+    # Only root could be led anywhere.
+    $open .= open_folders_within(\@roots, \@lines, $format, $listed, \$now) if $> == 0;
 
     my @files = map { $_->[1] } grep { $_->[0][0] >> 12 == 8 } @lines;
     if ($listed && @files) {

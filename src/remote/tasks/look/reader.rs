@@ -356,20 +356,20 @@ fn read_places(body: &[u8], roots: usize) -> Option<(Vec<DestPlace>, Place)> {
 fn read_exposures(body: &[u8], places: &mut [DestPlace]) -> Option<Exposure> {
     let mut staging = Exposure::default();
     for line in lines(body) {
-        let line = shown(&String::from_utf8_lossy(line));
-        let (what, line) = line.split_once(' ')?;
-        let (index, text) = line.split_once(' ')?;
-        let exposure = match index {
+        let mut words = line.splitn(3, |byte| *byte == b' ');
+        let (what, index, path) = (words.next()?, words.next()?, words.next()?);
+        let exposure = match std::str::from_utf8(index).ok()? {
             "staging" => &mut staging,
             index => &mut places.get_mut(index.parse::<usize>().ok()?)?.exposure,
         };
-        let part = match what {
-            "above" => &mut exposure.above,
-            "beside" => &mut exposure.beside,
-            "shelter" => &mut exposure.shelter,
-            _ => &mut exposure.obstacle,
-        };
-        *part = Some(text.to_owned());
+        let text = shown(&String::from_utf8_lossy(path));
+        match what {
+            b"above" => exposure.above = Some(text),
+            b"within" => exposure.within.push(path.to_vec()),
+            b"beside" => exposure.beside = Some(text),
+            b"shelter" => exposure.shelter = Some(text),
+            _ => exposure.obstacle = Some(text),
+        }
     }
     Some(staging)
 }

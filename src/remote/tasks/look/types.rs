@@ -55,6 +55,8 @@ pub struct DestPlace {
 pub struct Exposure {
     /// The first folder above it in which they can put something else in the place of what leads to it.
     pub above: Option<String>,
+    /// The topmost folders inside it in which they can exchange entries; only for a login of root.
+    pub within: Vec<Vec<u8>>,
     /// The first folder in which they could do so to a folder of ours beside it.
     pub beside: Option<String>,
     /// The nearest folder above on its file system in which they cannot, where there is one.
