@@ -191,8 +191,9 @@ impl LocalSite {
     /// Carries a plan out.
     pub fn apply_plan(&self, prepared: &Prepared) -> Report {
         let dir: &Path = &self.config.settings.state_path;
-        let lock =
-            StateLock::acquire(dir, "apply", "me@here", Duration::ZERO, &mut |_| {}).unwrap();
+        // A process that another test starts has the last lock, too, until it is the program it is to be.
+        let patience = Duration::from_mins(1);
+        let lock = StateLock::acquire(dir, "apply", "me@here", patience, &mut |_| {}).unwrap();
         let mut state = self.state();
         let request = apply::ApplyRequest {
             config: &self.config,
