@@ -78,8 +78,11 @@ done
 # is in it.
 hs_uid=$(id -u)
 hs_own_group=none
-if [ "$hs_uid" != 0 ] && [ "$(id -gn)" = "$(id -un)" ] && grep -q "^[^:]*:[^:]*:$(id -g):\$" /etc/group 2>/dev/null; then
-  hs_own_group=$(id -g)
+if [ "$hs_uid" != 0 ] && [ "$(id -gn)" = "$(id -un)" ]; then
+  hs_gid=$(id -g)
+  case $(getent group "$hs_gid" 2>/dev/null || grep "^[^:]*:[^:]*:$hs_gid:" /etc/group 2>/dev/null) in
+    *:*:"$hs_gid":) hs_own_group=$hs_gid ;;
+  esac
 fi
 hs_is_ours_to_change() {
   case $1 in
