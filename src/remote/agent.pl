@@ -487,7 +487,7 @@ sub can_be_exchanged {
 sub go_into {
     my ($name, @is) = @_;
     @is = lstat "./$name" unless @is;
-    return 0 unless @is && -d _ && !-l _ && chdir "./$name";
+    return 0 unless @is && $is[2] >> 12 == 4 && chdir "./$name";
     my @now = stat q(.);
     return $now[0] == $is[0] && $now[1] == $is[1];
 }
