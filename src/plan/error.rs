@@ -81,8 +81,8 @@ pub enum PlanError {
     #[diagnostic(
         code(hostsync::plan::unsafe_path),
         help(
-            "set `dest` to the place itself, or have root make that link in a folder that nobody else can \
-             write to"
+            "look what is there; set `dest` to the place itself, or have root make that link in a folder that \
+             nobody else can write to. For a login that is not root, `trust_ancestors` accepts its own links"
         )
     )]
     UnsafePath {
@@ -91,16 +91,23 @@ pub enum PlanError {
         /// What, and why.
         obstacle: String,
     },
+    /// Whoever has read the plan did not know of a folder that others can change.
+    #[error("others can change {folder}, which the plan does not say")]
+    #[diagnostic(
+        code(hostsync::plan::newly_exposed),
+        help("look who may write to that folder, and plan again")
+    )]
+    NewlyExposed {
+        /// The folder.
+        folder: String,
+    },
     /// Below a folder that others can change, root needs perl on the host.
     #[error(
         "{dest} cannot be written safely: others can change {folder}, and the host has no perl"
     )]
     #[diagnostic(
         code(hostsync::plan::needs_perl),
-        help(
-            "install perl there, log in as the owner of that folder, or take the right to write there from \
-             others"
-        )
+        help("install perl there, or take the right to write there from others")
     )]
     NeedsPerl {
         /// The destination.

@@ -136,6 +136,32 @@ fn folder_that_others_can_change_is_a_conflict_for_root_until_the_mapping_trusts
 }
 
 #[test]
+fn saved_plan_that_does_not_say_that_others_can_change_a_folder_is_not_carried_out() {
+    with_others_and_perl(|way| {
+        let shared = Shared::new(way);
+        for name in ["app", "app/conf"] {
+            chown(shared.path(name), Some(0), Some(0)).unwrap();
+        }
+        let saved = shared.site.plan().plan;
+        give_away(&shared.path("app"));
+        let HostStatus::Failed(error) = &shared.site.follow(&saved).plan.hosts[0].status else {
+            panic!("nobody has read that");
+        };
+        assert!(
+            error.to_string().contains("which the plan does not say"),
+            "{error}"
+        );
+        chown(shared.path("app"), Some(0), Some(0)).unwrap();
+        let report = shared
+            .site
+            .apply_plan(&shared.site.follow(&saved))
+            .hosts
+            .remove(0);
+        assert_eq!(report.result, HostResult::Done);
+    });
+}
+
+#[test]
 fn folder_inside_a_mapping_that_others_can_change_is_a_conflict_for_what_lies_in_it() {
     with_others_and_perl(|way| {
         for refresh in [Refresh::Quick, Refresh::Full] {

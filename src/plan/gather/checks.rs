@@ -80,28 +80,24 @@ fn check_paths(host: &Host, look: &HostLook) -> Result<(), PlanError> {
                 obstacle: obstacle.clone(),
             });
         }
-        // A shell cannot work on an entry without following what appears in its place meanwhile.
-        let needs_perl = look.facts.uid == 0 && !look.facts.has_agent;
-        if let Some(folder) = place.exposure.above.as_ref().filter(|_| needs_perl) {
-            return Err(PlanError::NeedsPerl {
-                dest: mapping.dest_as_written.clone(),
-                folder: folder.clone(),
-            });
-        }
     }
     Ok(())
 }
 
 /// Has a login as root leave alone what lies below folders that somebody else can change, until a mapping
-/// trusts them. Gives these folders.
+/// trusts them. Gives these folders. `is_read` says that somebody has read this plan before.
+///
+/// # Errors
+/// When there is such a folder of which whoever has read the plan did not know.
 pub(super) fn mark_exposed(
     host: &Host,
     look: &HostLook,
     changes: &mut [Change],
-) -> BTreeSet<Warning> {
+    is_read: bool,
+) -> Result<BTreeSet<Warning>, PlanError> {
     let mut warnings = BTreeSet::new();
     if look.facts.uid != 0 {
-        return warnings;
+        return Ok(warnings);
     }
     let is_open = |change: &&mut Change| {
         change.action != Action::Adopt && !host.mappings[change.mapping].trust_ancestors
@@ -124,6 +120,9 @@ pub(super) fn mark_exposed(
             })
         });
         if let Some(path) = folder {
+            if is_read && !change.conflict {
+                return Err(PlanError::NewlyExposed { folder: path });
+            }
             change.conflict = true;
             warnings.insert(Warning {
                 kind: WarningKind::Ancestor,
@@ -131,7 +130,7 @@ pub(super) fn mark_exposed(
             });
         }
     }
-    warnings
+    Ok(warnings)
 }
 
 /// What apply could not do for want of permission, or of a place to stage it, is said by the plan.
@@ -148,6 +147,14 @@ fn check_permissions(
             .peekable();
         if touching.peek().is_none() {
             continue;
+        }
+        // A shell cannot work on an entry without following what appears in its place meanwhile.
+        let needs_perl = look.facts.uid == 0 && !look.facts.has_agent;
+        if let Some(folder) = place.exposure.above.as_ref().filter(|_| needs_perl) {
+            return Err(PlanError::NeedsPerl {
+                dest: mapping.dest_as_written.clone(),
+                folder: folder.clone(),
+            });
         }
         let is_folder = staging::is_folder(
             &comparisons[index].source.tree,

@@ -281,7 +281,8 @@ impl<'a> Survey<'a> {
             policy: self.policy(),
         };
         let mut changes = goal.changes(&situation)?;
-        let warnings = mark_exposed(host, &look, &mut changes.changes);
+        let is_read = self.request.goal.header().is_some();
+        let warnings = mark_exposed(host, &look, &mut changes.changes, is_read)?;
         check_changes(host, &look, &comparisons, &changes.changes)?;
         let leaves_drift = goal.leaves_drift(&situation, &changes.changes);
         let recorded = comparisons.iter().map(|it| Arc::clone(&it.recorded));

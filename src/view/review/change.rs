@@ -1,6 +1,6 @@
 //! One change in words.
 
-use super::wording::Wording;
+use super::wording::{EXPOSED_CREATE, Wording};
 use crate::model::{Kind, Node};
 use crate::plan::status::{Drift, Moved};
 use crate::plan::{Action, Change, Reason};
@@ -67,8 +67,13 @@ pub(super) fn reason(change: &Change, words: &Wording) -> String {
     let mode = || match (&change.before, &change.after) {
         (Some(before), Some(after)) if change.action == Action::Update => {
             let modes = before.mode().zip(after.mode());
-            let modes = modes.filter(|(before, after)| before != after);
-            modes.map(|(before, after)| format!(", mode {before} → {after}"))
+            modes.and_then(|(before, after)| {
+                if before == after {
+                    runs_with_rights(change).then(|| format!(", mode {after}"))
+                } else {
+                    Some(format!(", mode {before} → {after}"))
+                }
+            })
         }
         (None, Some(after)) if runs_with_rights(change) => {
             after.mode().map(|mode| format!(", mode {mode}"))
@@ -84,6 +89,7 @@ pub(super) fn reason(change: &Change, words: &Wording) -> String {
             (_, true) if deletes => "deletes what is not ours",
             (_, true) => "overwrites what is not ours",
             _ if deletes => words.deletes,
+            _ if change.action == Action::Create => EXPOSED_CREATE,
             _ => words.writes,
         };
         return text.to_owned() + &mode().unwrap_or_default();

@@ -39,8 +39,8 @@ pub(super) struct Wording {
     pub(super) decide: &'static str,
 }
 
-/// Why there is a conflict where nobody has changed anything.
-const EXPOSED: &str = "others can change its folder";
+/// Why it is a conflict to create something.
+pub(super) const EXPOSED_CREATE: &str = "new; others can change its folder";
 
 /// Hosts get what the sources have.
 const FORWARD: Wording = Wording {
@@ -49,9 +49,9 @@ const FORWARD: Wording = Wording {
     sends_sources: true,
     created: "new",
     deleted: "no longer in the source",
-    sets_modes: EXPOSED,
-    deletes: EXPOSED,
-    writes: EXPOSED,
+    sets_modes: "mode; others can change its folder",
+    deletes: "is deleted; others can change its folder",
+    writes: "content; others can change its folder",
     left_out: UNSENDABLE,
     left_out_one: "entry cannot be sent",
     left_out_many: "entries cannot be sent",

@@ -37,7 +37,8 @@ sub open_places {
         $above = shown($path) unless defined $above || !$is_folder || is_ours_to_change(\@is, $>);
         # In a sticky folder, anybody can be the first to take the name of our folder.
         my @taken = lstat './.hostsync';
-        $beside = shown(below($there, '.hostsync')) if @taken && $taken[4] != 0 && $taken[4] != $>;
+        $beside = shown(below($there, '.hostsync'))
+            if @taken && $taken[4] != 0 && $taken[4] != $> && $index ne 'staging';
         $shelter = shelter_above($there, $here[0]) if defined $beside;
     }
     chdir;

@@ -43,7 +43,7 @@ hs_open_places() {
   hs_above=$hs_open hs_beside=$hs_open hs_obstacle=$hs_why hs_shelter=''
   if [ -z "$hs_obstacle" ]; then
     hs_path=$hs_at
-    hs_is_free "$hs_path" || hs_beside=$hs_free
+    hs_is_free "$hs_path" "$2" || hs_beside=$hs_free
     # Where folders are missing above it, their first one will be ours.
     if [ "$hs_there" = "$hs_holder" ] && { [ -e "$hs_last" ] || [ -L "$hs_last" ]; }; then
       if hs_can_be_exchanged "$hs_last"; then hs_above=${hs_above:-${hs_path:-/}}; fi
@@ -71,8 +71,8 @@ hs_is_free() {
   # shellcheck disable=SC2046 # Three words.
   hs_is_ours_to_change $(stat -c '%u %g %a' .) "$hs_uid" || hs_free=${hs_free:-${1:-/}}
   # In a sticky folder, anybody can be the first to take the name of our folder.
-  case $(stat -c %u ./.hostsync 2>/dev/null) in
-    '' | 0 | "$hs_uid") ;;
+  case ${2:-}-$(stat -c %u ./.hostsync 2>/dev/null) in
+    staging-* | *- | *-0 | *-"$hs_uid") ;;
     *) hs_free=$1/.hostsync ;;
   esac
   [ -z "$hs_free" ]
