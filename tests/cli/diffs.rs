@@ -299,6 +299,17 @@ fn what_is_private_stays_so_behind_links_in_closed_folders_and_under_other_names
     let output = scenario.run(&["plan", "--diff", "--full"]).expect(0);
     assert!(!output.stdout.contains("S3CRET"), "{output}");
     output.expect_stdout(&["+shown", "twin.txt: not shown: private"]);
+
+    // Also while the private file is none of the changes.
+    scenario.apply();
+    scenario.write("src/open.txt", "S3CRET-twice\n");
+    let output = scenario.run(&["plan", "--diff", "--full"]).expect(0);
+    assert!(!output.stdout.contains("S3CRET"), "{output}");
+    output.expect_stdout(&["open.txt: not shown: private"]);
+    scenario.apply();
+    scenario.write("src/open.txt", "shown\n");
+    let output = scenario.run(&["plan", "--diff", "--full"]).expect(0);
+    assert!(!output.stdout.contains("S3CRET"), "{output}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use sha2::Digest as _;
 
 use super::content::{Side, compare, sides, within};
-use crate::config::{Host, Privacy, Settings, holds_private_key};
+use crate::config::{Host, Mapping, Privacy, Settings, holds_private_key};
 use crate::model::{
     Blake3, ContentDigest, HostError, Kind, LocalPath, Mode, Node, RelPath, RemotePath,
 };
@@ -157,6 +157,10 @@ impl Diffs {
                 });
             }
         }
+        for index in self.copies_of_private(host, sources, &open) {
+            diffs.insert(index, Diff::Hidden);
+        }
+        open.retain(|open| !diffs.contains_key(&open.index));
         let failed = self.find(&open, login);
         let found = self.found();
         let mut text_bytes = 0;
@@ -174,6 +178,56 @@ impl Diffs {
         diffs
     }
 
+    /// The changes that bring or take the content of a private file of the sources under another name.
+    fn copies_of_private(
+        &self,
+        host: &Host,
+        sources: &[Arc<SourceTree>],
+        open: &[Open],
+    ) -> Vec<usize> {
+        let before = || open.iter().filter_map(|it| it.contents.before);
+        let after = open.iter().filter_map(|it| it.contents.after);
+        let blake3: HashSet<_> = after.chain(before().filter_map(|it| it.blake3)).collect();
+        let sha256: HashSet<_> = before().filter_map(|it| it.sha256).collect();
+        let mut private = Vec::new();
+        for (mapping, source) in host.mappings.iter().zip(sources) {
+            for entry in source.tree.entries() {
+                let Node::File {
+                    digest,
+                    meta,
+                    size_bytes: 1..,
+                } = &entry.node
+                else {
+                    continue;
+                };
+                let is_wanted = digest.blake3.is_some_and(|it| blake3.contains(&it))
+                    || digest.sha256.is_some_and(|it| sha256.contains(&it));
+                if !is_wanted {
+                    continue;
+                }
+                let src = source_name(mapping, &entry.path);
+                let dest = mapping.dest.join(&entry.path);
+                if self.privacy.hides(&[&src, dest.as_bytes()], &[meta.mode]) {
+                    private.push(*digest);
+                }
+            }
+        }
+        let is_private = |open: &&Open| {
+            let Contents { before, after } = &open.contents;
+            private.iter().any(|it| {
+                let is_old = before.is_some_and(|old| {
+                    old.blake3.is_some() && old.blake3 == it.blake3
+                        || old.sha256.is_some() && old.sha256 == it.sha256
+                });
+                is_old || after.is_some() && *after == it.blake3
+            })
+        };
+        open.iter()
+            .filter(is_private)
+            .map(|open| open.index)
+            .collect()
+    }
+
     fn is_private(
         &self,
         host: &Host,
@@ -182,14 +236,7 @@ impl Diffs {
         change: &Change,
         path: &RemotePath,
     ) -> bool {
-        let mut src = host.mappings[change.mapping]
-            .src_as_written
-            .clone()
-            .into_bytes();
-        if !change.path.is_root() {
-            src.push(b'/');
-            src.extend_from_slice(change.path.as_bytes());
-        }
+        let src = source_name(&host.mappings[change.mapping], &change.path);
         let local = source.root.join(&change.path);
         let linked = linked_to(&local).unwrap_or_default();
         // Where only the x bit counts, the source may be more private than what is made of it.
@@ -381,6 +428,16 @@ impl Drop for Claim<'_> {
         }
         self.diffs.has_moved.notify_all();
     }
+}
+
+/// What an entry of a source is called, as the configuration names the source.
+fn source_name(mapping: &Mapping, path: &RelPath) -> Vec<u8> {
+    let mut name = mapping.src_as_written.clone().into_bytes();
+    if !path.is_root() {
+        name.push(b'/');
+        name.extend_from_slice(path.as_bytes());
+    }
+    name
 }
 
 /// Why what is on the host cannot be asked for.
