@@ -64,6 +64,9 @@ pub(super) fn question(plan: &Plan, on_conflict: OnConflict, backups: u32) -> St
     if summary.conflicts > 0 {
         let conflicts = count(summary.conflicts, "conflict is", "conflicts are");
         let fate = match on_conflict {
+            OnConflict::Overwrite if plan.is_exposed() => {
+                "done, too: look at what is there first, and at the folders that others can change"
+            }
             OnConflict::Overwrite => "replaced or deleted, too: look at what is there first",
             OnConflict::Skip => "left alone",
             OnConflict::Fail => "in the way: these hosts are left alone",

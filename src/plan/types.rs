@@ -256,6 +256,11 @@ impl Plan {
         self
     }
 
+    /// Whether some of it lies in folders that others on the hosts can change.
+    pub fn is_exposed(&self) -> bool {
+        self.hosts.iter().any(|host| !host.warnings.is_empty())
+    }
+
     /// Whether every host was looked at and every entry of the sources can be sent.
     pub fn is_complete(&self) -> bool {
         self.header.refresh != Refresh::None && self.hosts.iter().all(HostPlan::is_complete)

@@ -29,6 +29,10 @@ const WITHOUT_A_LOOK: &str = "Planned from the state alone: no host was looked a
 const APPROVED_WITH_THE_REST: &str = "These were changed on the hosts, or were never written by \
      hostsync. Applying this plan replaces or deletes them; the old versions are kept on the hosts for a \
      while.";
+/// The same, where folders are among the reasons.
+const APPROVED_IN_OPEN_FOLDERS: &str = "These were changed on the hosts, were never written by hostsync, or \
+     lie in folders that others can change. Applying this plan does all of it; what it replaces or deletes \
+     is kept on the hosts for a while.";
 /// What stands below what is only to be recorded where that is all.
 const ONLY_NOTES: &str = "Nothing on the hosts changes: apply only notes this in the state.";
 const NOT_SAVED: &str = "This plan is not saved: apply may find something else to do.";
@@ -210,7 +214,7 @@ impl<'a> PlanReview<'a> {
             note: (plan.header.refresh == Refresh::None).then_some(WITHOUT_A_LOOK),
             exposed: exposed(plan),
             alarms: if options.alarms_apart {
-                alarms(&sets, words)
+                alarms(&sets, words, plan.is_exposed())
             } else {
                 Vec::new()
             },
@@ -375,11 +379,13 @@ fn exposed(plan: &Plan) -> Vec<ExposedFolder<'_>> {
 }
 
 /// Conflicts and deletes, as far as there are any.
-fn alarms<'a>(sets: &[SharedSet<'a>], words: &Wording) -> Vec<Alarms<'a>> {
-    let all = [
-        (Class::Conflict, Some(APPROVED_WITH_THE_REST)),
-        (Class::Delete, None),
-    ];
+fn alarms<'a>(sets: &[SharedSet<'a>], words: &Wording, is_exposed: bool) -> Vec<Alarms<'a>> {
+    let approved = if is_exposed {
+        APPROVED_IN_OPEN_FOLDERS
+    } else {
+        APPROVED_WITH_THE_REST
+    };
+    let all = [(Class::Conflict, Some(approved)), (Class::Delete, None)];
     let alarms = all.map(|(class, note)| {
         let mut entries = Entries::default();
         for set in sets {
