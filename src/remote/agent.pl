@@ -411,12 +411,15 @@ sub is_ours_to_change {
     my ($folder, $owner) = @_;
     my ($mode, $uid, $gid) = @$folder[2, 4, 5];
     return 0 unless $uid == 0 || $uid == $>;
-    if (!defined $own_group) {
-        my @group = getgrgid $) + 0;
-        my $is_own = $> && @group && $group[3] eq q() && $group[0] eq ((getpwuid $>)[0] // q());
-        $own_group = $is_own ? $) + 0 : -1;
+    return 1 unless $mode & 0022;
+    if (!($mode & 0002) && $> && $gid == $) + 0) {
+        # Only where it matters, since the system may have to ask a directory.
+        if (!defined $own_group) {
+            my @group = getgrgid $gid;
+            $own_group = @group && $group[3] eq q() && $group[0] eq ((getpwuid $>)[0] // q());
+        }
+        return 1 if $own_group;
     }
-    return 1 unless $mode & ($gid == $own_group ? 0002 : 0022);
     return $mode & 01000 && ($owner == 0 || $owner == $>);
 }
 
