@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use hostsync::apply::HostResult;
+use hostsync::apply::{HostResult, OnConflict};
 use hostsync::config::Exact;
 use hostsync::model::RemotePath;
 use hostsync::plan::HostStatus;
+use hostsync::plan::prepared::Prepared;
 use hostsync::remote::Login;
 use hostsync::remote::tasks::unlock::unlock;
 use hostsync_testkit::local::LocalHost;
@@ -21,8 +22,17 @@ use hostsync_testkit::local_site::LocalSite;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::hosts::{Way, in_every_way, mode_of, other_file_system, set_mode, write_source};
+use super::hosts::{Mounted, Way, mode_of, other_file_system, set_mode, write_source};
 use super::others::{OTHER, Shared, give_away, with_others, with_others_and_perl};
+
+/// The names in a folder, in order.
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
+}
 
 fn root_host(way: Way) -> LocalHost {
     let mut host = way.host();
@@ -52,30 +62,28 @@ fn swap_after_lstat(name: &str, swap: &str) -> String {
     )
 }
 
-// --- a folder that somebody else still holds is moved to the backups, and removed by path ---
-fn exchange_before_a_delete(way: Way) {
-    let mut shared = Shared::new(way).trusting();
-    shared.site.first_mapping().exact = Exact::Orphans;
-    shared.site.config.settings.backups = 0;
-    write_source(&shared.site, "old", "x");
-    assert_eq!(shared.site.apply().result, HostResult::Done);
-    // The other user has made the folder of the mapping, say.
-    give_away(&shared.path("app/conf/site"));
-    let trap = shared.path("app/conf/site/trap");
-    fs::create_dir(&trap).unwrap();
-    for n in 0..1 {
-        let sub = trap.join(format!("sub{n}"));
-        fs::create_dir(&sub).unwrap();
+// --- a folder that somebody else still holds is moved to the backups ---
+
+#[test]
+fn folder_that_is_exchanged_for_a_file_does_not_get_into_the_backups() {
+    with_others_and_perl(|way| {
+        let mut shared = Shared::new(way).trusting();
+        shared.site.first_mapping().exact = Exact::Orphans;
+        shared.site.config.settings.backups = 0;
+        write_source(&shared.site, "old", "x");
+        assert_eq!(shared.site.apply().result, HostResult::Done);
+        // The other user has made the folder of the mapping, say.
+        give_away(&shared.path("app/conf/site"));
+        let sub = shared.path("app/conf/site/trap/sub");
+        fs::create_dir_all(&sub).unwrap();
         set_mode(&sub, 0o500);
-    }
-    fs::remove_file(shared.site.source("old")).unwrap();
-    let plan = shared.site.plan();
-    if way == Way::DashAndPerl {
+        fs::remove_file(shared.site.source("old")).unwrap();
+        let plan = shared.site.plan();
         let swap = "CORE::rename('./old', './gone'); CORE::rename('./trap', './old');";
         // Who still holds the folder, as its working folder, changes what is in it.
         let held = format!(
             "BEGIN {{ *CORE::GLOBAL::chmod = sub (@) {{
-                if ($_[1] =~ m{{backup/.*/old/sub0$}}) {{ CORE::rename($_[1], \"$_[1].x\"); CORE::symlink('{}', $_[1]) }}
+                if ($_[1] =~ m{{(?:^|/)sub$}}) {{ CORE::rename($_[1], \"$_[1].x\"); CORE::symlink('{}', $_[1]) }}
                 CORE::chmod(@_);
             }} }} ",
             shared.path("victim/site").display()
@@ -83,76 +91,41 @@ fn exchange_before_a_delete(way: Way) {
         let code = swap_after_lstat("./old", swap)
             .replace("package Meddler;", &format!("package Meddler; {held}"));
         shared.site.host().load_in_perl(&code);
-    } else {
-        let at = shared.path("app/conf/site");
-        let at = at.display();
-        shared.site.host().replace_program(
-            "mkdir",
-            &format!(
-                "case $* in *backup*) [ ! -d {at}/trap ] || {{ /usr/bin/mv {at}/old {at}/gone; /usr/bin/mv -T {at}/trap {at}/old; }};; esac\nexec /usr/bin/mkdir \"$@\""
-            ),
-        );
-        // Who still holds the folder, as its working folder, changes what is in it.
-        let victim = shared.path("victim/site/file");
-        let victim = victim.display();
-        shared.site.host().replace_program(
-            "chmod",
-            &format!("for at; do case $at in *backup*/old/sub0) rmdir \"$at\"; ln -s {victim} \"$at\";; esac; done\nexec /usr/bin/chmod \"$@\""),
-        );
-    }
-    shared.site.apply_plan(&plan).hosts.remove(0);
-    assert_eq!(mode_of(&shared.path("victim/site")), 0o755);
-    shared.assert_victim_is_untouched();
-}
-#[test]
-fn folder_that_is_exchanged_for_a_file_does_not_get_into_the_backups() {
-    exchange_before_a_delete(Way::DashAndPerl);
+        shared.site.apply_plan(&plan);
+        assert_eq!(mode_of(&shared.path("victim/site")), 0o755);
+        shared.assert_victim_is_untouched();
+        assert!(shared.path("app/conf/site/old/sub").exists());
+    });
 }
 
 // --- unlock does not ask whose folders it cleans ---
-fn unlock_through_a_link(way: Way) {
-    let folder = tempfile::tempdir().unwrap();
-    set_mode(folder.path(), 0o1777);
-    let path = |name: &str| folder.path().join(name);
-    for name in [
-        "victim",
-        "victim/host",
-        "victim/host/run-1",
-        "victim/host/run-1/data",
-    ] {
-        fs::create_dir(path(name)).unwrap();
-    }
-    fs::write(path("victim/host/run-1/data/file"), "theirs").unwrap();
-    {
-        let name = "victim/host/run-1";
+
+#[test]
+fn unlock_goes_through_no_link_of_others() {
+    with_others(|way| {
+        let folder = tempfile::tempdir().unwrap();
+        set_mode(folder.path(), 0o1777);
+        let path = |name: &str| folder.path().join(name);
+        let data = path("victim/host/run-1/data");
+        fs::create_dir_all(&data).unwrap();
+        fs::write(data.join("file"), "theirs").unwrap();
+        let mut touch = Command::new("touch");
+        touch.args(["-d", "2 hours ago"]);
         assert!(
-            Command::new("touch")
-                .args(["-d", "2 hours ago"])
-                .arg(path(name))
+            touch
+                .arg(path("victim/host/run-1"))
                 .status()
                 .unwrap()
                 .success()
         );
-    }
-    fs::create_dir(path("hs")).unwrap();
-    give_away(&path("hs"));
-    symlink("../victim", path("hs/lineage")).unwrap();
-    lchown(path("hs/lineage"), Some(OTHER), Some(OTHER)).unwrap();
-    let host = Arc::new(root_host(way));
-    unlock_at(&host, &path("hs/lineage/host"));
-    assert!(path("victim/host/run-1/data/file").exists());
-}
-#[test]
-fn unlock_goes_through_no_link_of_others_with_perl() {
-    unlock_through_a_link(Way::DashAndPerl);
-}
-#[test]
-fn unlock_goes_through_no_link_of_others_with_bash() {
-    unlock_through_a_link(Way::BashAlone);
-}
-#[test]
-fn unlock_goes_through_no_link_of_others_with_busybox() {
-    unlock_through_a_link(Way::Busybox);
+        fs::create_dir(path("hs")).unwrap();
+        give_away(&path("hs"));
+        symlink("../victim", path("hs/lineage")).unwrap();
+        lchown(path("hs/lineage"), Some(OTHER), Some(OTHER)).unwrap();
+        let host = Arc::new(root_host(way));
+        unlock_at(&host, &path("hs/lineage/host"));
+        assert!(data.join("file").exists());
+    });
 }
 
 #[test]
@@ -171,66 +144,70 @@ fn unlock_leaves_locks_in_folders_of_others() {
 }
 
 // --- staging is made before it is asked where its path leads ---
-fn stage_through_a_link(way: Way) {
-    let host = root_host(way);
-    let Some(folder) = other_file_system(&host) else {
-        return;
-    };
-    chown(folder.path(), Some(0), Some(0)).unwrap();
-    set_mode(folder.path(), 0o1777);
-    let victim = folder.path().join("victim");
-    fs::create_dir(&victim).unwrap();
-    let site = LocalSite::with_host(host, folder.path().join("d").to_str().unwrap());
-    write_source(&site, "file", "x");
-    let plan = site.plan();
-    symlink(&victim, folder.path().join(".hostsync")).unwrap();
-    lchown(folder.path().join(".hostsync"), Some(OTHER), Some(OTHER)).unwrap();
-    site.apply_plan(&plan).hosts.remove(0);
-    let made: Vec<_> = fs::read_dir(&victim).unwrap().flatten().collect();
-    assert!(made.is_empty(), "{made:?}");
-}
+
 #[test]
-fn staging_is_not_made_through_a_link_that_appears_with_perl() {
-    stage_through_a_link(Way::DashAndPerl);
-}
-#[test]
-fn staging_is_not_made_through_a_link_that_appears_with_bash() {
-    stage_through_a_link(Way::BashAlone);
+fn staging_is_not_made_through_a_link_that_appears() {
+    with_others(|way| {
+        let host = root_host(way);
+        let Some(folder) = other_file_system(&host) else {
+            return;
+        };
+        chown(folder.path(), Some(0), Some(0)).unwrap();
+        set_mode(folder.path(), 0o1777);
+        let victim = folder.path().join("victim");
+        fs::create_dir(&victim).unwrap();
+        let site = LocalSite::with_host(host, folder.path().join("d").to_str().unwrap());
+        write_source(&site, "file", "x");
+        let plan = site.plan();
+        symlink(&victim, folder.path().join(".hostsync")).unwrap();
+        lchown(folder.path().join(".hostsync"), Some(OTHER), Some(OTHER)).unwrap();
+        site.apply_plan(&plan);
+        assert_eq!(names_in(&victim), [""; 0]);
+    });
 }
 
 // --- bits are set on what came into the place meanwhile ---
-fn exchange_before_bits_are_set(way: Way) {
+
+/// A site whose file is to get other bits, in a folder of somebody else; and a private file of the victim.
+fn before_bits_are_set(way: Way) -> (Shared, Prepared) {
     let shared = Shared::new(way).trusting();
     assert_eq!(shared.site.apply().result, HostResult::Done);
     give_away(&shared.path("app/conf/site"));
     set_mode(&shared.path("victim/site/file"), 0o600);
-    fs::hard_link(
-        shared.path("victim/site/file"),
-        shared.path("app/conf/site/hard"),
-    )
-    .unwrap();
     set_mode(&shared.site.source("file"), 0o666);
     let plan = shared.site.plan();
-    if way == Way::DashAndPerl {
-        let swap = "CORE::rename('./hard', './file');";
-        shared
-            .site
-            .host()
-            .load_in_perl(&swap_after_lstat("./file", swap));
-    } else {
-        let at = shared.path("app/conf/site");
-        let at = at.display();
-        shared.site.host().replace_program(
-            "ln",
-            &format!("case $* in *pin*) /usr/bin/mv -fT {at}/hard {at}/file 2>/dev/null;; esac\nexec /usr/bin/ln \"$@\""),
-        );
-    }
-    shared.site.apply_plan(&plan).hosts.remove(0);
-    assert_eq!(mode_of(&shared.path("victim/site/file")), 0o600);
+    (shared, plan)
 }
+
 #[test]
 fn bits_are_not_set_on_a_hard_link_that_came_into_the_place_of_a_file() {
-    exchange_before_bits_are_set(Way::DashAndPerl);
+    with_others_and_perl(|way| {
+        let (shared, plan) = before_bits_are_set(way);
+        let victim = shared.path("victim/site/file");
+        fs::hard_link(&victim, shared.path("app/conf/site/hard")).unwrap();
+        let swap = swap_after_lstat("./file", "CORE::rename('./hard', './file');");
+        shared.site.host().load_in_perl(&swap);
+        shared.site.apply_plan(&plan);
+        assert_eq!(mode_of(&victim), 0o600);
+    });
+}
+
+#[test]
+fn bits_are_not_set_through_a_link_that_appears() {
+    with_others_and_perl(|way| {
+        let (shared, plan) = before_bits_are_set(way);
+        let victim = shared.path("victim/site/file");
+        shared.site.host().load_in_perl(&format!(
+            "package Meddler; BEGIN {{ *CORE::GLOBAL::chmod = sub (@) {{
+                CORE::symlink('{}', './file') if $_[1] eq './file'; CORE::chmod(@_);
+            }} }} {}",
+            victim.display(),
+            swap_after_lstat("./file", "CORE::rename('./file', './gone')")
+                .replace("package Meddler;", "")
+        ));
+        shared.site.apply_plan(&plan);
+        assert_eq!(mode_of(&victim), 0o600);
+    });
 }
 
 // --- a folder that appears above a destination between plan and apply ---
@@ -247,7 +224,7 @@ fn folder_of_others_that_appears_above_a_destination_is_not_trusted() {
         assert!(plan.plan.hosts[0].warnings.is_empty());
         fs::create_dir(&above).unwrap();
         give_away(&above);
-        site.apply_plan(&plan).hosts.remove(0);
+        site.apply_plan(&plan);
         assert!(!above.join("d").exists());
     });
 }
@@ -263,7 +240,7 @@ fn folder_that_others_get_between_plan_and_apply_is_not_trusted() {
         let plan = shared.site.plan();
         assert!(plan.plan.hosts[0].warnings.is_empty());
         give_away(&shared.path("app/conf"));
-        shared.site.apply_plan(&plan).hosts.remove(0);
+        shared.site.apply_plan(&plan);
         assert!(!shared.path("app/conf/site").exists());
     });
 }
@@ -324,53 +301,24 @@ fn folder_of_others_on_another_file_system_is_served_from_the_nearest_safe_one()
 // --- bits of a file on a mount below a destination ---
 #[test]
 fn bits_are_set_on_a_mount_below_a_destination() {
-    in_every_way(|way| {
-        let site = LocalSite::with_host(root_host(way), "~/d");
+    with_others(|way| {
+        let mut site = LocalSite::with_host(root_host(way), "~/d");
         fs::create_dir(site.source("m")).unwrap();
         set_mode(&site.source("m"), 0o755);
         write_source(&site, "m/file", "x");
         let mount = site.host().home().join("d/m");
         fs::create_dir_all(&mount).unwrap();
-        for folder in [site.host().home().join("d"), mount.clone()] {
-            set_mode(&folder, 0o755);
-        }
-        let is_mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "mode=755", "none"])
-            .arg(&mount)
-            .status()
-            .unwrap()
-            .success();
-        assert!(is_mounted);
+        set_mode(&site.host().home().join("d"), 0o755);
+        let Some(_mounted) = Mounted::at(&mount) else {
+            return;
+        };
+        chown(&mount, Some(0), Some(0)).unwrap();
         fs::write(mount.join("file"), "x").unwrap();
         set_mode(&mount.join("file"), 0o600);
-        let mut site = site;
-        site.on_conflict = hostsync::apply::OnConflict::Overwrite;
+        site.on_conflict = OnConflict::Overwrite;
         site.apply();
-        let mode = mode_of(&mount.join("file"));
-        let _ = Command::new("umount").arg(&mount).status();
-        assert_eq!(mode, 0o644, "{way:?}");
+        assert_eq!(mode_of(&mount.join("file")), 0o644, "{way:?}");
     });
-}
-
-// --- bits are set by path where nothing could be opened ---
-#[test]
-fn bits_are_not_set_through_a_link_that_appears() {
-    let shared = Shared::new(Way::DashAndPerl).trusting();
-    assert_eq!(shared.site.apply().result, HostResult::Done);
-    give_away(&shared.path("app/conf/site"));
-    set_mode(&shared.path("victim/site/file"), 0o600);
-    set_mode(&shared.site.source("file"), 0o666);
-    let plan = shared.site.plan();
-    shared.site.host().load_in_perl(&format!(
-        "package Meddler; BEGIN {{ *CORE::GLOBAL::chmod = sub (@) {{
-            CORE::symlink('{}', './file') if $_[1] eq './file'; CORE::chmod(@_);
-        }} }} {}",
-        shared.path("victim/site/file").display(),
-        swap_after_lstat("./file", "CORE::rename('./file', './gone')")
-            .replace("package Meddler;", "")
-    ));
-    shared.site.apply_plan(&plan).hosts.remove(0);
-    assert_eq!(mode_of(&shared.path("victim/site/file")), 0o600);
 }
 
 // --- a link of root that somebody else has given another name ---
@@ -383,8 +331,6 @@ fn link_in_a_sticky_folder_is_not_followed_whoever_made_it() {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
         set_mode(&folder.path().join("tmp"), 0o1777);
-        symlink("/proc/self/nowhere", folder.path().join("x")).unwrap();
-        fs::remove_file(folder.path().join("x")).unwrap();
         symlink(folder.path().join("victim"), folder.path().join("run")).unwrap();
         // With protected_hardlinks off, anybody may do that.
         fs::hard_link(folder.path().join("run"), folder.path().join("tmp/above")).unwrap();
@@ -401,7 +347,7 @@ fn link_in_a_sticky_folder_is_not_followed_whoever_made_it() {
 // --- links of a release folder that a group shares ---
 #[test]
 fn link_of_the_login_in_a_folder_that_a_group_shares_is_followed_where_it_is_trusted() {
-    in_every_way(|way| {
+    with_others(|way| {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         for name in ["releases", "releases/1"] {
@@ -423,7 +369,7 @@ fn link_of_the_login_in_a_folder_that_a_group_shares_is_followed_where_it_is_tru
 // --- what has to keep working ---
 #[test]
 fn folders_that_may_be_entered_and_not_read_lead_on() {
-    in_every_way(|way| {
+    with_others(|way| {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::create_dir(path("a b*")).unwrap();
@@ -472,7 +418,10 @@ fn apply_where_rename_is_refused(way: Way) {
             .unwrap()
             .success()
     };
-    assert!(mount(&["--bind", conf.to_str().unwrap()]));
+    if !mount(&["--bind", conf.to_str().unwrap()]) {
+        println!("mounting is not permitted: not tried");
+        return;
+    }
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -488,11 +437,6 @@ fn apply_where_rename_is_refused(way: Way) {
         shared.site.apply();
         is_over.store(true, Ordering::Relaxed);
     });
-    let made: Vec<_> = fs::read_dir(shared.path("victim"))
-        .unwrap()
-        .flatten()
-        .map(|it| it.file_name())
-        .collect();
     assert!(
         Command::new("umount")
             .arg(&conf)
@@ -500,27 +444,24 @@ fn apply_where_rename_is_refused(way: Way) {
             .unwrap()
             .success()
     );
-    assert_eq!(made.len(), 1, "{made:?}");
+    assert_eq!(names_in(&shared.path("victim")), ["site"]);
 }
 #[test]
-fn nothing_is_copied_where_a_rename_is_refused_with_bash() {
-    apply_where_rename_is_refused(Way::BashAlone);
-}
-#[test]
-fn nothing_is_copied_where_a_rename_is_refused_with_busybox() {
-    apply_where_rename_is_refused(Way::Busybox);
-}
-#[test]
-fn nothing_is_copied_where_a_rename_is_refused_with_perl() {
-    apply_where_rename_is_refused(Way::DashAndPerl);
+fn nothing_is_copied_where_a_rename_is_refused() {
+    with_others(apply_where_rename_is_refused);
 }
 
-// --- the same as 1, with nothing on the side of hostsync that helps ---
+// --- a folder is raced into the place of a file, with nothing in hostsync that helps ---
+
 #[test]
 fn folder_that_is_raced_into_the_place_of_a_file_does_not_get_into_the_backups() {
+    with_others_and_perl(race_folders_into_backups);
+}
+
+fn race_folders_into_backups(way: Way) {
     let mut caught = 0;
     for round in 0..6 {
-        let mut shared = Shared::new(Way::DashAndPerl).trusting();
+        let mut shared = Shared::new(way).trusting();
         shared.site.first_mapping().exact = Exact::Orphans;
         for n in 0..600 {
             write_source(&shared.site, &format!("f{n:03}"), "x");
@@ -570,7 +511,7 @@ fn folder_that_is_raced_into_the_place_of_a_file_does_not_get_into_the_backups()
                     n -= ahead + 1;
                 }
             });
-            shared.site.apply_plan(&plan).hosts.remove(0);
+            shared.site.apply_plan(&plan);
             is_over.store(true, Ordering::Relaxed);
         });
         let backups = shared.site.base("a").join("backup");
@@ -603,29 +544,16 @@ fn make_folders_above(way: Way) {
             shared.site.first_mapping().trust_ancestors = true;
             let plan = shared.site.plan();
             if let HostStatus::Ok = plan.plan.hosts[0].status {
-                shared.site.apply_plan(&plan).hosts.remove(0);
+                shared.site.apply_plan(&plan);
             }
         }
         is_over.store(true, Ordering::Relaxed);
     });
-    let made: Vec<_> = fs::read_dir(shared.path("victim"))
-        .unwrap()
-        .flatten()
-        .map(|it| it.file_name())
-        .collect();
-    assert_eq!(made.len(), 1, "{made:?}");
+    assert_eq!(names_in(&shared.path("victim")), ["site"]);
 }
 #[test]
-fn folders_above_are_made_nowhere_else_with_bash() {
-    make_folders_above(Way::BashAlone);
-}
-#[test]
-fn folders_above_are_made_nowhere_else_with_busybox() {
-    make_folders_above(Way::Busybox);
-}
-#[test]
-fn folders_above_are_made_nowhere_else_with_perl() {
-    make_folders_above(Way::DashAndPerl);
+fn folders_above_are_made_nowhere_else() {
+    with_others(make_folders_above);
 }
 
 // --- a destination that is a folder of somebody else, where all that is in it may be swapped ---
