@@ -5,7 +5,6 @@ use super::job::entry_of_staged;
 use super::staged::{Staged, StagedTree};
 use super::staging::UploadTarget;
 use crate::config::Host;
-use crate::model::RemotePath;
 use crate::remote::tasks::receive::stream::StreamError;
 use crate::remote::tasks::receive::without_run_folder;
 
@@ -28,7 +27,7 @@ pub(super) fn explained(
             let has_large = tree
                 .values()
                 .any(|staged| matches!(staged, Staged::File { is_large: true, .. }));
-            let cure = cure(&complaints, &shown(target.base), has_large);
+            let cure = cure(&complaints, &target.base.as_written(), has_large);
             UploadError::Stream(StreamError::Refused { complaints, cure })
         }
         other => other,
@@ -96,13 +95,6 @@ fn dest_as_written(host: &Host, components: &[Vec<u8>]) -> Option<String> {
         return Some(dest.clone());
     }
     Some(format!("{}/{path}", dest.trim_end_matches('/')))
-}
-
-/// A folder of ours as people write it.
-fn shown(base: &RemotePath) -> String {
-    let path = base.to_string();
-    path.strip_prefix("./")
-        .map_or_else(|| path.clone(), |below| format!("~/{below}"))
 }
 
 fn cure(complaints: &[String], place: &str, has_large: bool) -> String {

@@ -190,6 +190,16 @@ impl RemotePath {
         &self.0
     }
 
+    /// As people write it: what lies below the login folder begins with `~/`.
+    pub fn as_written(&self) -> String {
+        let path = self.to_string();
+        match path.strip_prefix("./") {
+            Some("." | "") => "~".to_owned(),
+            Some(below) => format!("~/{below}"),
+            None => path,
+        }
+    }
+
     /// Where `path`, a whole path on the host, lies below this one.
     pub fn strip_from(&self, path: &[u8]) -> Option<RelPath> {
         let rest = path.strip_prefix(self.as_bytes())?;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::config::{Exact, Host};
-use crate::model::Node;
+use crate::model::{Node, RemotePath};
 use crate::plan::comparison::Comparison;
 use crate::plan::error::PlanError;
 use crate::plan::staging::{self, StagingPlace};
@@ -107,18 +107,10 @@ pub(super) fn mark_exposed(
         let path = host.mappings[change.mapping].dest.join(&change.path);
         let within = || {
             let mut folders = exposure.within.iter();
-            folders.find(|folder| {
-                let below = path.as_bytes().strip_prefix(folder.as_slice());
-                below.is_some_and(|below| below.starts_with(b"/"))
-            })
+            let folder = folders.find(|folder| folder.contains(&path) && **folder != path);
+            folder.map(RemotePath::as_written)
         };
-        let folder = exposure.above.clone().or_else(|| {
-            let folder = String::from_utf8_lossy(within()?).into_owned();
-            Some(match folder.strip_prefix("./") {
-                Some(below) => format!("~/{below}"),
-                None => folder,
-            })
-        });
+        let folder = exposure.above.clone().or_else(within);
         if let Some(path) = folder {
             if is_read && !change.conflict {
                 return Err(PlanError::NewlyExposed { folder: path });

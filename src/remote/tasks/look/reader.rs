@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::types::{DestPlace, Exposure, HostFacts, HostLook, Listing, Place, Seen};
-use crate::model::{ContentDigest, Node};
+use crate::model::{ContentDigest, Node, RemotePath};
 use crate::remote::answer::{Pieces, Sections};
 use crate::remote::limits::{ENTRY_BYTES, Room, SECTION_BYTES, time_for_files};
 use crate::remote::{Algorithm, RemoteError, Script, StatTuple};
@@ -365,7 +365,7 @@ fn read_exposures(body: &[u8], places: &mut [DestPlace]) -> Option<Exposure> {
         let text = shown(&String::from_utf8_lossy(path));
         match what {
             b"above" => exposure.above = Some(text),
-            b"within" => exposure.within.push(path.to_vec()),
+            b"within" => exposure.within.push(RemotePath::from_dest(path)),
             b"beside" => exposure.beside = Some(text),
             b"shelter" => exposure.shelter = Some(text),
             _ => exposure.obstacle = Some(text),

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::model::Node;
+use crate::model::{Node, RemotePath};
 use crate::remote::limits::Room;
 use crate::remote::{Algorithm, StatTuple};
 
@@ -56,7 +56,7 @@ pub struct Exposure {
     /// The first folder above it in which they can put something else in the place of what leads to it.
     pub above: Option<String>,
     /// The topmost folders inside it in which they can exchange entries; only for a login of root.
-    pub within: Vec<Vec<u8>>,
+    pub within: Vec<RemotePath>,
     /// The first folder in which they could do so to a folder of ours beside it.
     pub beside: Option<String>,
     /// The nearest folder above on its file system in which they cannot, where there is one.
