@@ -314,20 +314,17 @@ sub go_to_entry {
     undef $entered;
     my $problem = walk($holder, $in{"trust_$mapping"});
     return (undef, $problem) if length $problem;
-    my $open = $open_folders[0];
-    my $enter = sub {
-        my ($at) = @_;
-        my @here = stat q(.);
-        my @is = lstat $at;
-        $open = 'its folder' unless defined $open || is_ours_to_change(\@here, @is ? $is[4] : $>);
-    };
-    $enter->(@names ? $names[0] : $name);
     my $is = join q( ), (stat q(.))[0, 1];
     $holders{$mapping} = $is unless defined $holders{$mapping};
     return (undef, q()) unless $holders{$mapping} eq $is;
-    for my $index (0 .. $#names) {
-        go_into($names[$index]) or return (undef, q());
-        $enter->($index < $#names ? $names[$index + 1] : $name);
+    my $open = $open_folders[0];
+    my @way = (@names, $name);
+    while (defined(my $next = shift @way)) {
+        my @here = stat q(.);
+        my @is = lstat $next;
+        $open = 'its folder' unless defined $open || is_ours_to_change(\@here, @is ? $is[4] : $>);
+        last unless @way;
+        go_into($next, @is) or return (undef, q());
     }
     # What a plan has not shown, nobody has accepted.
     return (undef, "others can change $open; `trust_ancestors` accepts that")
